@@ -1,0 +1,124 @@
+"""Checks and answers of the exercises: `check("3.2", my_function)` and `solution("3.2")`.
+
+A check never raises: it says *not tried yet*, *not yet* with what was expected and what came, or *correct*. The checks
+themselves stand in `shared/checks/`, the answers in `shared/solutions/` (a classroom copy leaves that folder out).
+"""
+
+import importlib.util
+import inspect
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_FOLDER = Path(__file__).resolve().parent
+
+
+class NotYet(Exception):
+    """What a check raises for an answer that is not right yet; its message is what the learner reads."""
+
+
+def expect(condition: bool, message: str) -> None:
+    """Raise `NotYet(message)` unless the condition holds."""
+    if not condition:
+        raise NotYet(message)
+
+
+def expect_equal(what: str, got: Any, expected: Any, hint: str = "") -> None:
+    """Raise `NotYet` with both values unless they are equal; tensors are compared by shape and value."""
+    if isinstance(expected, torch.Tensor):
+        _expect_shape(what, got, expected, hint)
+        same = torch.equal(got, expected)
+    else:
+        same = type(got) is not torch.Tensor and got == expected
+    expect(bool(same), _difference(what, got, expected, hint))
+
+
+def expect_close(what: str, got: Any, expected: Any, hint: str = "", tolerance: float = 1e-5) -> None:
+    """Raise `NotYet` with both values unless they agree within `tolerance` (absolute, and relative to the size)."""
+    expected = torch.as_tensor(expected, dtype=torch.float64)
+    expect(isinstance(got, (torch.Tensor, int, float)), _difference(what, got, expected, hint))
+    got = torch.as_tensor(got).detach()
+    _expect_shape(what, got, expected, hint)
+    close = torch.allclose(got.double(), expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+    expect(close, _difference(what, got, expected, hint))
+
+
+def _expect_shape(what: str, got: Any, expected: torch.Tensor, hint: str) -> None:
+    expect(isinstance(got, torch.Tensor), _difference(what, got, expected, hint))
+    message = f"{what} should have the shape {tuple(expected.shape)}, yours has {tuple(got.shape)}."
+    expect(got.shape == expected.shape, f"{message} {hint}".strip())
+
+
+def _difference(what: str, got: Any, expected: Any, hint: str) -> str:
+    return f"{what} should be {_short(expected)}, yours is {_short(got)}. {hint}".strip()
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        shown = value.detach().double().flatten()[:6].tolist()
+        numbers = ", ".join(f"{x:.4g}" for x in shown) + (", …" if value.numel() > 6 else "")
+        return numbers if value.ndim == 0 else f"[{numbers}] of shape {tuple(value.shape)}"
+    text = f"{value:.6g}" if isinstance(value, float) else repr(value)
+    return text if len(text) <= 120 else text[:117] + "…"
+
+
+def check(exercise: str, answer: Any) -> None:
+    """Print whether the answer to an exercise is *not tried yet*, *not yet* (and why) or *correct*; never raise.
+
+    Args:
+        exercise: the id that stands beside the exercise, for instance "3.2".
+        answer: the function or class that you wrote.
+    """
+    print(f"{exercise}: {verdict(exercise, answer)}")
+
+
+def verdict(exercise: str, answer: Any) -> str:
+    """Return the sentence that `check` prints."""
+    checks = _table("checks", exercise, "CHECKS")
+    if checks is None or exercise not in checks:
+        return "there is no exercise of this name; take the id that stands beside the exercise."
+    try:
+        checks[exercise](answer)
+    except NotImplementedError:
+        return "not tried yet."
+    except NotYet as reason:
+        return f"not yet. {reason}"
+    except (Exception, SystemExit) as error:
+        return f"not yet. {_failure(error, answer)}"
+    return "correct."
+
+
+def _failure(error: BaseException, answer: Any) -> str:
+    """Say what an answer raised, and in which of its own lines."""
+    name, text = type(error).__name__, str(error).strip().split("\n")[0]
+    code = getattr(answer, "__code__", None)
+    source = code.co_filename if code else None
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == source]
+    place = f" in its line {lines[-1] - code.co_firstlineno + 1}" if lines else ""
+    return f"Your code raised {name}{place}{': ' + text if text else ''}."
+
+
+def solution(exercise: str) -> None:
+    """Print the answer to an exercise with an explanation, or say that it has not been released."""
+    solutions = _table("solutions", exercise, "SOLUTIONS")
+    if solutions is None:
+        print(f"{exercise}: the solution has not been released.")
+    elif exercise not in solutions:
+        print(f"{exercise}: there is no exercise of this name; take the id that stands beside the exercise.")
+    else:
+        answer, explanation = solutions[exercise]
+        print(f"{inspect.getsource(answer).rstrip()}\n\n{inspect.cleandoc(explanation)}")
+
+
+def _table(kind: str, exercise: str, name: str) -> dict[str, Any] | None:
+    """Return CHECKS or SOLUTIONS of the exercise's chapter, None where the file is absent."""
+    chapter = str(exercise).split(".")[0]
+    path = _FOLDER / kind / f"ch{chapter.zfill(2)}.py"
+    if not path.is_file():
+        return None
+    spec = importlib.util.spec_from_file_location(f"shared.{kind}.{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
