@@ -4,7 +4,7 @@ A check never raises: it says *not tried yet*, *not yet* with what was expected 
 themselves stand in `shared/checks/`, the answers in `shared/solutions/` (a classroom copy leaves that folder out).
 """
 
-import importlib.util
+import importlib
 import inspect
 import traceback
 from pathlib import Path
@@ -118,7 +118,4 @@ def _table(kind: str, exercise: str, name: str) -> dict[str, Any] | None:
     path = _FOLDER / kind / f"ch{chapter.zfill(2)}.py"
     if not path.is_file():
         return None
-    spec = importlib.util.spec_from_file_location(f"shared.{kind}.{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, name)
+    return getattr(importlib.import_module(f".{kind}.{path.stem}", __package__), name)

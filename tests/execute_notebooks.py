@@ -7,6 +7,7 @@ A cell that fails stops the notebook, and the file on disk stays as it was.
 """
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
 CELL_TIMEOUT = 600  # seconds
+OVERWRITTEN = re.compile(r"^.*\r(?=[^\n])", re.MULTILINE)  # what a carriage return has written over
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -26,7 +28,7 @@ def notebooks() -> list[Path]:
 
 
 def join_streams(cell) -> None:
-    """Merge neighbouring stdout pieces, which arrive cut at random places."""
+    """Merge neighbouring stdout pieces, cut at random places, and keep the last state of a progress line."""
     joined = []
     for output in cell.outputs:
         last = joined[-1] if joined else None
@@ -34,6 +36,9 @@ def join_streams(cell) -> None:
             last.text += output.text
         else:
             joined.append(output)
+    for output in joined:
+        if output.output_type == "stream":
+            output.text = OVERWRITTEN.sub("", output.text)
     cell.outputs = joined
 
 
