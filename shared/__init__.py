@@ -16,8 +16,14 @@ if _ROOT not in sys.path:  # a notebook's ".." means another folder once somebod
 _NAMES = {
     # chapter 1: what a language model is
     "NgramModel": "ch01_understanding_llms.understanding_llms",
+    "split_words": "ch01_understanding_llms.understanding_llms",
+    "bits_per_byte": "ch01_understanding_llms.understanding_llms",
     "gpt_parameter_count": "ch01_understanding_llms.understanding_llms",
     "training_flops": "ch01_understanding_llms.understanding_llms",
+    "epochs_seen": "ch01_understanding_llms.understanding_llms",
+    "training_cost": "ch01_understanding_llms.understanding_llms",
+    "TrainingCost": "ch01_understanding_llms.understanding_llms",
+    "compute_optimal_size": "ch01_understanding_llms.understanding_llms",
     # chapter 2: text becomes numbers
     "SPECIAL_TOKENS": "ch02_text_data.text_data",
     "IGNORE_INDEX": "ch02_text_data.text_data",

@@ -1,0 +1,240 @@
+"""Chapter 1: the n-gram model is a probability model, and the arithmetic gives the published numbers."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+from ch01_understanding_llms.understanding_llms import (
+    NgramModel,
+    bits_per_byte,
+    compute_optimal_size,
+    epochs_seen,
+    gpt_parameter_count,
+    split_words,
+    training_cost,
+    training_flops,
+)
+from tests.sizes import n
+
+GPT2 = dict(vocab_size=50_257, context_length=1024)
+
+
+def random_ids(seed, length=400, vocab_size=7):
+    return np.random.default_rng(seed).integers(0, vocab_size, length)
+
+
+# --- counting ---------------------------------------------------------------------------------
+
+
+def test_without_smoothing_a_bigram_is_the_share_of_what_followed():
+    model = NgramModel(2, 3, smoothing=0).fit([0, 1, 0, 2, 0, 1])
+    np.testing.assert_allclose(model.next_probabilities([0]), [0, 2 / 3, 1 / 3])
+
+
+def test_smoothing_adds_imaginary_tokens_spread_by_the_shorter_model():
+    ids = [0, 1, 0, 2, 0, 1]
+    unigram = (np.array([3, 2, 1]) + 1 / 3) / 7  # one imaginary token, spread evenly
+    bigram = (np.array([0, 2, 1]) + unigram) / 4
+    np.testing.assert_allclose(NgramModel(2, 3, smoothing=1).fit(ids).next_probabilities([0]), bigram)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("smoothing", [0, 0.5, 4])
+def test_probabilities_sum_to_one_after_any_context(order, smoothing):
+    model = NgramModel(order, 9, smoothing).fit(random_ids(0))  # ids 7 and 8 never occur
+    for case in range(n(20, 500)):
+        context = random_ids(case, length=case % 6, vocab_size=9)
+        probabilities = model.next_probabilities(context)
+        assert probabilities.min() >= 0
+        assert math.isclose(probabilities.sum(), 1, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_the_fast_loss_equals_one_prediction_at_a_time(order):
+    model, text = NgramModel(order, 9).fit(random_ids(1)), random_ids(2, 60, 9)
+    one_by_one = [model.next_probabilities(text[:t])[text[t]] for t in range(len(text))]
+    np.testing.assert_allclose(model.token_probabilities(text), one_by_one, rtol=1e-12)
+    assert math.isclose(model.loss(text), -np.log(one_by_one).mean(), rel_tol=1e-12)
+
+
+def test_counts_agree_with_a_plain_dictionary():
+    from collections import Counter
+
+    ids = random_ids(3, 500, 5).tolist()
+    model = NgramModel(3, 5, smoothing=0).fit(ids)
+    followers = Counter(ids[i + 2] for i in range(len(ids) - 2) if ids[i : i + 2] == [1, 3])
+    expected = [followers[i] / followers.total() for i in range(5)]
+    np.testing.assert_allclose(model.next_probabilities([4, 4, 1, 3]), expected)
+
+
+def test_only_the_last_tokens_of_a_context_matter():
+    model = NgramModel(3, 7).fit(random_ids(4))
+    np.testing.assert_array_equal(model.next_probabilities([1, 2, 3]), model.next_probabilities([6, 2, 3]))
+    assert not np.allclose(model.next_probabilities([1, 2, 3]), model.next_probabilities([1, 6, 3]))
+
+
+def test_longer_contexts_pay_where_the_text_has_structure():
+    ids = np.tile([0, 1, 0, 2], 300)  # what follows 0 depends on what came before it
+    losses = [NgramModel(order, 3).fit(ids).loss(ids) for order in (1, 2, 3)]
+    assert losses[0] > losses[1] + 0.3 > losses[2] + 0.6
+    assert losses[2] < 0.05
+
+
+def test_an_unsmoothed_model_is_infinitely_surprised_by_a_new_pair():
+    assert NgramModel(2, 3, smoothing=0).fit([0, 1, 0, 1]).loss([0, 2]) == math.inf
+    assert NgramModel(2, 3).fit([0, 1, 0, 1]).loss([0, 2]) < math.inf
+
+
+def test_a_text_of_one_token_has_no_surprise_left():
+    assert NgramModel(1, 1).fit([0, 0, 0]).loss([0, 0]) == 0
+
+
+def test_fitting_again_starts_anew():
+    model = NgramModel(2, 7).fit(random_ids(5))
+    once = model.loss(random_ids(6))
+    assert model.fit(random_ids(5)).loss(random_ids(6)) == once
+
+
+def test_four_million_tokens_are_counted_and_scored_in_seconds():
+    tokens = n(1_000_000, 4_000_000)
+    ids = (np.random.default_rng(0).random(tokens) ** 3 * 2048).astype(np.int64)
+    start = time.perf_counter()
+    NgramModel(3, 2048).fit(ids).loss(ids[:100_000])
+    assert time.perf_counter() - start < 30
+
+
+# --- generating -------------------------------------------------------------------------------
+
+
+def test_the_same_seed_writes_the_same_text_and_another_seed_another():
+    model = NgramModel(2, 7).fit(random_ids(7))
+    assert model.generate(50, [1], seed=3) == model.generate(50, [1], seed=3)
+    assert model.generate(50, [1], seed=3) != model.generate(50, [1], seed=4)
+    assert len(model.generate(50, [1, 2])) == 52
+
+
+def test_temperature_zero_takes_the_likeliest_token():
+    model = NgramModel(2, 3).fit(np.tile([0, 1, 2], 50))
+    assert model.generate(5, [0], temperature=0) == [0, 1, 2, 0, 1, 2]
+
+
+def test_generation_ends_after_the_stop_id():
+    model = NgramModel(2, 3).fit(np.tile([0, 1, 2], 50))
+    assert model.generate(20, [0], temperature=0, stop_id=2) == [0, 1, 2]
+
+
+def test_tokens_are_drawn_as_often_as_counted():
+    model = NgramModel(1, 3, smoothing=0).fit([0] * 7 + [2] * 3)
+    drawn = np.bincount(model.generate(4000, seed=1), minlength=3) / 4000
+    np.testing.assert_allclose(drawn, [0.7, 0, 0.3], atol=0.03)
+
+
+# --- bad input --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: NgramModel(0, 5), "order=0"),
+        (lambda: NgramModel(1, 0), "vocab_size=0"),
+        (lambda: NgramModel(2, 5, smoothing=-1), "smoothing=-1"),
+        (lambda: NgramModel(2, 5, smoothing=math.nan), "smoothing=nan"),
+        (lambda: NgramModel(6, 50_257), "63 bits"),
+        (lambda: NgramModel(3, 5).fit([1, 2]), "needs at least 3"),
+        (lambda: NgramModel(2, 5).fit([]), "found 0 ids"),
+        (lambda: NgramModel(2, 5).fit([0, 5]), "found id 5"),
+        (lambda: NgramModel(2, 5).fit([0, -1]), "found id -1"),
+        (lambda: NgramModel(2, 5).fit([0.5, 1.0]), "flat list of integers"),
+        (lambda: NgramModel(2, 5).fit([[0, 1], [1, 0]]), "flat list of integers"),
+        (lambda: NgramModel(2, 5).loss([0]), "call fit"),
+        (lambda: NgramModel(2, 5).fit([0, 1]).loss([]), "found no ids"),
+        (lambda: NgramModel(2, 5).fit([0, 1]).generate(3, temperature=-1), "temperature=-1"),
+        (lambda: NgramModel(2, 5).fit([0, 1]).generate(3, temperature=math.nan), "temperature=nan"),
+        (lambda: gpt_parameter_count(vocab_size=0, context_length=1, d_model=1, n_layers=1), "vocab_size=0"),
+        (lambda: training_flops(0, 1), "n_parameters=0"),
+        (lambda: epochs_seen(22, 300e9, 19e9), "share between 0 and 1"),
+        (lambda: epochs_seen(0.22, 300e9, 0), "n_tokens_in_set=0"),
+        (lambda: training_cost(1e20, flops_per_second=math.inf, dollars_per_hour=1), "flops_per_second=inf"),
+        (lambda: compute_optimal_size(-1), "flops=-1"),
+        (lambda: bits_per_byte(1.0, 10, 0), "n_bytes=0"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# --- text and units ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "Hi there", 'A  "B"!\n\n C’s day-off... ', "\n", "Grüße, 你好 🦊"])
+def test_splitting_loses_nothing(text):
+    assert "".join(split_words(text)) == text
+
+
+def test_words_carry_the_space_before_them():
+    assert split_words("Mia didn't cry, she ran.") == ["Mia", " didn't", " cry", ",", " she", " ran", "."]
+
+
+def test_guessing_bytes_evenly_costs_eight_bits_a_byte():
+    assert bits_per_byte(math.log(256), 10, 10) == pytest.approx(8)
+    assert bits_per_byte(math.log(256), 5, 10) == pytest.approx(4)
+
+
+# --- arithmetic of large models ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n_layers", "d_model", "parameters"),
+    [(12, 768, 124_439_808), (24, 1024, 354_823_168), (36, 1280, 774_030_080), (48, 1600, 1_557_611_200)],
+)
+def test_gpt2_sizes_are_exact(n_layers, d_model, parameters):
+    assert gpt_parameter_count(**GPT2, d_model=d_model, n_layers=n_layers) == parameters
+
+
+def test_an_untied_head_adds_one_more_embedding():
+    tied = gpt_parameter_count(**GPT2, d_model=768, n_layers=12)
+    untied = gpt_parameter_count(**GPT2, d_model=768, n_layers=12, tie_weights=False)
+    assert untied - tied == 50_257 * 768
+    assert untied == 163_037_184
+
+
+def test_gpt1_has_no_final_norm():
+    shape = dict(vocab_size=40_478, context_length=512, d_model=768, n_layers=12)
+    assert gpt_parameter_count(**shape, final_norm=False) == 116_534_784
+    assert gpt_parameter_count(**shape) == 116_536_320
+
+
+def test_gpt3_has_174_6_billion_parameters():
+    count = gpt_parameter_count(vocab_size=50_257, context_length=2048, d_model=12_288, n_layers=96)
+    assert round(count / 1e9, 1) == 174.6
+
+
+def test_leaving_out_the_qkv_bias_saves_three_vectors_a_block():
+    shape = dict(vocab_size=10, context_length=4, d_model=8, n_layers=3)
+    assert gpt_parameter_count(**shape) - gpt_parameter_count(**shape, qkv_bias=False) == 3 * 3 * 8
+
+
+def test_gpt3_compute_matches_the_paper():
+    flops = training_flops(175e9, 300e9)
+    assert flops == pytest.approx(3.15e23)
+    assert flops / (1e15 * 86_400) == pytest.approx(3640, rel=0.01)
+
+
+def test_the_cloud_vendors_estimate_is_355_years_and_4_6_million_dollars():
+    cost = training_cost(3.14e23, flops_per_second=28e12, dollars_per_hour=1.5)
+    assert cost.device_years == pytest.approx(355, abs=1)
+    assert cost.dollars == pytest.approx(4.67e6, rel=0.01)
+
+
+def test_epochs_of_gpt3s_data():
+    assert epochs_seen(0.22, 300e9, 19e9) == pytest.approx(3.47, abs=0.01)
+    assert epochs_seen(0.03, 300e9, 3e9) == pytest.approx(3.0)
+
+
+def test_chinchilla_is_compute_optimal_by_the_rule_of_thumb():
+    n_parameters, n_tokens = compute_optimal_size(training_flops(70e9, 1.4e12))
+    assert n_parameters == pytest.approx(70e9)
+    assert n_tokens == pytest.approx(1.4e12)
