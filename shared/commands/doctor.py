@@ -1,0 +1,145 @@
+"""`python course.py doctor`: look at this machine and this installation, and say what is missing and how to mend it.
+
+Only the standard library is used, so that it also works where nothing is installed.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+NEEDED_DISK = 3  # GB for the packages, a run and the caches
+NEEDED_MEMORY = 4  # GB
+
+
+def memory_in_gb() -> float | None:
+    """Return the machine's memory, None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (AttributeError, ValueError, OSError):
+        return _windows_memory_in_gb()
+
+
+def _windows_memory_in_gb() -> float | None:
+    if os.name != "nt":
+        return None
+    import ctypes
+
+    class Status(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong), ("total", ctypes.c_ulonglong)]
+        _fields_ += [(f"rest{i}", ctypes.c_ulonglong) for i in range(6)]
+
+    status = Status(length=ctypes.sizeof(Status))
+    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+    return status.total / 1e9
+
+
+def pinned(name: str) -> dict[str, str]:
+    """Return package -> exact version as a requirements file asks for it."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return dict(re.findall(r"^([\w.-]+)==([^\s;#]+)", text, re.MULTILINE))
+
+
+def package_rows(name: str, optional: bool) -> list[tuple[str, str]]:
+    """Compare what is installed with a requirements file: rows of (verdict, sentence)."""
+    return [_package_row(package, version, optional) for package, version in pinned(name).items()]
+
+
+def _package_row(package: str, version: str, optional: bool) -> tuple[str, str]:
+    try:
+        found = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        if optional:
+            return "note", f"{package} is not installed; python course.py test installs it"
+        return "MEND", f"{package} is not installed: python course.py run installs it"
+    if found.split("+")[0] != version:
+        return "MEND", f"{package} is {found}, the course needs {version}: pip install -r requirements.txt"
+    return "ok", f"{package} {found}"
+
+
+def machine_rows() -> list[tuple[str, str]]:
+    """Look at Python, cores, memory and disk."""
+    rows = [("ok", f"{platform.system()} {platform.release()} on {platform.machine()}")]
+    right = (3, 11) <= sys.version_info[:2] <= (3, 14)
+    rows.append(
+        ("ok", f"Python {platform.python_version()} at {sys.executable}")
+        if right
+        else ("MEND", f"Python {platform.python_version()}: the course needs 3.11 to 3.14 from python.org")
+    )
+    rows.append(("ok", f"{os.cpu_count()} cores (the times in the course are for two)"))
+    memory = memory_in_gb()
+    if memory is not None:
+        enough = memory >= NEEDED_MEMORY * 0.9
+        advice = "" if enough else f": close other programs, the course wants {NEEDED_MEMORY} GB"
+        rows.append(("ok" if enough else "MEND", f"{memory:.1f} GB of memory{advice}"))
+    free = shutil.disk_usage(ROOT).free / 1e9
+    advice = "" if free >= NEEDED_DISK else f": free some, the course wants {NEEDED_DISK} GB"
+    rows.append(("ok" if free >= NEEDED_DISK else "MEND", f"{free:.1f} GB of free disk{advice}"))
+    return rows
+
+
+def course_rows() -> list[tuple[str, str]]:
+    """Look at the course's own folder."""
+    rows = []
+    if not os.access(ROOT, os.W_OK):
+        rows.append(("MEND", f"{ROOT} cannot be written: copy the course to a folder of your own"))
+    for name in ("story_gpt", "story_assistant"):
+        there = (ROOT / "data" / name / "manifest.json").is_file()
+        missing = f"data/{name} is missing: download the course again, or train your own with python course.py run"
+        rows.append(("ok", f"the shipped model data/{name}") if there else ("MEND", missing))
+    rows += [("note", sentence) for sentence in _notes()]
+    return rows
+
+
+def _notes() -> list[str]:
+    notes = []
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        notes.append("this is a free-threaded Python; the ordinary one is better tested")
+    if len(str(ROOT)) > 120 and os.name == "nt":
+        notes.append("the course's path is long for Windows; move it near the drive's root if files cannot be opened")
+    runs = Path(os.environ.get("COURSE_RUNS", ROOT / "runs"))
+    names = sorted(p.name for p in runs.glob("*") if p.is_dir())
+    notes.append(f"your runs in {runs}: {', '.join(names) if names else 'none yet'}")
+    return notes
+
+
+def torch_rows() -> list[tuple[str, str]]:
+    """Ask PyTorch which devices it sees and whether it calculates."""
+    try:
+        import torch
+    except ImportError:
+        return []
+    except OSError as error:
+        fix = "on Windows install the Microsoft Visual C++ Redistributable, then start again"
+        return [("MEND", f"PyTorch does not load ({error}): {fix}")]
+    right = torch.ones(3) @ torch.ones(3) == 3
+    rows = [("ok" if right else "MEND", f"PyTorch calculates with {torch.get_num_threads()} threads")]
+    if torch.cuda.is_available():
+        rows.append(("ok", f"{torch.cuda.get_device_name()}: python course.py run --device cuda"))
+    elif torch.backends.mps.is_available():
+        rows.append(("note", "an Apple GPU is here; the CPU is the course's default and fast enough"))
+    return rows
+
+
+def main(arguments: list[str]) -> int:
+    """Print what was found; return 1 when something must be mended."""
+    argparse.ArgumentParser(prog="course.py doctor", description=__doc__.split("\n")[0]).parse_args(arguments)
+    rows = machine_rows()
+    rows += package_rows("requirements.txt", optional=False)
+    rows += package_rows("tests/requirements-test.txt", optional=True)
+    rows += torch_rows() + course_rows()
+    for verdict, sentence in rows:
+        print(f"{verdict:>4}  {sentence}")
+    broken = sum(verdict == "MEND" for verdict, _ in rows)
+    print(f"\n{broken} thing{'s' if broken != 1 else ''} to mend." if broken else "\nEverything is in place.")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
