@@ -196,6 +196,13 @@ class FeedForward(nn.Module):
         return self.down_proj(self.gelu(self.up_proj(x)))  # (B, T, D) -> (B, T, F) -> (B, T, D)
 
 
+class _Dropout(nn.Dropout):
+    """PyTorch's dropout, out of the way where there is nothing to drop: generation calls it for every token."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.training and self.p else x
+
+
 class TransformerBlock(nn.Module):
     """Attention, then feed-forward, each reading a normalised copy of the stream and adding its answer to it.
 
@@ -216,11 +223,11 @@ class TransformerBlock(nn.Module):
         )
         self.norm2 = LayerNorm(config.d_model)
         self.feed_forward = FeedForward(config.d_model, config.d_ff)
-        self.dropout = config.dropout
+        self.drop = _Dropout(config.dropout)
 
     def forward(self, x: Tensor, cache: "KVCache | None" = None, layer: int = 0) -> Tensor:
-        x = x + F.dropout(self.attention(self.norm1(x), cache, layer), self.dropout, self.training)
-        return x + F.dropout(self.feed_forward(self.norm2(x)), self.dropout, self.training)
+        x = x + self.drop(self.attention(self.norm1(x), cache, layer))
+        return x + self.drop(self.feed_forward(self.norm2(x)))
 
 
 class GPTModel(nn.Module):
@@ -243,6 +250,7 @@ class GPTModel(nn.Module):
         self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding = nn.Embedding(config.context_length, config.d_model)
+        self.drop = _Dropout(config.dropout)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
         self.final_norm = LayerNorm(config.d_model)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -268,7 +276,7 @@ class GPTModel(nn.Module):
 
     def hidden(self, ids: Tensor, cache: "KVCache | None" = None) -> Tensor:
         """Give the vectors that the head reads, after the final norm: (B, T) -> (B, T, D)."""
-        x = self.embed(ids, cache)
+        x = self.drop(self.embed(ids, cache))
         for layer, block in enumerate(self.blocks):
             x = block(x, cache, layer)
         if cache is not None:
@@ -346,10 +354,11 @@ class KVCache:
         self.length = 0
         self.keys = torch.empty(shape, dtype=dtype, device=device)
         self.values = torch.empty(shape, dtype=dtype, device=device)
+        self._layers = list(zip(self.keys.unbind(), self.values.unbind()))  # views, n_layers x 2 x (B, H, max_length, K)
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store one block's new keys and values (B, H, T, K) and give all it has so far, 2 x (B, H, length + T, K)."""
-        keys, values = self.keys[layer], self.values[layer]  # (B, H, max_length, K)
+        keys, values = self._layers[layer]  # 2 x (B, H, max_length, K)
         end = self.length + k.shape[2]
         if k.shape[0] != keys.shape[0] or end > keys.shape[2]:
             room = f"{keys.shape[0]} rows of {keys.shape[2]} tokens"
