@@ -37,6 +37,8 @@ _NAMES = {
     "create_dataloader": "ch02_text_data.text_data",
     "create_story_dataloader": "ch02_text_data.text_data",
     # chapter 3: attention
+    "causal_mask": "ch03_attention.attention",
+    "attention_weights": "ch03_attention.attention",
     "scaled_dot_product_attention": "ch03_attention.attention",
     "MultiHeadAttention": "ch03_attention.attention",
     # chapter 4: the GPT model
@@ -48,8 +50,12 @@ _NAMES = {
     "FeedForward": "ch04_gpt_model.gpt_model",
     "TransformerBlock": "ch04_gpt_model.gpt_model",
     "GPTModel": "ch04_gpt_model.gpt_model",
-    "KVCache": "ch04_gpt_model.gpt_model",
-    "generate": "ch04_gpt_model.gpt_model",
+    "KVCache": "ch04_gpt_model.generation",
+    "generate": "ch04_gpt_model.generation",
+    "stream": "ch04_gpt_model.generation",
+    "next_token_probabilities": "ch04_gpt_model.sampling",
+    "check_sampling": "ch04_gpt_model.sampling",
+    "Sampler": "ch04_gpt_model.sampling",
     # chapter 5: pretraining
     "TrainConfig": "ch05_pretraining.pretraining",
     "Muon": "ch05_pretraining.pretraining",

@@ -1,0 +1,176 @@
+"""Text out of the model: one token after another, with a memory of what was already read.
+
+`generate` takes any model with `config` (a `GPTConfig`), `hidden(ids, cache)` and `head`. Past the context edge every
+token's learned position shifts, so nothing remembered is valid any more: the window is read again for each token.
+
+Sources: Radford et al. (2019), section 3; Pope et al. (2022), arXiv 2211.05102, for the cache. Taught in ch04.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ch04_gpt_model.sampling import Sampler
+
+
+class KVCache:
+    """The keys and values of the tokens already read, so that each new token costs one step and not a whole re-reading.
+
+    Args:
+        config: shape of the model.
+        batch_size: number of rows.
+        max_length: most tokens it can hold; None means `config.context_length`.
+        dtype: of the keys and values; None means PyTorch's default.
+        device: where they live; None means PyTorch's default.
+
+    Attributes:
+        length: number of tokens read so far; lowering it forgets the newest.
+        keys, values: (n_layers, B, H, max_length, K).
+
+    Raises:
+        ValueError: a batch of another size, or more tokens than there is room for.
+
+    Source: Pope et al. (2022), section 2.1. Taught in ch04, section 4.10.
+    """
+
+    def __init__(self, config, batch_size: int, max_length: int | None = None, *, dtype=None, device=None):
+        max_length = config.context_length if max_length is None else max_length
+        if batch_size < 1 or max_length < 1:
+            raise ValueError(f"batch_size={batch_size} and max_length={max_length} must both be >= 1")
+        shape = (config.n_layers, batch_size, config.n_heads, max_length, config.d_head)
+        self.length = 0
+        self.keys = torch.empty(shape, dtype=dtype, device=device)
+        self.values = torch.empty(shape, dtype=dtype, device=device)
+        self._layers = list(zip(self.keys.unbind(), self.values.unbind()))  # views: a pair a block
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store one block's new keys and values (B, H, T, K) and give all it has so far, 2 x (B, H, length + T, K)."""
+        keys, values = self._layers[layer]  # 2 x (B, H, max_length, K)
+        end = self.length + k.shape[2]
+        if k.shape[0] != keys.shape[0] or end > keys.shape[2]:
+            room = f"{keys.shape[0]} rows of {keys.shape[2]} tokens"
+            raise ValueError(f"the cache has room for {room} and was given {k.shape[0]} of {end}; make a larger one")
+        keys[:, :, self.length : end] = k
+        values[:, :, self.length : end] = v
+        return keys[:, :, :end], values[:, :, :end]
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that the keys and values take, in bytes."""
+        return self.keys.nbytes + self.values.nbytes
+
+
+def generate(
+    model,
+    ids: Tensor,
+    max_new_tokens: int,
+    *,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop_id: int | None = None,
+    seed: int | None = None,
+    use_cache: bool = True,
+) -> Tensor:
+    """Continue each prompt, one token after another.
+
+    Args:
+        model: any GPT; its training mode is left as it was.
+        ids: prompts of one length.
+        max_new_tokens: most tokens to add, >= 0; longer than the context is fine, the window slides.
+        temperature: 0 takes the most likely token each time; above 0 draws, the more freely the higher.
+        top_k: draw from the k most likely tokens only; None or more than V means all.
+        top_p: draw from the fewest tokens that together reach this probability, in (0, 1]; None means all.
+        stop_id: a row that produces this id is finished and filled with it; when all rows are, generation ends.
+        seed: the same seed draws the same tokens on every machine; None draws anew.
+        use_cache: keep keys and values instead of reading the text again for each token; same tokens, less time.
+
+    Shape:
+        ids (B, T) -> (B, T + new), new <= max_new_tokens.
+
+    Raises:
+        ValueError: an empty prompt, an id outside the vocabulary, or a setting out of range.
+
+    Source: Radford et al. (2019), section 3, for sampling from GPT-2. Taught in ch04, sections 4.9 and 4.10.
+    """
+    sampler = Sampler(temperature, top_k, top_p, seed)
+    steps = _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache)
+    return torch.cat([ids, *(token[:, None].to(ids) for token in steps)], dim=1)
+
+
+def stream(model, ids: Tensor, max_new_tokens: int, *, use_cache: bool = True, **settings) -> Iterator[int]:
+    """Yield the token ids that continue one prompt, each as soon as it is known.
+
+    Args:
+        model: any GPT.
+        ids: one prompt.
+        max_new_tokens: most tokens to yield, >= 0.
+        use_cache: see `generate`.
+        settings: temperature, top_k, top_p, stop_id and seed of `generate`; the stop id is yielded, as the last.
+
+    Shape:
+        ids (1, T) -> up to max_new_tokens ints.
+
+    Raises:
+        ValueError: more than one prompt, or as `generate`.
+
+    Source: as `generate`. Taught in ch04, section 4.10.
+    """
+    if ids.ndim != 2 or len(ids) != 1:
+        raise ValueError(f"ids have shape {tuple(ids.shape)}; stream takes one prompt of shape (1, tokens)")
+    stop_id = settings.pop("stop_id", None)
+    steps = _next_tokens(model, ids, max_new_tokens, Sampler(**settings), stop_id, use_cache)
+    return (token.item() for token in steps)
+
+
+def _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache) -> Iterator[Tensor]:
+    """Check the request, then give an iterator over the next tokens of all rows, (B,) each."""
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens={max_new_tokens} is negative; give 0 or more")
+    if stop_id is not None and not 0 <= stop_id < model.config.vocab_size:
+        raise ValueError(f"stop_id={stop_id} is not in 0..{model.config.vocab_size - 1}; give an id of the vocabulary")
+    if ids.ndim != 2 or ids.numel() == 0:
+        raise ValueError(f"ids have shape {tuple(ids.shape)}; give prompts of shape (batch, tokens) with a token each")
+    if not model._ids_in_range(ids):
+        raise ValueError(model._bad_id(ids))
+    return _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache)
+
+
+def _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache) -> Iterator[Tensor]:
+    was_training = model.training
+    model.eval()
+    try:
+        next_logits = _LogitReader(model, ids, max_new_tokens, use_cache)
+        finished = torch.zeros(len(ids), dtype=torch.bool)
+        for _ in range(max_new_tokens):
+            token = sampler(next_logits(ids))  # (B,)
+            if stop_id is not None:
+                token = token.masked_fill(finished, stop_id)
+                finished |= token == stop_id
+            yield token
+            if stop_id is not None and finished.all():
+                return
+            ids = torch.cat([ids, token[:, None].to(ids)], dim=1)
+    finally:
+        model.train(was_training)
+
+
+class _LogitReader:
+    """Gives the logits after the last token, reading only what the cache has not seen."""
+
+    def __init__(self, model, ids: Tensor, max_new_tokens: int, use_cache: bool):
+        self.model, self.context = model, model.config.context_length
+        self.cache = None
+        if use_cache and ids.shape[1] <= self.context:
+            weight = model.token_embedding.weight
+            room = min(self.context, ids.shape[1] + max_new_tokens)
+            self.cache = KVCache(model.config, len(ids), room, dtype=weight.dtype, device=weight.device)
+
+    @torch.inference_mode()
+    def __call__(self, ids: Tensor) -> Tensor:
+        if self.cache is None or ids.shape[1] > self.context:  # past the edge every position shifts: read all again
+            x = self.model.hidden(ids[:, -self.context :])
+        else:
+            x = self.model.hidden(ids[:, self.cache.length :], self.cache)
+        return self.model.head(x[:, -1])  # (B, V)
