@@ -1,0 +1,146 @@
+"""Byte-pair merging at speed: learn merges from counted words, and apply them to one piece of text.
+
+The idea is that of the simple loops in the notebook; only the bookkeeping differs. A merge changes nothing but its
+neighbours, so tokens hang on a chain, and each pair remembers where it stands. Time grows with the number of merges
+made, not with text times vocabulary. Taught in ch02, section 2.5.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+import regex
+
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+WALL = -1  # stands between two words: nothing merges with it
+
+Pair = tuple[int, int]
+
+
+def split_pieces(text: str) -> list[str]:
+    """Cut a text as GPT-2 does, before any merge: words with the space before them, numbers, marks, white space.
+
+    Source: Radford et al. (2019), section 2.2; the pattern is explained piece by piece in ch02, section 2.5.
+    """
+    return regex.findall(GPT2_PATTERN, text)
+
+
+class Chain:
+    """Tokens as beads on a string, so that a merge touches only its neighbours.
+
+    `places[pair]` lists the beads where that pair once began; an entry may be out of date and is checked when used.
+
+    Args:
+        words: byte strings; no merge crosses from one into the next.
+
+    Source: taught in ch02, section 2.5.
+    """
+
+    def __init__(self, words: Iterable[bytes]):
+        self.ids = [WALL]
+        for word in words:
+            self.ids += [*word, WALL]
+        self.left = list(range(-1, len(self.ids) - 1))
+        self.right = list(range(1, len(self.ids) + 1))
+        self.places: dict[Pair, list[int]] = defaultdict(list)
+        for bead, pair in enumerate(zip(self.ids, self.ids[1:])):
+            if WALL not in pair:
+                self.places[pair].append(bead)
+
+    def merge(self, pair: Pair, new_id: int) -> Iterator[tuple[int, Pair, int]]:
+        """Merge one pair everywhere, left to right; yield (bead, neighbour pair, -1 for gone or +1 for new)."""
+        ids, left, right = self.ids, self.left, self.right
+        for bead in sorted(self.places.pop(pair, ())):
+            eaten = right[bead]
+            if (ids[bead], ids[eaten]) != pair:
+                continue  # an earlier merge has used one of the two
+            before, after = left[bead], right[eaten]
+            yield bead, (ids[before], pair[0]), -1
+            yield bead, (pair[1], ids[after]), -1
+            ids[bead], ids[eaten] = new_id, WALL
+            right[bead], left[after] = after, bead
+            for first, second in ((before, bead), (bead, after)):
+                fresh = ids[first], ids[second]
+                if WALL not in fresh:
+                    self.places[fresh].append(first)
+                    yield bead, fresh, +1
+
+
+def learn_merges(words: Mapping[bytes, int], n_merges: int) -> list[tuple[bytes, bytes]]:
+    """Return the merges, the most frequent pair first; ties go to the lexicographically greatest pair.
+
+    Args:
+        words: byte string -> how often it occurs.
+        n_merges: merges wanted; fewer come back when no pair is left.
+
+    Source: Sennrich et al. (2016), section 3.2. Taught in ch02, sections 2.4 and 2.5.
+    """
+    chain = Chain(words)
+    weights = [0]
+    for word, count in words.items():
+        weights += [count] * len(word) + [0]
+    counts = Counter({pair: sum(map(weights.__getitem__, beads)) for pair, beads in chain.places.items()})
+    tokens = [bytes([byte]) for byte in range(256)]
+    ranking = _Ranking(tokens)
+    for pair, count in counts.items():
+        ranking.add(pair, count)
+    merges = []
+    while len(merges) < n_merges and (pair := ranking.best(counts)):
+        merges.append((tokens[pair[0]], tokens[pair[1]]))
+        new_id = len(tokens)
+        tokens.append(b"".join(merges[-1]))
+        grown = set()
+        for bead, neighbours, change in chain.merge(pair, new_id):
+            counts[neighbours] += change * weights[bead]
+            if change > 0:
+                grown.add(neighbours)
+        del counts[pair]
+        for neighbours in grown:
+            ranking.add(neighbours, counts[neighbours])
+    return merges
+
+
+class _Ranking:
+    """Pairs, the best first. Once a pair is in, its count only falls: a stale entry goes back with its present count."""
+
+    def __init__(self, tokens: list[bytes]):
+        self.tokens, self.heap = tokens, []
+
+    def add(self, pair: Pair, count: int) -> None:
+        if count > 0:
+            order = _descending(self.tokens[pair[0]]), _descending(self.tokens[pair[1]])
+            heapq.heappush(self.heap, (-count, order, pair))
+
+    def best(self, counts: Mapping[Pair, int]) -> Pair | None:
+        while self.heap:
+            count, order, pair = heapq.heappop(self.heap)
+            if counts[pair] == -count:
+                return pair
+            if counts[pair] > 0:
+                heapq.heappush(self.heap, (-counts[pair], order, pair))
+        return None
+
+
+def _descending(token: bytes) -> tuple[int, ...]:
+    """A key that sorts the lexicographically greatest byte string first: a heap gives its smallest."""
+    return (*(-byte for byte in token), 1)
+
+
+def apply_merges(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
+    """Return the ids of one piece: its bytes, merged in the order in which the merges were learned.
+
+    Args:
+        piece: bytes without any wall between them.
+        new_ids: pair of ids -> id of the merged token; a later merge has a greater id.
+
+    Source: Sennrich et al. (2016), section 3.2. Taught in ch02, section 2.5.
+    """
+    chain = Chain([piece])
+    waiting = [(new_ids[pair], pair) for pair in chain.places if pair in new_ids]
+    heapq.heapify(waiting)
+    while waiting:
+        new_id, pair = heapq.heappop(waiting)
+        fresh = {neighbours for _, neighbours, change in chain.merge(pair, new_id) if change > 0}
+        for neighbours in fresh & new_ids.keys():
+            heapq.heappush(waiting, (new_ids[neighbours], neighbours))
+    return [id_ for id_ in chain.ids if id_ != WALL]

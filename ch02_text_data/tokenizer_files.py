@@ -1,0 +1,115 @@
+"""Tokenizers on disk: our JSON file, written all or nothing, and GPT-2's vocabulary from the local cache."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import tiktoken
+
+FORMAT = "byte-level BPE, version 1"
+GPT2_FILES = {  # tiktoken names a cached file by the sha1 of its address: vocab.bpe, then encoder.json
+    "6d1cbeee0f20b3d9449abfede4726ed8212e3aee": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+}
+
+
+def write_tokenizer(path: str | Path, merges: list[tuple[bytes, bytes]], special_tokens: list[str]) -> None:
+    """Write merges and special tokens as JSON; the file appears complete or not at all.
+
+    Args:
+        path: where the file goes; its folder is made when absent.
+        merges: pairs of byte strings in the order they were learned; each byte is written as one character.
+        special_tokens: strings in the order of their ids.
+
+    Source: taught in ch02, section 2.5.
+    """
+    rows = ",\n".join(json.dumps([first.decode("latin-1"), second.decode("latin-1")]) for first, second in merges)
+    head = f'"format": {json.dumps(FORMAT)},\n"special_tokens": {json.dumps(special_tokens)}'
+    _write_atomically(Path(path), f'{{{head},\n"merges": [\n{rows}\n]}}\n')
+
+
+def read_tokenizer(path: str | Path) -> tuple[list[tuple[bytes, bytes]], list[str]]:
+    """Read what `write_tokenizer` wrote and return (merges, special tokens).
+
+    Raises:
+        ValueError: the file is missing, is not JSON, or has another content than a tokenizer's.
+
+    Source: taught in ch02, section 2.5.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"found no tokenizer file at {path}; train one and call .save({str(path)!r}) first")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"its format is {content['format']!r}")
+        merges = [(first.encode("latin-1"), second.encode("latin-1")) for first, second in content["merges"]]
+        return merges, [str(token) for token in content["special_tokens"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        found = f"no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"found a damaged or foreign tokenizer file {path} ({found}); expected the format {FORMAT!r}; "
+            "restore the file or train the tokenizer again"
+        ) from error
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        _replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path, attempts: int = 5) -> None:
+    for attempt in range(1, attempts + 1):
+        try:
+            return os.replace(temporary, path)
+        except PermissionError:  # on Windows a virus scanner may hold the file for a moment
+            if attempt == attempts:
+                raise
+            time.sleep(0.05 * attempt)
+
+
+def gpt2_tokenizer() -> tiktoken.Encoding:
+    """Return GPT-2's tokenizer, 50,257 tokens, from files on this computer; the network is never used.
+
+    The folder is the one named by `TIKTOKEN_CACHE_DIR`, or else `data/cache/tiktoken`.
+
+    Raises:
+        ValueError: a file is not there, or its sha256 is not that of GPT-2's.
+
+    Source: Radford et al. (2019), section 2.2. Taught in ch02, section 2.6.
+    """
+    folder = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or Path(__file__).parents[1] / "data" / "cache" / "tiktoken")
+    for name, sha256 in GPT2_FILES.items():
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"found no GPT-2 vocabulary in {folder}; fetch it once with: python course.py fetch gpt2-tokenizer"
+            )
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sha256:
+            raise ValueError(
+                f"found a damaged GPT-2 vocabulary {folder / name} (its sha256 is not {sha256[:12]}…); delete it and "
+                "fetch it again with: python course.py fetch gpt2-tokenizer"
+            )
+    return _with_cache_folder(folder)
+
+
+def _with_cache_folder(folder: Path) -> tiktoken.Encoding:
+    """Let tiktoken look into one folder only, then put its setting back."""
+    before = os.environ.get("TIKTOKEN_CACHE_DIR")
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(folder)
+    try:
+        return tiktoken.get_encoding("gpt2")
+    finally:
+        if before is None:
+            del os.environ["TIKTOKEN_CACHE_DIR"]
+        else:
+            os.environ["TIKTOKEN_CACHE_DIR"] = before
