@@ -1,0 +1,221 @@
+"""The assistant: a fine-tuned GPT that is asked, answers and is marked.
+
+Its answers are marked exactly: the world that made the questions knows every right answer, so no judge is needed.
+
+References: Ouyang et al. (2022), section 3.5.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ch04_gpt_model.gpt_model import generate, stream
+from ch05_pretraining.checkpoints import load_model
+from ch06_finetuning.instructions import chat_specials, prompt_ids
+from ch06_finetuning.scoring import Rate
+from data.loaders import mark
+from data.paths import DATA_DIR, RUNS_DIR
+
+__all__ = ["Assistant", "MarkReport", "load_assistant", "mark_assistant"]
+
+
+class Assistant:
+    """A fine-tuned GPT with its tokenizer, ready to answer.
+
+    Args:
+        model: a fine-tuned GPTModel.
+        tokenizer: the BPETokenizer it was trained with.
+        max_new_tokens: longest answer in tokens, at least 1.
+
+    Source: Taught in ch06, section 6.8.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer, *, max_new_tokens: int = 200):
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.max_new_tokens = max_new_tokens
+        self.end_id = chat_specials(tokenizer)[2]
+
+    def prompt_ids(self, prompt: str, history=()) -> list[int]:
+        """Build the ids of a prompt, leaving out the oldest turns that do not fit into the context.
+
+        Raises:
+            ValueError: the prompt alone is longer than the context allows.
+        """
+        context = self.model.config.context_length
+        room = context - min(self.max_new_tokens, context // 4)  # the rest is for the answer
+        history = list(history)
+        while len(ids := prompt_ids(self.tokenizer, prompt, history)) > room:
+            if not history:
+                raise ValueError(f"the prompt takes {len(ids)} tokens, but at most {room} fit: shorten it")
+            history.pop(0)
+        return ids
+
+    def reply(self, prompt: str, history=(), **sampling) -> str:
+        """Answer a prompt; greedy and so always the same, unless `sampling` says otherwise.
+
+        Args:
+            prompt: what the user says.
+            history: earlier (prompt, answer) pairs, oldest first.
+            sampling: `temperature`, `top_k`, `top_p` and `seed` of `generate`.
+        """
+        ids = torch.tensor([self.prompt_ids(prompt, history)])
+        written = generate(self.model, ids, self.max_new_tokens, stop_id=self.end_id, **sampling)
+        return self._text(written[0, ids.shape[1] :].tolist())
+
+    def stream(self, prompt: str, history=(), **sampling) -> Iterator[str]:
+        """Answer a prompt piece by piece, as the tokens are written; the pieces join to what `reply` returns."""
+        ids = torch.tensor([self.prompt_ids(prompt, history)])
+        tokens = stream(self.model, ids, self.max_new_tokens, stop_id=self.end_id, **sampling)
+        return self._pieces(tokens)
+
+    def _pieces(self, tokens) -> Iterator[str]:
+        written, shown = [], ""
+        for token in tokens:
+            written.append(token)
+            text = self._text(written)
+            if len(text) > len(shown) and not text.endswith("\ufffd"):  # half of a character: wait for the rest
+                yield text[len(shown) :]
+                shown = text
+        if rest := self._text(written)[len(shown) :]:
+            yield rest
+
+    def chat(self) -> None:
+        """Talk with the assistant in a notebook; an empty line or *quit* ends a text chat."""
+        try:
+            import ipywidgets
+            from IPython.display import display
+        except ImportError:
+            _text_chat(self)
+        else:
+            display(_widget_chat(self, ipywidgets))
+
+    def _text(self, ids: list[int]) -> str:
+        specials = set(self.tokenizer.special_tokens.values())
+        stop = next((position for position, token in enumerate(ids) if token in specials), len(ids))
+        return self.tokenizer.decode(ids[:stop]).strip()
+
+
+def load_assistant(source: str | Path = "shipped") -> Assistant:
+    """Load an assistant: the shipped one, that of a run by its name, or one from a folder.
+
+    Args:
+        source: "shipped", the name of a run, or a folder made by `save_model`.
+
+    Raises:
+        ValueError: there is no such assistant, or its files are damaged.
+
+    Source: Taught in ch06, section 6.11.
+    """
+    if source == "shipped":
+        folder = DATA_DIR / "story_assistant"
+    else:
+        folder = source if isinstance(source, Path) else RUNS_DIR / source / "assistant"
+    return Assistant(*load_model(folder))
+
+
+@dataclass(frozen=True)
+class MarkReport:
+    """Exact marks of an assistant: every answer, the share that is right, over all and by kind.
+
+    Source: Taught in ch06, section 6.11.
+    """
+
+    records: list
+    answers: list[str]
+    right: list[bool]
+
+    @property
+    def overall(self) -> Rate:
+        return Rate(sum(self.right), len(self.right))
+
+    @property
+    def kinds(self) -> dict[str, Rate]:
+        marks = defaultdict(list)
+        for record, right in zip(self.records, self.right):
+            marks[record.kind].append(right)
+        return {kind: Rate(sum(marks[kind]), len(marks[kind])) for kind in sorted(marks)}
+
+    @property
+    def failures(self) -> list[tuple]:
+        return [(record, answer) for record, answer, right in zip(self.records, self.answers, self.right) if not right]
+
+    def __str__(self) -> str:
+        rows = {**self.kinds, "all": self.overall}
+        width = max(map(len, rows))
+        return "\n".join(f"{kind:{width}}  {rate}" for kind, rate in rows.items())
+
+
+def mark_assistant(assistant: Assistant, records, *, batch_size: int = 64) -> MarkReport:
+    """Ask every record's prompt, greedily, and mark the answers exactly.
+
+    Prompts of the same length are answered together, so a thousand records take seconds.
+
+    Args:
+        assistant: the assistant to examine.
+        records: instruction records, see `data.loaders.load_instructions`.
+        batch_size: prompts answered together, at least 1.
+
+    Source: Taught in ch06, section 6.11.
+    """
+    records = list(records)
+    rows = [assistant.prompt_ids(record.prompt) for record in records]
+    answers = [""] * len(records)
+    for batch in _same_length_batches(rows, batch_size):
+        ids = torch.tensor([rows[index] for index in batch])
+        written = generate(assistant.model, ids, assistant.max_new_tokens, stop_id=assistant.end_id)
+        for index, new in zip(batch, written[:, ids.shape[1] :].tolist()):
+            answers[index] = assistant._text(new)
+    return MarkReport(records, answers, [mark(record, answer) for record, answer in zip(records, answers)])
+
+
+def _same_length_batches(rows: list[list[int]], batch_size: int) -> list[list[int]]:
+    groups = defaultdict(list)
+    for index, row in enumerate(rows):
+        groups[len(row)].append(index)
+    return [
+        groups[length][start : start + batch_size]
+        for length in sorted(groups)
+        for start in range(0, len(groups[length]), batch_size)
+    ]
+
+
+def _text_chat(assistant: Assistant) -> None:
+    history = []
+    while prompt := input("you> ").strip():
+        if prompt in ("quit", "exit"):
+            break
+        answer = assistant.reply(prompt, history)
+        print(f"assistant> {answer}")
+        history.append((prompt, answer))
+
+
+def _widget_chat(assistant: Assistant, widgets):
+    """Build a chat box: the talk so far as plain text, a line to type in, a button to start again."""
+    talk, history = widgets.Textarea(layout={"width": "100%", "height": "16em"}, disabled=True), []
+    line = widgets.Text(placeholder="Ask, then press Enter", layout={"width": "80%"}, continuous_update=False)
+    again = widgets.Button(description="New chat")
+
+    def send(change) -> None:
+        prompt, line.value = change["new"].strip(), ""
+        if not prompt:
+            return
+        before = talk.value + f"you: {prompt}\nassistant: "
+        try:
+            for piece in assistant.stream(prompt, history):
+                talk.value = before = before + piece
+            history.append((prompt, before.rsplit("assistant: ", 1)[-1]))
+        except ValueError as error:
+            before += f"({error})"
+        talk.value = before + "\n"
+
+    def restart(_button) -> None:
+        talk.value = ""
+        history.clear()
+
+    line.observe(send, names="value")
+    again.on_click(restart)
+    return widgets.VBox([talk, widgets.HBox([line, again])])

@@ -1,0 +1,240 @@
+"""Chapter 6: one pretrained GPT, two new jobs.
+
+A classifier reads a text and answers with one of a few classes: a small head looks at the hidden vector of the last
+real token, the only one that has read everything. An assistant answers in words: the model stays as it is and learns
+from records of a prompt and its answer, where only the answer is graded.
+
+The supporting modules beside this one hold the scores, the baseline, LoRA and preferences; their names can be imported
+from here.
+
+References: Radford et al. (2018), section 3.2; Ouyang et al. (2022), section 3.5.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+from ch02_text_data.text_data import EpochBatches
+from ch05_pretraining.pretraining import History, TrainConfig, train
+from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
+from ch06_finetuning.baselines import BagOfWords
+from ch06_finetuning.instructions import (
+    InstructionDataset,
+    ReplayBatches,
+    collate_instructions,
+    create_instruction_loader,
+    pad_id_of,
+    prompt_ids,
+    special_ids,
+    texts_of,
+)
+from ch06_finetuning.lora import apply_lora, merge_lora
+from ch06_finetuning.preferences import PreferenceDataset, dpo_loss, preference_report, train_preferences
+from ch06_finetuning.scoring import classification_report, wilson_interval
+
+__all__ = [
+    "Assistant", "BagOfWords", "GPTClassifier", "InstructionDataset", "MessageDataset", "PreferenceDataset",
+    "ReplayBatches", "apply_lora", "classification_report", "collate_instructions", "collate_messages",
+    "create_instruction_loader", "create_message_loader", "dpo_loss", "last_real_tokens", "load_assistant",
+    "mark_assistant", "merge_lora", "predict", "preference_report", "prompt_ids", "set_trainable", "train_assistant",
+    "train_classifier", "train_preferences", "wilson_interval",
+]  # fmt: skip
+
+# ---------------------------------------------------------------------------------------------------- classifier
+
+
+def last_real_tokens(ids: Tensor, pad_id: int) -> tuple[Tensor, Tensor]:
+    """Move the real tokens of each row to its front and say where the last of them stands.
+
+    Padding on the right, on the left or on both sides gives the same answer.
+
+    Args:
+        ids: token ids with padding.
+        pad_id: the id that fills up short rows.
+
+    Shape:
+        ids (B, T) -> aligned ids (B, T), last positions (B,).
+
+    Raises:
+        ValueError: a row holds nothing but padding.
+
+    Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.3.
+    """
+    real = ids != pad_id  # (B, T)
+    lengths = real.sum(dim=1)  # (B,)
+    if (lengths == 0).any():
+        row = int((lengths == 0).nonzero()[0])
+        raise ValueError(f"row {row} of the batch holds only padding (id {pad_id}): give every text at least one token")
+    order = real.int().argsort(dim=1, descending=True, stable=True)  # real tokens first, in their old order
+    return ids.gather(1, order), lengths - 1
+
+
+class GPTClassifier(nn.Module):
+    """A GPT whose last real token answers with a class instead of a next token.
+
+    The head starts at zero: before training every class is equally likely, and the loss is ln(n_classes).
+
+    Args:
+        model: the pretrained GPTModel; its own weights are used, not a copy.
+        n_classes: number of classes, at least 2.
+        pad_id: id of the padding token; None means that batches hold no padding.
+
+    Shape:
+        ids (B, T) -> logits (B, C).
+
+    Raises:
+        ValueError: fewer than two classes, or a row of nothing but padding.
+
+    Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.4.
+    """
+
+    def __init__(self, model: nn.Module, n_classes: int, pad_id: int | None = None):
+        super().__init__()
+        if n_classes < 2:
+            raise ValueError(f"n_classes={n_classes}: a classifier needs at least two classes")
+        self.model, self.pad_id = model, pad_id
+        self.head = nn.Linear(model.config.d_model, n_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        ids, last = last_real_tokens(ids, -1 if self.pad_id is None else self.pad_id)
+        hidden = self.model.hidden(ids[:, : int(last.max()) + 1])  # (B, T, D)
+        rows = torch.arange(len(ids), device=ids.device)
+        return self.head(hidden[rows, last])  # (B, C)
+
+
+def set_trainable(classifier: GPTClassifier, part: str) -> int:
+    """Choose what a classifier may change and return the number of trainable parameters.
+
+    Args:
+        classifier: the classifier to prepare, changed in place.
+        part: "head" (body frozen), "last_block" (head, last block and final norm) or "all".
+
+    Raises:
+        ValueError: `part` is none of the three.
+
+    Source: Howard and Ruder (2018), section 3.3. Taught in ch06, section 6.5.
+    """
+    if part not in ("head", "last_block", "all"):
+        raise ValueError(f"part={part!r} is unknown: choose 'head', 'last_block' or 'all'")
+    classifier.requires_grad_(part == "all")
+    classifier.head.requires_grad_(True)
+    if part == "last_block":
+        classifier.model.blocks[-1].requires_grad_(True)
+        classifier.model.final_norm.requires_grad_(True)
+    return sum(p.numel() for p in classifier.parameters() if p.requires_grad)
+
+
+class MessageDataset(Dataset):
+    """Messages as token ids with their class: item = (ids (T,), class ()), int64.
+
+    A row begins with <|endoftext|>, as every document did in pretraining. Longer rows keep their first `max_length`
+    tokens; `n_truncated` counts them.
+
+    Args:
+        messages: objects with `.text` and `.label`.
+        tokenizer: anything with `.encode(str)`; a BPETokenizer with an <|endoftext|> starts rows with it.
+        labels: all labels, in the order of the classes.
+        max_length: longest row in tokens, at least 2.
+
+    Raises:
+        ValueError: a text is empty or a label unknown; names the row.
+
+    Source: Taught in ch06, section 6.2.
+    """
+
+    def __init__(self, messages, tokenizer, labels, max_length: int):
+        start = special_ids(tokenizer, "<|endoftext|>")
+        classes = {label: index for index, label in enumerate(labels)}
+        self.items, self.n_truncated = [], 0
+        for row, message in enumerate(messages):
+            text, label = texts_of(message, row, "text", "label")
+            if label not in classes:
+                raise ValueError(f"row {row} has the label {label!r}; the labels are {', '.join(map(str, labels))}")
+            ids = start + tokenizer.encode(text)
+            self.n_truncated += len(ids) > max_length
+            self.items.append((torch.tensor(ids[:max_length]), torch.tensor(classes[label])))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.items[index]
+
+
+def collate_messages(items, pad_id: int) -> tuple[Tensor, Tensor]:
+    """Pad rows on the right to the longest of the batch: items -> ids (B, T), classes (B,).
+
+    Source: Taught in ch06, section 6.2.
+    """
+    rows, classes = zip(*items)
+    return pad_sequence(rows, True, pad_id), torch.stack(classes)
+
+
+def create_message_loader(messages, tokenizer, labels, *, batch_size, max_length, shuffle=True, seed=0) -> DataLoader:
+    """Serve batches of messages of similar length, in an order that is a function of (seed, epoch).
+
+    Source: Taught in ch06, section 6.2.
+    """
+    dataset = MessageDataset(messages, tokenizer, labels, max_length)
+    lengths = [len(ids) for ids, _ in dataset.items]
+    batches = EpochBatches(lengths, batch_size, shuffle=shuffle, drop_last=shuffle, seed=seed, group_by_length=shuffle)
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=partial(collate_messages, pad_id=pad_id_of(tokenizer)))
+
+
+def train_classifier(
+    classifier: GPTClassifier, train_loader, val_loader, config: TrainConfig, *, part: str = "all", **options
+) -> History:
+    """Fine-tune a classifier with chapter 5's `train`; losses are nats per message.
+
+    Args:
+        classifier: changed in place.
+        train_loader: sized iterable of (ids (B, T), classes (B,)).
+        val_loader: the same for validation.
+        config: steps, learning rate, schedule.
+        part: what may change, see `set_trainable`.
+        options: `checkpoint_dir`, `resume` and `on_step` of `train`.
+
+    Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.5.
+    """
+    set_trainable(classifier, part)
+    try:
+        return train(classifier, train_loader, val_loader, config, **options)
+    finally:
+        classifier.requires_grad_(True)
+
+
+@torch.no_grad()
+def predict(classifier: GPTClassifier, loader) -> tuple[Tensor, Tensor]:
+    """Classify every row of an unshuffled loader: -> true classes (N,), probabilities (N, C).
+
+    Source: Taught in ch06, section 6.6.
+    """
+    classifier.eval()
+    targets, probabilities = [], []
+    for ids, classes in loader:
+        targets.append(classes)
+        probabilities.append(classifier(ids).float().softmax(dim=-1))
+    return torch.cat(targets), torch.cat(probabilities)
+
+
+# ----------------------------------------------------------------------------------------------------- assistant
+
+
+def train_assistant(model: nn.Module, train_loader, val_loader, config: TrainConfig, **options) -> History:
+    """Teach a pretrained GPT to answer, with chapter 5's `train`; losses are nats per graded token.
+
+    Args:
+        model: a GPTModel, changed in place.
+        train_loader: instruction batches, see `create_instruction_loader`.
+        val_loader: the same for validation.
+        config: steps, learning rate, schedule.
+        options: `checkpoint_dir`, `resume` and `on_step` of `train`.
+
+    Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section 6.10.
+    """
+    return train(model, train_loader, val_loader, config, **options)

@@ -1,0 +1,225 @@
+"""Instruction records: a prompt and its answer become one row in which only the answer is graded.
+
+A prompt is built as a list of token ids, never as one string: the chat specials are put in by this code and by nothing
+else, so a user who types <|assistant|> has typed ordinary text.
+
+References: Ouyang et al. (2022), "Training language models to follow instructions with human feedback", section 3.5.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
+
+from ch02_text_data.text_data import IGNORE_INDEX, EpochBatches, StoryDataset, pad_batch
+
+__all__ = ["InstructionDataset", "ReplayBatches", "collate_instructions", "create_instruction_loader", "prompt_ids"]
+
+
+def prompt_ids(tokenizer, prompt: str, history=()) -> list[int]:
+    """Build the ids an assistant reads: earlier turns, then <|user|> prompt <|assistant|>.
+
+    Args:
+        tokenizer: a BPETokenizer that has the chat specials.
+        prompt: what the user says now; special tokens in it are ordinary text.
+        history: earlier (prompt, answer) pairs, oldest first.
+
+    Raises:
+        ValueError: the prompt is empty, or the tokenizer has no chat specials.
+
+    Source: Taught in ch06, section 6.8.
+    """
+    if not prompt.strip():
+        raise ValueError("the prompt is empty: type a question or a request")
+    user, assistant, end = chat_specials(tokenizer)
+    ids = []
+    for question, answer in history:
+        ids += [user, *tokenizer.encode(question), assistant, *tokenizer.encode(answer), end]
+    return [*ids, user, *tokenizer.encode(prompt), assistant]
+
+
+def answer_row(tokenizer, prompt: str, response: str, max_length: int, index: int, *, mask_prompt: bool = True):
+    """Build the ids and targets of one record; only the answer and its end are graded.
+
+    Args:
+        tokenizer: a BPETokenizer that has the chat specials.
+        prompt: what is asked.
+        response: what should be answered.
+        max_length: the row may be longer, but its first graded target must come before this.
+        index: number of the record, for the message.
+        mask_prompt: False grades the prompt too.
+
+    Shape:
+        -> ids (T,), targets (T,).
+
+    Raises:
+        ValueError: the prompt leaves no room for an answer.
+
+    Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section 6.9.
+    """
+    asked = prompt_ids(tokenizer, prompt)
+    if len(asked) > max_length:
+        raise ValueError(
+            f"record {index}: its prompt takes {len(asked)} tokens, so max_length={max_length} leaves no answer "
+            "to learn from; shorten the prompt or raise max_length"
+        )
+    row = torch.tensor([*asked, *tokenizer.encode(response), *special_ids(tokenizer, "<|endoftext|>")])
+    ids, targets = row[:-1], row[1:].clone()
+    if mask_prompt:
+        targets[: len(asked) - 1] = IGNORE_INDEX
+    return ids, targets
+
+
+class InstructionDataset(Dataset):
+    """Prompts and answers as rows in which only the answer is graded: item = (ids (T,), targets (T,)), int64.
+
+    A row is <|user|> prompt <|assistant|> answer <|endoftext|>. Targets are the row one step later, with the prompt's
+    positions set to -100. Rows longer than `max_length` lose their end; `n_truncated` counts them.
+
+    Args:
+        records: objects with `.prompt` and `.response`.
+        tokenizer: a BPETokenizer that has the chat specials.
+        max_length: longest row in tokens, at least 2.
+        mask_prompt: False grades the prompt too (to see what that costs).
+
+    Raises:
+        ValueError: a record lacks one of the two texts, or its prompt leaves no room for an answer; names the record.
+
+    Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section 6.9.
+    """
+
+    def __init__(self, records, tokenizer, max_length: int, *, mask_prompt: bool = True):
+        self.items, self.n_truncated = [], 0
+        for index, record in enumerate(records):
+            prompt, response = texts_of(record, index, "prompt", "response")
+            ids, targets = answer_row(tokenizer, prompt, response, max_length, index, mask_prompt=mask_prompt)
+            self.n_truncated += len(ids) > max_length
+            self.items.append((ids[:max_length], targets[:max_length]))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.items[index]
+
+
+def collate_instructions(items, pad_id: int) -> tuple[Tensor, Tensor]:
+    """Pad a batch to its longest row, ids with `pad_id` and targets with -100, so that padding is never graded.
+
+    Args:
+        items: rows of an InstructionDataset.
+        pad_id: the id that fills up short rows.
+
+    Shape:
+        items of (ids (T,), targets (T,)) -> ids (B, T), targets (B, T).
+
+    Source: Taught in ch06, section 6.9.
+    """
+    return pad_batch(items, pad_id)
+
+
+class ReplayBatches:
+    """Batches of new work with a batch of old work slipped in at a steady share, so that the old skill survives.
+
+    Args:
+        new: batches of indices into the new rows.
+        old: batches of indices into the old rows, which follow the new ones in the joined dataset.
+        offset: number of new rows.
+        share: share of all batches that are old, 0 to 0.5.
+
+    Raises:
+        ValueError: `share` is outside 0 to 0.5.
+
+    Source: Robins (1995), "Catastrophic forgetting, rehearsal and pseudorehearsal". Taught in ch06, section 6.10.
+    """
+
+    def __init__(self, new: EpochBatches, old: EpochBatches, offset: int, share: float):
+        if not 0 < share <= 0.5:
+            raise ValueError(f"share={share} is outside 0 to 0.5: pass the share of batches that repeat old work")
+        self.new, self.old, self.offset = new, old, offset
+        self.every = round(1 / share)  # one old batch in so many
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Go to batch `start` of an epoch; one epoch passes once over the new rows."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        return len(self.new) + len(self.new) // (self.every - 1)
+
+    def __iter__(self):
+        n_old = self.start // self.every  # old batches of this epoch before `start`
+        old = self._old_batches(self.epoch * (len(self.new) // (self.every - 1)) + n_old)
+        self.new.set_epoch(self.epoch, self.start - n_old)
+        new = iter(self.new)
+        for position in range(self.start, len(self)):
+            if position % self.every == self.every - 1:
+                yield [self.offset + index for index in next(old)]
+            else:
+                yield next(new)
+
+    def _old_batches(self, position: int):
+        epoch, start = divmod(position, len(self.old))
+        while True:
+            self.old.set_epoch(epoch, start)
+            yield from self.old
+            epoch, start = epoch + 1, 0
+
+
+def create_instruction_loader(
+    records, tokenizer, *, batch_size, max_length, shuffle=True, seed=0, stories=(), replay_share=0.1, replay_batch=16
+) -> DataLoader:
+    """Serve instruction batches, with batches of stories slipped in when stories are given.
+
+    Args:
+        records: objects with `.prompt` and `.response`.
+        tokenizer: a BPETokenizer that has the chat specials.
+        batch_size: records in a batch.
+        max_length: longest row in tokens.
+        shuffle: False serves all records in their order, without stories.
+        seed: seed of the order.
+        stories: stories to replay, as text or objects with `.text`.
+        replay_share: share of all batches that are stories, 0 to 0.5.
+        replay_batch: stories in such a batch.
+
+    Source: Taught in ch06, sections 6.9 and 6.10.
+    """
+    dataset = InstructionDataset(records, tokenizer, max_length)
+    lengths = [len(ids) for ids, _ in dataset.items]
+    batches = EpochBatches(lengths, batch_size, shuffle=shuffle, drop_last=shuffle, seed=seed, group_by_length=shuffle)
+    collate = partial(collate_instructions, pad_id=pad_id_of(tokenizer))
+    if shuffle and stories and replay_share:
+        old = StoryDataset(stories, tokenizer, max_length)
+        old_batches = EpochBatches([max_length] * len(old), replay_batch, seed=seed)
+        batches = ReplayBatches(batches, old_batches, len(dataset), replay_share)
+        dataset = ConcatDataset([dataset, old])
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
+
+
+def special_ids(tokenizer, name: str) -> list[int]:
+    specials = getattr(tokenizer, "special_tokens", {})
+    return [specials[name]] if name in specials else []
+
+
+def pad_id_of(tokenizer) -> int:
+    ids = special_ids(tokenizer, "<|pad|>") or special_ids(tokenizer, "<|endoftext|>")
+    if not ids:
+        raise ValueError("the tokenizer has neither <|pad|> nor <|endoftext|>: train it with these special tokens")
+    return ids[0]
+
+
+def texts_of(record, index: int, *names: str) -> list[str]:
+    for name in names:
+        value = getattr(record, name, None)
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"record {index} has no text under {name!r}: every record needs {' and '.join(names)}")
+    return [getattr(record, name) for name in names]
+
+
+def chat_specials(tokenizer) -> tuple[int, int, int]:
+    names = ("<|user|>", "<|assistant|>", "<|endoftext|>")
+    missing = [name for name in names if name not in getattr(tokenizer, "special_tokens", {})]
+    if missing:
+        raise ValueError(f"the tokenizer lacks {', '.join(missing)}: train it with SPECIAL_TOKENS of chapter 2")
+    return tuple(tokenizer.special_tokens[name] for name in names)

@@ -1,0 +1,265 @@
+"""Preferences: learn from pairs of a better and a worse answer, without a reward model.
+
+DPO asks of a model that, compared with the model it started as, the chosen answer has become more probable than the
+rejected one has. The loss is a logistic regression on that comparison.
+
+References: Rafailov et al. (2023), "Direct Preference Optimization: Your Language Model is Secretly a Reward Model".
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ch02_text_data.text_data import IGNORE_INDEX, EpochBatches, pad_batch
+from ch06_finetuning.instructions import answer_row, pad_id_of, texts_of
+from ch06_finetuning.scoring import Rate
+
+__all__ = [
+    "PreferenceDataset", "PreferenceHistory", "PreferenceReport", "dpo_loss", "preference_report",
+    "sequence_log_probabilities", "train_preferences",
+]  # fmt: skip
+
+
+def dpo_loss(
+    policy_chosen: Tensor,
+    policy_rejected: Tensor,
+    reference_chosen: Tensor,
+    reference_rejected: Tensor,
+    beta: float = 0.1,
+) -> Tensor:
+    """Return the mean DPO loss of a batch of pairs; ln 2 while the policy is still the reference.
+
+    Args:
+        policy_chosen: log-probability of each chosen answer under the model being trained, in nats.
+        policy_rejected: the same for the rejected answers.
+        reference_chosen: the same for the chosen answers under the model it started as.
+        reference_rejected: the same for the rejected answers.
+        beta: how strongly the policy is held to the reference, above 0.
+
+    Shape:
+        four times (B,) -> ().
+
+    Raises:
+        ValueError: `beta` is not positive.
+
+    Source: Rafailov et al. (2023), equation 7. Taught in ch06, section 6.13.
+    """
+    if not beta > 0:
+        raise ValueError(f"beta={beta} is not positive: 0.1 is a common choice")
+    chosen_reward = beta * (policy_chosen - reference_chosen)  # (B,)
+    rejected_reward = beta * (policy_rejected - reference_rejected)  # (B,)
+    return -F.logsigmoid(chosen_reward - rejected_reward).mean()
+
+
+def sequence_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+    """Add up the log-probabilities of the graded tokens of each row, in nats.
+
+    Shape:
+        ids (B, T), targets (B, T) with -100 where nothing is graded -> (B,).
+
+    Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.13.
+    """
+    losses = F.cross_entropy(model(ids).transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none")  # (B, T)
+    return -losses.sum(dim=1)
+
+
+class PreferenceDataset(Dataset):
+    """Preference pairs as two rows each: item = (chosen (ids, targets), rejected (ids, targets)).
+
+    Args:
+        pairs: objects with `.prompt`, `.chosen` and `.rejected`.
+        tokenizer: a BPETokenizer that has the chat specials.
+        max_length: longest row in tokens.
+
+    Raises:
+        ValueError: a pair lacks a text, its two answers are equal, or a prompt leaves no room; names the pair.
+
+    Source: Rafailov et al. (2023), section 3. Taught in ch06, section 6.13.
+    """
+
+    def __init__(self, pairs, tokenizer, max_length: int):
+        self.pairs, self.pad_id, self.items = list(pairs), pad_id_of(tokenizer), []
+        for index, pair in enumerate(self.pairs):
+            prompt, chosen, rejected = texts_of(pair, index, "prompt", "chosen", "rejected")
+            if chosen == rejected:
+                raise ValueError(f"record {index}: the chosen and the rejected answer are the same text")
+            rows = [answer_row(tokenizer, prompt, answer, max_length, index) for answer in (chosen, rejected)]
+            self.items.append(tuple((ids[:max_length], targets[:max_length]) for ids, targets in rows))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int):
+        return self.items[index]
+
+    def batch(self, indices) -> tuple[Tensor, Tensor]:
+        """Pad some pairs into one batch, all chosen rows first: -> ids (2 B, T), targets (2 B, T)."""
+        chosen, rejected = zip(*(self.items[index] for index in indices))
+        return pad_batch([*chosen, *rejected], self.pad_id)
+
+    def log_probabilities(self, model: nn.Module, indices) -> tuple[Tensor, Tensor]:
+        """Score some pairs with a model: -> log-probabilities of chosen (B,) and rejected answers (B,)."""
+        return sequence_log_probabilities(model, *self.batch(indices)).chunk(2)
+
+
+@dataclass(frozen=True)
+class PreferenceReport:
+    """How a model ranks held-out pairs.
+
+    `log_ratios` holds, for each pair, log p(chosen) - log p(rejected) under the model; `margins` the same minus the
+    reference's, times beta: the difference of the implicit rewards.
+
+    Source: Rafailov et al. (2023), section 6. Taught in ch06, section 6.13.
+    """
+
+    corruptions: list[str]
+    log_ratios: Tensor  # (N,)
+    margins: Tensor  # (N,)
+    chosen_reward: float  # mean implicit reward of the chosen answers
+    rejected_reward: float
+
+    @property
+    def win_rate(self) -> Rate:
+        return Rate(int((self.log_ratios > 0).sum()), len(self.log_ratios))
+
+    @property
+    def by_corruption(self) -> dict[str, Rate]:
+        wins = defaultdict(list)
+        for corruption, ratio in zip(self.corruptions, self.log_ratios.tolist()):
+            wins[corruption].append(ratio > 0)
+        return {corruption: Rate(sum(wins[corruption]), len(wins[corruption])) for corruption in sorted(wins)}
+
+    @property
+    def margin(self) -> float:
+        return self.margins.mean().item()
+
+
+@dataclass
+class PreferenceHistory:
+    """What `train_preferences` saw: one entry a step, one report at each validation.
+
+    Source: Taught in ch06, section 6.13.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    val_steps: list[int] = field(default_factory=list)
+    reports: list[PreferenceReport] = field(default_factory=list)
+
+
+def preference_report(model: nn.Module, dataset: PreferenceDataset, reference: Tensor, beta: float = 0.1):
+    """Rank every pair of a dataset with a model.
+
+    Args:
+        model: the policy.
+        dataset: the pairs.
+        reference: log-probabilities under the reference, from `reference_log_probabilities`.
+        beta: the same as in training.
+
+    Shape:
+        reference (2, N) -> PreferenceReport.
+
+    Source: Rafailov et al. (2023), section 6. Taught in ch06, section 6.13.
+    """
+    policy = reference_log_probabilities(model, dataset)  # (2, N)
+    rewards = beta * (policy - reference)  # (2, N)
+    return PreferenceReport(
+        corruptions=[getattr(pair, "corruption", "") for pair in dataset.pairs],
+        log_ratios=policy[0] - policy[1],
+        margins=rewards[0] - rewards[1],
+        chosen_reward=rewards[0].mean().item(),
+        rejected_reward=rewards[1].mean().item(),
+    )
+
+
+@torch.no_grad()
+def reference_log_probabilities(model: nn.Module, dataset: PreferenceDataset, batch_size: int = 32) -> Tensor:
+    """Score every pair once, so that the reference model need not be kept: -> (2, N), chosen and rejected.
+
+    Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.13.
+    """
+    model.eval()
+    lengths = [len(chosen[0]) for chosen, _ in dataset.items]
+    order = sorted(range(len(dataset)), key=lengths.__getitem__)
+    scores = torch.empty(2, len(dataset))
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        scores[:, indices] = torch.stack(dataset.log_probabilities(model, indices))
+    return scores
+
+
+def train_preferences(
+    model: nn.Module,
+    dataset: PreferenceDataset,
+    val_dataset: PreferenceDataset | None = None,
+    *,
+    max_steps: int = 200,
+    batch_size: int = 16,
+    learning_rate: float = 1e-4,
+    beta: float = 0.1,
+    eval_every: int = 50,
+    seed: int = 0,
+    on_step=None,
+) -> PreferenceHistory:
+    """Fine-tune a model with DPO; the reference is the model as it comes in.
+
+    Args:
+        model: a fine-tuned GPTModel, changed in place; frozen weights stay, so LoRA works.
+        dataset: training pairs.
+        val_dataset: held-out pairs, reported at the start, every `eval_every` steps and at the end.
+        max_steps: optimizer steps, at least 1.
+        batch_size: pairs in a step, 1 to the number of pairs.
+        learning_rate: of AdamW; falls linearly to zero.
+        beta: how strongly the model is held to the reference.
+        eval_every: steps between two reports.
+        seed: seed of the order of the pairs.
+        on_step: called with (step, loss) after every step.
+
+    Raises:
+        ValueError: there are fewer pairs than `batch_size`.
+
+    Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.13.
+    """
+    if not 1 <= batch_size <= len(dataset):
+        raise ValueError(f"batch_size={batch_size} does not fit {len(dataset)} pairs: choose 1 to {len(dataset)}")
+    reference = reference_log_probabilities(model, dataset)  # (2, N)
+    val_reference = None if val_dataset is None else reference_log_probabilities(model, val_dataset)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], learning_rate, weight_decay=0.0)
+    history = PreferenceHistory()
+
+    def validate(step: int) -> None:
+        if val_dataset is not None:
+            history.val_steps.append(step)
+            history.reports.append(preference_report(model, val_dataset, val_reference, beta))
+
+    validate(0)
+    for step, indices in enumerate(_batches(dataset, batch_size, max_steps, seed)):
+        optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / max_steps)
+        model.train()
+        loss = dpo_loss(*dataset.log_probabilities(model, indices), *reference[:, indices], beta)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        history.steps.append(step + 1)
+        history.losses.append(loss.item())
+        if on_step is not None:
+            on_step(step + 1, loss.item())
+        if (step + 1) % eval_every == 0 or step + 1 == max_steps:
+            validate(step + 1)
+    model.eval()
+    return history
+
+
+def _batches(dataset: PreferenceDataset, batch_size: int, max_steps: int, seed: int):
+    lengths = [len(chosen[0]) for chosen, _ in dataset.items]
+    sampler = EpochBatches(lengths, batch_size, seed=seed, group_by_length=True)
+    for step in range(max_steps):
+        if step % len(sampler) == 0:
+            sampler.set_epoch(step // len(sampler))
+            batches = iter(sampler)
+        yield next(batches)

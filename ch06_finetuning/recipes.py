@@ -1,0 +1,247 @@
+"""The two recipes of `python course.py run`: from a pretrained story GPT to a classifier and to an assistant.
+
+Steps, batches and learning rates are fixed numbers, tuned on the validation split and reported on the test split. The
+order of the rows is a function of the seed, so an interrupted run that is started again ends in the same weights.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+
+from ch02_text_data.text_data import BPETokenizer
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch05_pretraining.checkpoints import copy_tensors, load_model, read_folder, save_model, unique_tensors, write_folder
+from ch05_pretraining.pretraining import TrainConfig
+from ch05_pretraining.story_recipe import StoryScores, evaluate_stories
+from ch06_finetuning.finetuning import (
+    Assistant,
+    BagOfWords,
+    GPTClassifier,
+    classification_report,
+    create_instruction_loader,
+    create_message_loader,
+    mark_assistant,
+    predict,
+    train_assistant,
+    train_classifier,
+)
+from ch06_finetuning.instructions import pad_id_of
+from data.loaders import MESSAGE_LABELS, load_instructions, load_messages, load_stories
+
+MESSAGE_LENGTH = 128  # tokens; longer messages are cut
+CLASSIFIER = TrainConfig(
+    max_steps=400, learning_rate=2e-3, warmup_steps=20, optimizer="muon", muon_learning_rate=5e-3, weight_decay=0.05,
+    schedule="linear", eval_every=100,
+)  # fmt: skip
+CLASSIFIER_BATCH = 32
+ASSISTANT = TrainConfig(
+    max_steps=1200, learning_rate=2e-3, warmup_steps=30, optimizer="muon", muon_learning_rate=1e-2, weight_decay=0.05,
+    schedule="linear", eval_every=300,
+)  # fmt: skip
+ASSISTANT_BATCH = 64
+REPLAY_SHARE, REPLAY_BATCH, REPLAY_STORIES = 0.1, 16, 4000
+QUICK_STEPS = 20
+
+
+@dataclass(frozen=True)
+class ClassifierRun:
+    """A fine-tuned classifier with its scores on the test split, and the baseline's beside them."""
+
+    classifier: GPTClassifier
+    tokenizer: BPETokenizer
+    report: object
+    baseline: object
+
+
+@dataclass(frozen=True)
+class AssistantRun:
+    """A fine-tuned assistant with its exact marks on the test split, and story scores before and after."""
+
+    assistant: Assistant
+    marks: object
+    stories_before: StoryScores
+    stories_after: StoryScores
+
+
+def finetune_classifier(
+    folder: str | Path, base: str | Path, *, seed: int = 0, quick: bool = False, on_step=None, resume: bool = True,
+    device: str = "cpu",
+) -> ClassifierRun:  # fmt: skip
+    """Turn a pretrained model into a classifier of messages and save it.
+
+    Args:
+        folder: where the classifier goes; checkpoints wait beside it until it is finished.
+        base: folder of the pretrained model.
+        seed: order of the rows.
+        quick: a few steps only, to see the chain work.
+        on_step: called with a Progress after every step.
+        resume: go on where an earlier call stopped; a finished classifier is only loaded.
+        device: where to train.
+
+    Raises:
+        ValueError: the base is missing or damaged.
+
+    Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.5.
+    """
+    folder = Path(folder)
+    train_rows, test_rows = load_messages("train"), load_messages("test")
+    if not (resume and (folder / "manifest.json").is_file()):
+        _train_and_save_classifier(folder, base, train_rows, seed, quick, on_step, resume, device)
+    classifier, tokenizer = load_classifier(folder)
+    report = report_on(classifier, tokenizer, test_rows)
+    return ClassifierRun(classifier, tokenizer, report, baseline_report(train_rows, test_rows))
+
+
+def _train_and_save_classifier(folder, base, train_rows, seed, quick, on_step, resume, device) -> None:
+    model, tokenizer = load_model(base)
+    config = _config(CLASSIFIER, seed, quick)
+    settings = {"batch_size": CLASSIFIER_BATCH, "max_length": MESSAGE_LENGTH}
+    train_loader = create_message_loader(train_rows, tokenizer, MESSAGE_LABELS, seed=seed, **settings)
+    val_rows = load_messages("validation")[: 64 if quick else None]
+    val_loader = create_message_loader(val_rows, tokenizer, MESSAGE_LABELS, shuffle=False, **settings)
+    classifier = GPTClassifier(model, len(MESSAGE_LABELS), pad_id_of(tokenizer)).to(device)
+    checkpoints = _checkpoint_folder(folder, resume)
+    history = train_classifier(
+        classifier, train_loader, val_loader, config, checkpoint_dir=checkpoints, resume=resume, on_step=on_step
+    )
+    recipe = {"classifier": _plain(config), "batch_size": CLASSIFIER_BATCH, "val_losses": history.val_losses}
+    save_classifier(folder, classifier.cpu(), tokenizer, MESSAGE_LABELS, recipe)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def report_on(classifier: GPTClassifier, tokenizer, messages):
+    """Classify messages and compare with their labels: -> ClassificationReport.
+
+    Source: Taught in ch06, section 6.6.
+    """
+    loader = create_message_loader(
+        messages, tokenizer, MESSAGE_LABELS, batch_size=64, max_length=MESSAGE_LENGTH, shuffle=False
+    )
+    targets, probabilities = predict(classifier, loader)
+    return classification_report(targets, probabilities.argmax(dim=-1), MESSAGE_LABELS)
+
+
+def baseline_report(train_rows, test_rows):
+    """Score a bag of words, fitted on the training messages: -> ClassificationReport.
+
+    Source: Taught in ch06, section 6.6.
+    """
+    classes = {label: index for index, label in enumerate(MESSAGE_LABELS)}
+    bag = BagOfWords(len(classes)).fit([row.text for row in train_rows], [classes[row.label] for row in train_rows])
+    predictions = bag.predict([row.text for row in test_rows])
+    return classification_report([classes[row.label] for row in test_rows], predictions, MESSAGE_LABELS)
+
+
+def save_classifier(folder: str | Path, classifier: GPTClassifier, tokenizer, labels, recipe: dict) -> Path:
+    """Save a classifier with tokenizer, labels and recipe in one folder with a manifest.
+
+    Source: Taught in ch06, section 6.5.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name}.tokenizer.json")
+    tokenizer.save(part)
+    about = {"labels": list(labels), "pad_id": classifier.pad_id, "model": classifier.model.config.to_dict()}
+    tensors = {name: tensor.detach().contiguous() for name, tensor in unique_tensors(classifier).items()}
+    files = {
+        "config.json": _json(about),
+        "classifier.safetensors": tensors_to_bytes(tensors),
+        "tokenizer.json": part.read_bytes(),
+        "recipe.json": _json(recipe),
+    }
+    part.unlink()
+    return write_folder(folder, files)
+
+
+def load_classifier(folder: str | Path) -> tuple[GPTClassifier, BPETokenizer]:
+    """Load a classifier that `save_classifier` stored, in evaluation mode, with its tokenizer.
+
+    Raises:
+        ValueError: the folder is missing or damaged.
+
+    Source: Taught in ch06, section 6.5.
+    """
+    files = read_folder(folder)
+    about = json.loads(files["config.json"])
+    model = GPTModel(GPTConfig.from_dict(about["model"]))
+    classifier = GPTClassifier(model, len(about["labels"]), about["pad_id"])
+    copy_tensors(classifier, tensors_from_bytes(files["classifier.safetensors"]), folder)
+    return classifier.eval(), BPETokenizer.load(Path(folder) / "tokenizer.json")
+
+
+def finetune_assistant(
+    folder: str | Path, base: str | Path, *, seed: int = 0, quick: bool = False, on_step=None, resume: bool = True,
+    device: str = "cpu",
+) -> AssistantRun:  # fmt: skip
+    """Turn a pretrained model into an assistant and save it.
+
+    Args:
+        folder: where the assistant goes; checkpoints wait beside it until it is finished.
+        base: folder of the pretrained model.
+        seed: order of the rows.
+        quick: a few steps only, to see the chain work.
+        on_step: called with a Progress after every step.
+        resume: go on where an earlier call stopped; a finished assistant is only loaded.
+        device: where to train.
+
+    Raises:
+        ValueError: the base is missing or damaged.
+
+    Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section 6.10.
+    """
+    folder = Path(folder)
+    if not (resume and (folder / "manifest.json").is_file()):
+        _train_and_save_assistant(folder, base, seed, quick, on_step, resume, device)
+    model, tokenizer = load_model(folder)
+    assistant = Assistant(model, tokenizer)
+    marks = mark_assistant(assistant, load_instructions("test")[: 60 if quick else None])
+    stories = load_stories("validation", n=20 if quick else 200)
+    before = evaluate_stories(*load_model(base), stories)
+    return AssistantRun(assistant, marks, before, evaluate_stories(model, tokenizer, stories))
+
+
+def _train_and_save_assistant(folder, base, seed, quick, on_step, resume, device) -> None:
+    model, tokenizer = load_model(base)
+    config = _config(ASSISTANT, seed, quick)
+    settings = {"batch_size": ASSISTANT_BATCH, "max_length": model.config.context_length}
+    train_loader = create_instruction_loader(
+        load_instructions("train"), tokenizer, seed=seed, **settings,
+        stories=load_stories("train", n=REPLAY_STORIES), replay_share=REPLAY_SHARE, replay_batch=REPLAY_BATCH,
+    )  # fmt: skip
+    val_rows = load_instructions("validation")[: 64 if quick else None]
+    val_loader = create_instruction_loader(val_rows, tokenizer, shuffle=False, **settings)
+    checkpoints = _checkpoint_folder(folder, resume)
+    history = train_assistant(
+        model.to(device), train_loader, val_loader, config, checkpoint_dir=checkpoints, resume=resume, on_step=on_step
+    )
+    recipe = {"assistant": _plain(config), "batch_size": ASSISTANT_BATCH, "replay_share": REPLAY_SHARE,
+              "replay_stories": REPLAY_STORIES, "val_losses": history.val_losses}  # fmt: skip
+    save_model(folder, model.cpu(), tokenizer, recipe, dtype="float16")
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _config(config: TrainConfig, seed: int, quick: bool) -> TrainConfig:
+    torch.manual_seed(seed)
+    changes = {"seed": seed} | ({"max_steps": QUICK_STEPS, "warmup_steps": 5} if quick else {})
+    return TrainConfig(**{**_plain(config), **changes})
+
+
+def _plain(config: TrainConfig) -> dict:
+    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+
+
+def _checkpoint_folder(folder: Path, resume: bool) -> Path:
+    """Checkpoints wait beside the finished folder, which appears only when it is complete."""
+    checkpoints = folder.with_name(f"{folder.name}_checkpoints")
+    if not resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    return checkpoints
+
+
+def _json(value) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8")

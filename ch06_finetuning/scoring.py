@@ -1,0 +1,121 @@
+"""Scores with their uncertainty: exact counts in, honest percentages out.
+
+A score on 300 held-out rows is itself a measurement. Every rate here carries Wilson's 95 % interval, so that two
+results are only called different when the test set is large enough to tell them apart.
+
+References: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["ClassificationReport", "Rate", "classification_report", "wilson_interval"]
+
+
+def wilson_interval(n_correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the range that holds the true rate in about 95 % of such measurements.
+
+    Args:
+        n_correct: successes, 0 to `n`.
+        n: trials, at least 1.
+        z: width in standard deviations; 1.96 gives 95 %.
+
+    Raises:
+        ValueError: there are no trials, or more successes than trials.
+
+    Source: Wilson (1927). Taught in ch06, section 6.6.
+    """
+    if not 0 <= n_correct <= n or n == 0:
+        raise ValueError(f"{n_correct} correct of {n} is no rate: pass at least one trial and 0 to n correct ones")
+    rate = n_correct / n
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of `n` trials, with Wilson's 95 % interval.
+
+    Source: Wilson (1927). Taught in ch06, section 6.6.
+    """
+
+    n_correct: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        return self.n_correct / self.n if self.n else math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson_interval(self.n_correct, self.n) if self.n else (0.0, 1.0)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:6.1%}  [{low:.1%}, {high:.1%}]  n={self.n}"
+
+
+@dataclass(frozen=True)
+class ClassificationReport:
+    """What a classifier got right: over all, per class, and which class it took for which.
+
+    `confusion[i, j]` counts rows of class i that were called class j.
+
+    Source: Taught in ch06, section 6.6.
+    """
+
+    labels: tuple[str, ...]
+    confusion: Tensor  # (C, C) int64: true class by predicted class
+
+    @property
+    def accuracy(self) -> Rate:
+        return Rate(int(self.confusion.trace()), int(self.confusion.sum()))
+
+    @property
+    def recall(self) -> list[Rate]:
+        return [Rate(int(row[i]), int(row.sum())) for i, row in enumerate(self.confusion)]
+
+    @property
+    def precision(self) -> list[Rate]:
+        return [Rate(int(column[j]), int(column.sum())) for j, column in enumerate(self.confusion.T)]
+
+    @property
+    def f1(self) -> list[float]:
+        sizes = self.confusion.sum(0) + self.confusion.sum(1)  # (C,) predicted + true
+        return (2 * self.confusion.diagonal() / sizes.clamp(min=1)).tolist()
+
+    def __str__(self) -> str:
+        width = max(map(len, self.labels))
+        lines = [f"{'':{width}}  precision  recall      F1  rows"]
+        for label, precision, recall, f1 in zip(self.labels, self.precision, self.recall, self.f1):
+            lines.append(f"{label:{width}}  {precision.value:9.1%}  {recall.value:6.1%}  {f1:6.1%}  {recall.n:4d}")
+        return "\n".join([*lines, f"{'accuracy':{width}}  {self.accuracy}"])
+
+
+def classification_report(targets, predictions, labels) -> ClassificationReport:
+    """Compare predicted classes with the true ones.
+
+    Args:
+        targets: class indices (N,), 0 to C - 1.
+        predictions: class indices (N,), 0 to C - 1.
+        labels: the C class names, in the order of the indices.
+
+    Raises:
+        ValueError: the two lists differ in length, are empty, or hold an index outside the labels.
+
+    Source: Taught in ch06, section 6.6.
+    """
+    targets, predictions = torch.as_tensor(targets).long(), torch.as_tensor(predictions).long()
+    if targets.shape != predictions.shape or targets.numel() == 0:
+        raise ValueError(
+            f"{targets.numel()} targets and {predictions.numel()} predictions: pass one prediction for each target"
+        )
+    seen = torch.cat([targets, predictions])
+    if seen.min() < 0 or seen.max() >= len(labels):
+        raise ValueError(f"class indices run from {seen.min()} to {seen.max()}, but there are {len(labels)} labels")
+    cells = torch.bincount(targets * len(labels) + predictions, minlength=len(labels) ** 2)
+    return ClassificationReport(tuple(labels), cells.reshape(len(labels), len(labels)))

@@ -1,0 +1,96 @@
+"""`python course.py chat`: talk with an assistant in the terminal.
+
+Answers appear as they are written. Earlier turns are read again as far as they fit into the model's context. Control
+characters are taken out of what is typed and of what is shown, and a special token that somebody types stays text.
+"""
+
+import argparse
+import sys
+import unicodedata
+
+HELP = "Type a question and press Enter. /new forgets the talk so far, /quit ends it, Ctrl-C stops an answer."
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the options of the command."""
+    options = argparse.ArgumentParser(prog="course.py chat", description="Talk with an assistant in the terminal.")
+    options.add_argument("run", nargs="?", default="shipped", help="name of a run, or 'shipped' (default)")
+    options.add_argument("--temperature", type=float, default=0.0, help="0 always gives the likeliest answer (default)")
+    options.add_argument("--top-p", type=float, default=None, help="draw from the likeliest tokens of this total only")
+    options.add_argument("--seed", type=int, default=None, help="makes drawn answers repeatable")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Load the assistant that was asked for and talk until the user ends it; return the exit status."""
+    from ch06_finetuning.finetuning import load_assistant
+
+    settings = parser().parse_args(arguments)
+    sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
+    try:
+        assistant = load_assistant(settings.run)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    talk(assistant, sampling)
+    return 0
+
+
+def talk(assistant, sampling: dict | None = None, read=input, write=None) -> list[tuple[str, str]]:
+    """Ask and answer until /quit or the end of the input, and return the turns.
+
+    Args:
+        assistant: anything with `.stream(prompt, history, **sampling)`.
+        sampling: temperature, top_p and seed.
+        read: gives the next line of the user, raises EOFError at the end.
+        write: shows a piece of text.
+    """
+    write = write or _show
+    write(HELP + "\n")
+    history = []
+    while (line := _next_line(read)) is not None:
+        if line == "/new":
+            history.clear()
+            write("(forgotten)\n")
+        elif line:
+            _one_turn(assistant, line, history, sampling or {}, write)
+    write("Goodbye.\n")
+    return history
+
+
+def clean(text: str) -> str:
+    """Take control characters, invisible marks and lone surrogates out of a text; line ends stay."""
+    return "".join(character for character in text if character == "\n" or unicodedata.category(character)[0] != "C")
+
+
+def _next_line(read) -> str | None:
+    try:
+        line = clean(read("you> ").replace("\t", " ")).strip()
+    except (EOFError, KeyboardInterrupt):
+        return None
+    return None if line in ("/quit", "/exit") else line
+
+
+def _one_turn(assistant, line: str, history: list, sampling: dict, write) -> None:
+    pieces = []
+    try:
+        for piece in assistant.stream(line, history, **sampling):
+            pieces.append(clean(piece))
+            write(pieces[-1])
+    except KeyboardInterrupt:
+        write(" (stopped)")
+    except ValueError as error:
+        write(f"({error})\n")
+        return
+    write("\n")
+    if answer := "".join(pieces).strip():
+        history.append((line, answer))
+
+
+def _show(text: str) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, errors="replace").decode(encoding), end="", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

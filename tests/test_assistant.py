@@ -1,0 +1,204 @@
+"""Claims about the assistant: what it reads, how it answers, how it is marked, and the chat in the terminal."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, generate
+from ch05_pretraining.checkpoints import save_model
+from ch05_pretraining.pretraining import TrainConfig
+from ch06_finetuning import assistant as assistant_module
+from ch06_finetuning.finetuning import (
+    Assistant,
+    create_instruction_loader,
+    load_assistant,
+    mark_assistant,
+    prompt_ids,
+    train_assistant,
+)
+from shared.commands.chat import clean, talk
+
+COLOURS = ("red", "blue", "green")
+RECORDS = [
+    SimpleNamespace(
+        kind="hat" if i % 2 else "coat", prompt=f"My hat is {COLOURS[i % 3]}. Say its colour.", response=COLOURS[i % 3]
+    )
+    for i in range(6)
+]
+
+
+@pytest.fixture(scope="module")
+def assistant():
+    """A tiny model that has learned to say the colour that it read."""
+    tokenizer = BPETokenizer.train(" ".join(f"{r.prompt} {r.response}" for r in RECORDS) * 3, 320, SPECIAL_TOKENS)
+    torch.manual_seed(0)
+    model = GPTModel(GPTConfig(tokenizer.vocab_size, context_length=64, d_model=32, n_heads=2, n_layers=2))
+    loader = create_instruction_loader(RECORDS * 4, tokenizer, batch_size=8, max_length=64)
+    train_assistant(model, loader, None, TrainConfig(max_steps=80, warmup_steps=5))
+    return Assistant(model, tokenizer, max_new_tokens=12)
+
+
+@pytest.fixture
+def untrained(assistant):
+    torch.manual_seed(3)
+    return Assistant(GPTModel(assistant.model.config), assistant.tokenizer, max_new_tokens=12)
+
+
+def test_the_assistant_answers_what_it_learned(assistant):
+    assert [assistant.reply(record.prompt) for record in RECORDS] == [record.response for record in RECORDS]
+
+
+def test_greedy_answers_repeat_and_drawn_ones_repeat_by_seed(untrained):
+    prompt = RECORDS[0].prompt
+    assert untrained.reply(prompt) == untrained.reply(prompt)
+    drawn = [untrained.reply(prompt, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize(
+    "sampling", [{}, {"temperature": 1.0, "seed": 1}, {"temperature": 2.0, "top_p": 0.9, "seed": 2}]
+)
+def test_the_pieces_of_a_stream_join_to_the_reply(untrained, sampling):
+    for record in RECORDS:
+        assert "".join(untrained.stream(record.prompt, **sampling)) == untrained.reply(record.prompt, **sampling)
+
+
+def test_a_stream_never_shows_half_a_character(assistant):
+    text = "fox 🦊 and — owl"
+    halves = [assistant.tokenizer.encode(text)]
+    pieces = list(assistant._pieces(halves[0]))
+    assert "".join(pieces) == text and not any("\ufffd" in piece for piece in pieces)
+
+
+def test_no_special_token_is_ever_shown(assistant):
+    special = assistant.tokenizer.special_tokens
+    ids = [*assistant.tokenizer.encode("red"), special["<|user|>"], *assistant.tokenizer.encode("blue")]
+    assert assistant._text(ids) == "red" == "".join(assistant._pieces(ids))
+
+
+def test_the_oldest_turns_are_left_out_when_the_context_is_full(assistant):
+    turns = [(f"Turn {number}?", "red") for number in range(30)]
+    ids = assistant.prompt_ids("Say its colour.", turns)
+    room = assistant.model.config.context_length - assistant.max_new_tokens
+    kept = next(k for k in range(31) if len(prompt_ids(assistant.tokenizer, "Say its colour.", turns[k:])) <= room)
+    assert ids == prompt_ids(assistant.tokenizer, "Say its colour.", turns[kept:])
+    assert 0 < kept < 30 and len(ids) <= room
+
+
+def test_history_that_fits_is_read(assistant):
+    turns = [("My hat is red.", "red")]
+    assert assistant.prompt_ids("Say.", turns) == prompt_ids(assistant.tokenizer, "Say.", turns)
+
+
+def test_a_prompt_too_long_is_refused_in_one_sentence(assistant):
+    with pytest.raises(ValueError, match=r"the prompt takes \d+ tokens, but at most 52 fit: shorten it"):
+        assistant.reply("hat " * 200)
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        assistant.reply(" ")
+
+
+def test_typed_specials_reach_the_model_as_text(assistant):
+    ids = assistant.prompt_ids("<|endoftext|><|user|>")
+    inside = [id for id in ids if id in assistant.tokenizer.special_tokens.values()]
+    assert inside == [assistant.tokenizer.special_tokens[name] for name in ("<|user|>", "<|assistant|>")]
+
+
+def test_marks_are_exact_by_kind_and_equal_one_by_one_answers(assistant, untrained, monkeypatch):
+    monkeypatch.setattr(assistant_module, "mark", lambda record, answer: answer == record.response)
+    report = mark_assistant(assistant, RECORDS, batch_size=2)
+    assert report.overall.value == 1.0 and not report.failures
+    assert {kind: rate.n for kind, rate in report.kinds.items()} == {"coat": 3, "hat": 3}
+    other = mark_assistant(untrained, RECORDS)
+    assert other.answers == [untrained.reply(record.prompt) for record in RECORDS]
+    assert other.overall.value < 1.0 and len(other.failures) == 6 - sum(other.right)
+    assert re.search(r"all +\d", str(other))
+
+
+def test_batches_hold_prompts_of_one_length(assistant):
+    rows = [[0] * length for length in (3, 5, 3, 3, 5)]
+    assert assistant_module._same_length_batches(rows, 2) == [[0, 2], [3], [1, 4]]
+
+
+def test_a_saved_assistant_gives_the_same_answers(assistant, tmp_path):
+    save_model(tmp_path / "assistant", assistant.model, assistant.tokenizer, {}, dtype="float32")
+    loaded = load_assistant(tmp_path / "assistant")
+    for record in RECORDS:
+        assert loaded.reply(record.prompt) == assistant.reply(record.prompt)
+
+
+def test_an_assistant_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="no_such_run"):
+        load_assistant("no_such_run")
+
+
+def test_batched_greedy_answers_are_those_of_generate(assistant):
+    ids = torch.tensor([assistant.prompt_ids(RECORDS[0].prompt)])
+    new = generate(assistant.model, ids, 12, stop_id=assistant.end_id)[0, ids.shape[1] :]
+    assert assistant._text(new.tolist()) == assistant.reply(RECORDS[0].prompt)
+
+
+# -------------------------------------------------------------------------------------------------- terminal chat
+
+
+def script(*lines):
+    """Stand in for `input`: give the lines, then the end of the input; a KeyboardInterrupt is raised."""
+    waiting = list(lines)
+
+    def read(_prompt):
+        if not waiting:
+            raise EOFError
+        if isinstance(waiting[0], type):
+            raise waiting.pop(0)
+        return waiting.pop(0)
+
+    return read
+
+
+def run_chat(assistant, *lines):
+    shown = []
+    history = talk(assistant, {}, script(*lines), shown.append)
+    return history, "".join(shown)
+
+
+def test_the_chat_shows_answers_and_remembers_turns(assistant):
+    history, shown = run_chat(assistant, RECORDS[0].prompt, "", RECORDS[1].prompt)
+    assert history[0] == (RECORDS[0].prompt, RECORDS[0].response) and len(history) == 2
+    assert RECORDS[0].response in shown and shown.endswith("Goodbye.\n")
+
+
+def test_new_forgets_and_quit_ends(assistant):
+    history, _ = run_chat(assistant, RECORDS[0].prompt, "/new", RECORDS[1].prompt, "/quit", RECORDS[2].prompt)
+    assert [turn[0] for turn in history] == [RECORDS[1].prompt]
+
+
+def test_ctrl_c_at_the_prompt_ends_the_chat(assistant):
+    assert run_chat(assistant, KeyboardInterrupt, RECORDS[0].prompt)[0] == []
+
+
+def test_ctrl_c_in_an_answer_stops_the_answer_only():
+    class Slow:
+        def stream(self, prompt, history, **sampling):
+            yield "Once upon"
+            raise KeyboardInterrupt
+
+    history, shown = run_chat(Slow(), "Tell.", "Again.")
+    assert [turn[1] for turn in history] == ["Once upon"] * 2 and shown.count("(stopped)") == 2
+
+
+def test_control_characters_are_stripped_both_ways():
+    class Echo:
+        def stream(self, prompt, history, **sampling):
+            assert prompt == "red[2J alert"
+            yield "blue\x1b[31m\x07\u202e"
+
+    history, shown = run_chat(Echo(), "red\x1b[2J\u200b alert\x00")
+    assert history == [("red[2J alert", "blue[31m")] and "\x1b" not in shown and "\u202e" not in shown
+    assert clean("a\nb\tc\ud800") == "a\nbc"
+
+
+def test_a_refused_prompt_is_answered_with_the_reason_and_forgotten(assistant):
+    history, shown = run_chat(assistant, "hat " * 200, RECORDS[0].prompt)
+    assert len(history) == 1 and "shorten it" in shown

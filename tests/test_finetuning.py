@@ -1,0 +1,577 @@
+"""Claims of chapter 6 about classifiers, instruction rows, replay, LoRA and preferences, on tiny models."""
+
+import copy
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, EpochBatches
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch05_pretraining.pretraining import TrainConfig, cross_entropy, evaluate
+from ch06_finetuning.finetuning import (
+    BagOfWords,
+    GPTClassifier,
+    InstructionDataset,
+    MessageDataset,
+    PreferenceDataset,
+    ReplayBatches,
+    apply_lora,
+    classification_report,
+    collate_instructions,
+    collate_messages,
+    create_instruction_loader,
+    create_message_loader,
+    dpo_loss,
+    last_real_tokens,
+    merge_lora,
+    predict,
+    prompt_ids,
+    set_trainable,
+    train_assistant,
+    train_classifier,
+    train_preferences,
+    wilson_interval,
+)
+from ch06_finetuning.lora import LoRALinear
+from ch06_finetuning.preferences import reference_log_probabilities, sequence_log_probabilities
+from tests.sizes import n
+
+TEXT = "The red fox lost her kite. Who lost the kite? The fox did. The owl found a lamp and was glad. What colour? "
+MOODS = ("glad", "sad", "cross")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return BPETokenizer.train(TEXT * 3, 256 + 40 + len(SPECIAL_TOKENS), SPECIAL_TOKENS)
+
+
+@pytest.fixture
+def model(tokenizer):
+    torch.manual_seed(0)
+    return GPTModel(GPTConfig(tokenizer.vocab_size, context_length=64, d_model=32, n_heads=2, n_layers=2)).eval()
+
+
+@pytest.fixture
+def pad(tokenizer):
+    return tokenizer.special_tokens["<|pad|>"]
+
+
+@pytest.fixture
+def classifier(model, pad):
+    torch.manual_seed(1)
+    classifier = GPTClassifier(model, 3, pad)
+    torch.nn.init.normal_(classifier.head.weight)  # a head of zeros would hide every difference
+    return classifier.eval()
+
+
+def messages(count=48):
+    words = {"glad": "smiles and sings", "sad": "cries alone", "cross": "stamps and shouts"}
+    names = ("fox", "owl", "hen", "cat")
+    return [
+        SimpleNamespace(
+            text=f"The {names[i % 4]} {words[MOODS[i % 3]]}, {'again and ' * (i % 4)}again.", label=MOODS[i % 3]
+        )
+        for i in range(count)
+    ]
+
+
+def records(count=24):
+    colours = ("red", "blue", "green")
+    return [
+        SimpleNamespace(kind="colour", prompt=f"The hat {i} is {colours[i % 3]}. What colour?", response=colours[i % 3])
+        for i in range(count)
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------- classifier
+
+
+def test_the_last_real_token_is_found_with_padding_on_any_side():
+    rows = torch.tensor([[5, 6, 7, 0, 0], [0, 0, 5, 6, 7], [0, 5, 6, 7, 0], [5, 6, 7, 8, 9]])
+    aligned, last = last_real_tokens(rows, pad_id=0)
+    assert last.tolist() == [2, 2, 2, 4]
+    assert aligned[:3, :3].tolist() == [[5, 6, 7]] * 3
+
+
+@pytest.mark.parametrize("left", range(4))
+def test_a_row_scores_the_same_wherever_its_padding_stands(classifier, pad, left):
+    row = torch.randint(0, 256, (1, 9))
+    padded = F.pad(row, (left, 3 - left), value=pad)
+    assert_close(classifier(padded), classifier(row))
+
+
+def test_a_row_scores_the_same_whatever_shares_its_batch(classifier, pad):
+    short, long = torch.randint(0, 256, (6,)), torch.randint(0, 256, (20,))
+    batch, _ = collate_messages([(short, torch.tensor(0)), (long, torch.tensor(1))], pad)
+    assert_close(classifier(batch)[0], classifier(short[None])[0])
+
+
+def test_the_classifier_reads_the_last_real_hidden_vector(classifier, pad):
+    row = torch.randint(0, 256, (1, 9))
+    by_hand = classifier.head(classifier.model.hidden(row)[0, -1])
+    assert_close(classifier(F.pad(row, (0, 4), value=pad))[0], by_hand)
+    other = row.clone()
+    other[0, -1] += 1
+    assert not torch.allclose(classifier(other)[0], by_hand)
+
+
+def test_an_untrained_head_finds_every_class_equally_likely(model, pad):
+    ids = torch.randint(0, 256, (4, 7))
+    logits = GPTClassifier(model, 3, pad)(ids)
+    assert cross_entropy(logits, torch.tensor([0, 1, 2, 0])).item() == pytest.approx(math.log(3))
+
+
+def test_a_row_of_padding_alone_is_refused(classifier, pad):
+    with pytest.raises(ValueError, match="row 1 of the batch holds only padding"):
+        classifier(torch.tensor([[5, 6], [pad, pad]]))
+
+
+def test_one_class_is_refused(model):
+    with pytest.raises(ValueError, match="n_classes=1: a classifier needs at least two"):
+        GPTClassifier(model, 1)
+
+
+@pytest.mark.parametrize("part", ["head", "last_block", "all"])
+def test_only_the_chosen_part_changes(model, tokenizer, pad, part):
+    classifier = GPTClassifier(model, 3, pad)
+    before = copy.deepcopy(classifier.state_dict())
+    loader = create_message_loader(messages(), tokenizer, MOODS, batch_size=16, max_length=40)
+    train_classifier(classifier, loader, None, TrainConfig(max_steps=3, warmup_steps=0), part=part)
+    changed = {name for name, value in classifier.state_dict().items() if not torch.equal(value, before[name])}
+    allowed = {
+        "head": lambda name: name.startswith("head."),
+        "last_block": lambda name: name.startswith(("head.", "model.blocks.1.", "model.final_norm.")),
+        "all": lambda name: True,
+    }[part]
+    assert "head.weight" in changed and all(map(allowed, changed))
+    assert ("model.blocks.1.attention.qkv_proj.weight" in changed) == (part != "head")
+    assert ("model.blocks.0.attention.qkv_proj.weight" in changed) == (part == "all")
+    assert all(p.requires_grad for p in classifier.parameters())
+
+
+def test_an_unknown_part_is_refused(classifier):
+    with pytest.raises(ValueError, match="part='tail' is unknown"):
+        set_trainable(classifier, "tail")
+
+
+def test_a_classifier_learns_and_repeats_by_seed(model, tokenizer, pad):
+    def trained():
+        classifier = GPTClassifier(copy.deepcopy(model), 3, pad)
+        loader = create_message_loader(messages(), tokenizer, MOODS, batch_size=16, max_length=40, seed=3)
+        train_classifier(classifier, loader, None, TrainConfig(max_steps=40, learning_rate=3e-3, warmup_steps=5))
+        return classifier
+
+    first, second = trained(), trained()
+    for a, b in zip(first.parameters(), second.parameters()):
+        assert torch.equal(a, b)
+    held_out = create_message_loader(messages(12), tokenizer, MOODS, batch_size=5, max_length=40, shuffle=False)
+    targets, probabilities = predict(first, held_out)
+    assert_close(probabilities.sum(dim=1), torch.ones(12))
+    assert (probabilities.argmax(dim=1) == targets).float().mean() >= 0.9
+
+
+def test_a_stopped_classifier_training_resumes_to_the_same_weights(model, tokenizer, pad, tmp_path):
+    config = TrainConfig(max_steps=8, warmup_steps=2, eval_every=4, optimizer="muon")
+
+    def run(folder, stop_at=None):
+        classifier = GPTClassifier(copy.deepcopy(model), 3, pad)
+        loader = create_message_loader(messages(), tokenizer, MOODS, batch_size=16, max_length=40)
+
+        def stop(progress):
+            if progress.step == stop_at:
+                raise KeyboardInterrupt
+
+        try:
+            train_classifier(classifier, loader, None, config, checkpoint_dir=folder, resume=True, on_step=stop)
+        except KeyboardInterrupt:
+            pass
+        except Exception as error:
+            assert stop_at and "stopped after step" in str(error)
+        return classifier
+
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "parts", stop_at=5)
+    resumed = run(tmp_path / "parts")
+    for a, b in zip(whole.parameters(), resumed.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_messages_begin_like_documents_and_count_what_is_cut(tokenizer):
+    dataset = MessageDataset(messages(4), tokenizer, MOODS, max_length=12)
+    assert all(ids[0] == tokenizer.special_tokens["<|endoftext|>"] and len(ids) <= 12 for ids, _ in dataset.items)
+    long_rows = sum(len(tokenizer.encode(message.text)) + 1 > 12 for message in messages(4))
+    assert dataset.n_truncated == long_rows > 0
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        (SimpleNamespace(text=" ", label="glad"), "record 1 has no text under 'text'"),
+        (SimpleNamespace(text="Hello.", label="bored"), "row 1 has the label 'bored'; the labels are glad, sad, cross"),
+        (SimpleNamespace(words="Hello."), "record 1 has no text under 'text'"),
+    ],
+)
+def test_a_bad_message_is_named(tokenizer, message, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        MessageDataset([messages(1)[0], message], tokenizer, MOODS, max_length=20)
+
+
+# --------------------------------------------------------------------------------------------------------- scores
+
+
+def test_the_report_agrees_with_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    for _ in range(n(20, 200)):
+        targets, predictions = torch.randint(0, 4, (2, 60))
+        report = classification_report(targets, predictions, "abcd")
+        expected = metrics.precision_recall_fscore_support(targets, predictions, labels=range(4), zero_division=0)
+        got = [[rate.value if rate.n else 0.0 for rate in rates] for rates in (report.precision, report.recall)]
+        assert_close(
+            torch.tensor([*got, report.f1]).double(), torch.tensor(expected[:3]).double(), rtol=1e-6, atol=1e-6
+        )
+        assert_close(report.confusion, torch.tensor(metrics.confusion_matrix(targets, predictions, labels=range(4))))
+
+
+def test_a_report_known_by_hand():
+    report = classification_report([0, 0, 0, 1], [0, 0, 1, 1], ("no", "yes"))
+    assert report.confusion.tolist() == [[2, 1], [0, 1]]
+    assert report.accuracy.value == 0.75
+    assert [rate.value for rate in report.recall] == [pytest.approx(2 / 3), 1.0]
+    assert [rate.value for rate in report.precision] == [1.0, 0.5]
+    assert report.f1 == [pytest.approx(0.8), pytest.approx(2 / 3)]
+    assert "75.0%" in str(report)
+
+
+def test_wilson_interval_known_values_and_edges():
+    assert wilson_interval(8, 10) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    low, high = wilson_interval(10, 10)
+    assert high == 1.0 and 0.7 < low < 0.75
+    assert wilson_interval(0, 10)[0] == 0.0
+    with pytest.raises(ValueError, match="0 correct of 0 is no rate"):
+        wilson_interval(0, 0)
+
+
+def test_wilson_interval_holds_the_truth_about_95_times_in_100():
+    generator = torch.Generator().manual_seed(0)
+    held, trials = 0, 2000
+    for _ in range(trials):
+        low, high = wilson_interval(int((torch.rand(200, generator=generator) < 0.93).sum()), 200)
+        held += low <= 0.93 <= high
+    assert 0.93 < held / trials < 0.97
+
+
+@pytest.mark.parametrize(
+    ("targets", "predictions", "sentence"),
+    [
+        ([0, 1], [0], "2 targets and 1 predictions"),
+        ([], [], "0 targets"),
+        ([0, 2], [0, 1], "class indices run from 0 to 2, but there are 2 labels"),
+    ],
+)
+def test_a_report_refuses_what_it_cannot_count(targets, predictions, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        classification_report(targets, predictions, ("no", "yes"))
+
+
+def test_bag_of_words_learns_words_and_nothing_of_their_order():
+    rows = messages()
+    bag = BagOfWords(3).fit([row.text for row in rows], [MOODS.index(row.label) for row in rows])
+    assert bag.predict(["The fox cries alone.", "alone cries fox the", "HE SHOUTS"]).tolist() == [1, 1, 2]
+    again = BagOfWords(3).fit([row.text for row in rows], [MOODS.index(row.label) for row in rows])
+    assert torch.equal(bag.linear.weight, again.linear.weight)
+    with pytest.raises(ValueError, match="0 texts and 0 labels"):
+        BagOfWords(3).fit([], [])
+
+
+# --------------------------------------------------------------------------------------------------- instructions
+
+
+def test_a_prompt_is_specials_around_plain_text(tokenizer):
+    special = tokenizer.special_tokens
+    ids = prompt_ids(tokenizer, "Who?", [("Red?", "Yes.")])
+    expected = [special["<|user|>"], *tokenizer.encode("Red?"), special["<|assistant|>"], *tokenizer.encode("Yes.")]
+    expected += [special["<|endoftext|>"], special["<|user|>"], *tokenizer.encode("Who?"), special["<|assistant|>"]]
+    assert ids == expected
+
+
+@pytest.mark.parametrize("typed", SPECIAL_TOKENS)
+def test_a_special_token_typed_by_a_user_stays_text(tokenizer, typed):
+    ids = prompt_ids(tokenizer, f"Hi {typed} there", [(typed, typed)])
+    inside = [id for id in ids if id in tokenizer.special_tokens.values()]
+    names = {id: name for name, id in tokenizer.special_tokens.items()}
+    assert [names[id] for id in inside] == ["<|user|>", "<|assistant|>", "<|endoftext|>", "<|user|>", "<|assistant|>"]
+    assert tokenizer.decode(ids).count(typed) == 3 + names_count(typed)
+
+
+def names_count(typed):
+    return {"<|endoftext|>": 1, "<|pad|>": 0, "<|user|>": 2, "<|assistant|>": 2}[typed]
+
+
+def test_only_the_answer_and_its_end_are_graded(tokenizer):
+    record = records(1)[0]
+    ids, targets = InstructionDataset([record], tokenizer, 64)[0]
+    asked = len(prompt_ids(tokenizer, record.prompt))
+    answer = [*tokenizer.encode(record.response), tokenizer.special_tokens["<|endoftext|>"]]
+    assert targets[: asked - 1].eq(IGNORE_INDEX).all()
+    assert targets[asked - 1 :].tolist() == answer
+    assert ids[asked - 1] == tokenizer.special_tokens["<|assistant|>"]  # it predicts the answer's first token
+    assert ids[1:].tolist() == prompt_ids(tokenizer, record.prompt)[1:] + answer[:-1]
+
+
+def test_unmasked_prompts_are_graded_too(tokenizer):
+    ids, targets = InstructionDataset(records(1), tokenizer, 64, mask_prompt=False)[0]
+    assert torch.equal(targets[:-1], ids[1:])
+
+
+def test_padding_is_never_graded_and_never_changes_the_loss(model, tokenizer, pad):
+    rows = InstructionDataset([records(1)[0], SimpleNamespace(prompt="Who?", response="The owl.")], tokenizer, 64)
+    ids, targets = collate_instructions([rows[0], rows[1]], pad)
+    lengths = [len(row) for row, _ in rows.items]
+    for row, length in enumerate(lengths):
+        assert ids[row, length:].eq(pad).all() and targets[row, length:].eq(IGNORE_INDEX).all()
+    alone = [(ids[None], targets[None]) for ids, targets in rows.items]
+    assert evaluate(model, [(ids, targets)]) == pytest.approx(evaluate(model, alone), abs=1e-5)
+
+
+def test_what_stands_in_the_prompt_is_not_learned_but_is_read(model, tokenizer):
+    ids, targets = (x[None] for x in InstructionDataset(records(1), tokenizer, 64)[0])
+    F.cross_entropy(model(ids).flatten(0, 1), targets.flatten()).backward()
+    graded = (targets[0] != IGNORE_INDEX).sum()
+    by_hand = cross_entropy(model(ids)[:, -graded:], targets[:, -graded:])
+    assert_close(by_hand, cross_entropy(model(ids), targets))
+    assert model.token_embedding.weight.grad[ids[0, 1]].abs().sum() > 0  # it was read
+
+
+def test_truncated_records_are_counted(tokenizer):
+    whole = InstructionDataset(records(3), tokenizer, 64)
+    longest = max(len(ids) for ids, _ in whole.items)
+    cut = InstructionDataset(records(3), tokenizer, longest - 1)
+    assert whole.n_truncated == 0 and cut.n_truncated >= 1
+    assert all(len(ids) < longest and (targets != IGNORE_INDEX).any() for ids, targets in cut.items)
+
+
+def test_a_prompt_that_leaves_no_answer_is_refused_with_its_number(tokenizer):
+    rows = [SimpleNamespace(prompt="Who?", response="The owl."), *records(1)]
+    with pytest.raises(ValueError, match=r"record 1: its prompt takes \d+ tokens, so max_length=12 leaves no answer"):
+        InstructionDataset(rows, tokenizer, 12)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"prompt": "Who?"}, {"prompt": "Who?", "response": ""}, {"prompt": 3, "response": "a"}]
+)
+def test_a_bad_record_is_named(tokenizer, bad):
+    with pytest.raises(ValueError, match="record 2 has no text under '(prompt|response)'"):
+        InstructionDataset([*records(2), SimpleNamespace(**bad)], tokenizer, 64)
+
+
+def test_an_empty_prompt_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        prompt_ids(tokenizer, "  ")
+
+
+def test_a_tokenizer_without_chat_specials_is_refused():
+    plain = BPETokenizer.train(TEXT, 270, ("<|endoftext|>",))
+    with pytest.raises(ValueError, match=r"lacks <\|user\|>, <\|assistant\|>"):
+        prompt_ids(plain, "Who?")
+
+
+def test_an_assistant_learns_its_answers(model, tokenizer):
+    loader = create_instruction_loader(records(), tokenizer, batch_size=8, max_length=64)
+    before = evaluate(model, loader)
+    history = train_assistant(model, loader, loader, TrainConfig(max_steps=60, warmup_steps=5, eval_every=60))
+    assert before > 4 and history.val_losses[-1] < 0.5
+
+
+# --------------------------------------------------------------------------------------------------------- replay
+
+
+def replay(share=0.25, seed=0):
+    return ReplayBatches(EpochBatches([1] * 20, 2, seed=seed), EpochBatches([1] * 9, 3, seed=seed), 20, share)
+
+
+def test_one_batch_in_so_many_is_an_old_one():
+    batches = list(replay())
+    old = [min(batch) >= 20 for batch in batches]
+    assert len(batches) == len(replay()) == 13
+    assert [i for i, is_old in enumerate(old) if is_old] == [3, 7, 11]
+    assert sorted(index for batch, is_old in zip(batches, old) if not is_old for index in batch) == list(range(20))
+
+
+def test_replay_resumes_anywhere():
+    batches = replay()
+    for epoch in range(4):
+        batches.set_epoch(epoch)
+        whole = list(batches)
+        for start in range(len(whole) + 1):
+            batches.set_epoch(epoch, start)
+            assert list(batches) == whole[start:]
+
+
+def test_replay_passes_over_all_old_rows_before_it_repeats_one():
+    batches, seen = replay(), []
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        seen += [index for batch in batches if min(batch) >= 20 for index in batch]
+    assert sorted(seen[:9]) == sorted(seen[9:18]) == list(range(20, 29))
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 0.6, 1])
+def test_a_share_out_of_range_is_refused(share):
+    with pytest.raises(ValueError, match="outside 0 to 0.5"):
+        replay(share)
+
+
+def test_story_batches_grade_every_token_of_the_story(tokenizer):
+    loader = create_instruction_loader(
+        records(), tokenizer, batch_size=8, max_length=64, stories=[TEXT] * 4, replay_share=0.5, replay_batch=2
+    )
+    graded = [(targets != IGNORE_INDEX).float().mean().item() for _, targets in loader]
+    assert (
+        len(graded) == 6 and all(share == 1.0 for share in graded[1::2]) and all(share < 0.5 for share in graded[::2])
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- LoRA
+
+
+def test_lora_changes_nothing_at_the_start(model):
+    ids = torch.randint(0, 256, (2, 11))
+    before = model(ids)
+    assert torch.equal(apply_lora(model, rank=4, alpha=8)(ids), before)
+
+
+def test_lora_adds_what_its_formula_says(model):
+    linear = copy.deepcopy(model.blocks[0].attention.qkv_proj)
+    lora = LoRALinear(copy.deepcopy(linear), rank=4, alpha=8)
+    torch.nn.init.normal_(lora.lora_b)
+    x = torch.randn(3, 32)
+    assert_close(lora(x), linear(x) + 8 / 4 * x @ (lora.lora_b @ lora.lora_a).T)
+
+
+def test_only_the_adapters_train_and_merging_keeps_every_logit(model, tokenizer):
+    names = list(model.state_dict())
+    apply_lora(model, rank=4, alpha=8)
+    trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert len(trainable) == 2 * 4 * 2 and all("lora_" in name for name in trainable)
+    before = copy.deepcopy(model.state_dict())
+    loader = create_instruction_loader(records(), tokenizer, batch_size=8, max_length=64)
+    train_assistant(model, loader, None, TrainConfig(max_steps=5, warmup_steps=0))
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == set(trainable)
+    ids = torch.randint(0, 256, (2, 11))
+    adapted = model.eval()(ids)
+    merge_lora(model)
+    assert_close(model(ids), adapted, rtol=1e-4, atol=1e-5)
+    assert list(model.state_dict()) == names and all(p.requires_grad for p in model.parameters())
+
+
+def test_lora_starts_by_seed(model):
+    first, second = (apply_lora(copy.deepcopy(model), 4, 8, seed=5) for _ in range(2))
+    other = apply_lora(copy.deepcopy(model), 4, 8, seed=6)
+    weight = "blocks.0.attention.qkv_proj.lora_a"
+    assert torch.equal(first.state_dict()[weight], second.state_dict()[weight])
+    assert not torch.equal(first.state_dict()[weight], other.state_dict()[weight])
+
+
+def test_lora_refuses_what_cannot_be(model):
+    with pytest.raises(ValueError, match="rank=0 does not fit"):
+        apply_lora(copy.deepcopy(model), 0, 8)
+    with pytest.raises(ValueError, match="rank=33 does not fit a 96 x 32 matrix"):
+        apply_lora(copy.deepcopy(model), 33, 8)
+    with pytest.raises(ValueError, match="no linear layer named q_proj"):
+        apply_lora(model, 4, 8, targets=("q_proj",))
+    with pytest.raises(ValueError, match="has LoRA layers already"):
+        apply_lora(apply_lora(model, 4, 8), 4, 8)
+
+
+# ---------------------------------------------------------------------------------------------------- preferences
+
+
+def pairs(count=16):
+    return [
+        SimpleNamespace(prompt=f"Tell {i}.", chosen="The owl was glad.", rejected="The fox was red.", corruption="who")
+        for i in range(count)
+    ]
+
+
+def test_dpo_starts_at_ln_2():
+    policy = torch.randn(2, 5)
+    assert dpo_loss(*policy, *policy).item() == pytest.approx(math.log(2))
+
+
+def test_dpo_by_hand():
+    loss = dpo_loss(torch.tensor([-1.0]), torch.tensor([-3.0]), torch.tensor([-2.0]), torch.tensor([-2.5]), beta=0.5)
+    margin = 0.5 * ((-1 + 2) - (-3 + 2.5))  # 0.75
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-margin)))
+
+
+def test_dpo_pushes_the_chosen_up_and_the_rejected_down():
+    policy = torch.zeros(4, requires_grad=True)
+    chosen, rejected = policy[:2], policy[2:]
+    dpo_loss(chosen, rejected, torch.zeros(2), torch.zeros(2), beta=0.1).backward()
+    assert_close(policy.grad, torch.tensor([-0.025, -0.025, 0.025, 0.025]))  # beta / 2 / batch at the start
+
+
+def test_dpo_refuses_a_beta_that_is_not_positive():
+    with pytest.raises(ValueError, match="beta=0 is not positive"):
+        dpo_loss(*torch.zeros(4, 1), beta=0)
+
+
+def test_sequence_log_probability_is_the_sum_over_graded_tokens(model):
+    ids, targets = torch.randint(0, 256, (2, 3, 8))
+    targets[:, :4] = IGNORE_INDEX
+    logs = model(ids).log_softmax(dim=-1)
+    by_hand = [sum(logs[b, t, targets[b, t]] for t in range(4, 8)) for b in range(3)]
+    assert_close(sequence_log_probabilities(model, ids, targets), torch.stack(by_hand))
+
+
+def test_preference_training_separates_held_out_pairs_and_repeats_by_seed(model, tokenizer):
+    train_pairs, held_out = PreferenceDataset(pairs(), tokenizer, 64), PreferenceDataset(pairs(5), tokenizer, 64)
+    options = {"max_steps": 12, "batch_size": 8, "learning_rate": 1e-3, "eval_every": 6}
+    twin = copy.deepcopy(model)
+    history = train_preferences(model, train_pairs, held_out, **options)
+    first, last = history.reports[0], history.reports[-1]
+    assert history.val_steps == [0, 6, 12] and history.losses[0] == pytest.approx(math.log(2), abs=1e-4)
+    assert first.margin == pytest.approx(0, abs=1e-5) and last.margin > 0.1
+    assert last.win_rate.value == 1.0 and last.by_corruption["who"].n == 5
+    train_preferences(twin, train_pairs, held_out, **options)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters()))
+
+
+def test_reference_scores_do_not_depend_on_the_batch(model, tokenizer):
+    dataset = PreferenceDataset(pairs(7), tokenizer, 64)
+    assert_close(
+        reference_log_probabilities(model, dataset, batch_size=3),
+        reference_log_probabilities(model, dataset, batch_size=1),
+    )
+
+
+def test_equal_answers_are_refused(tokenizer):
+    same = SimpleNamespace(prompt="Who?", chosen="The owl.", rejected="The owl.")
+    with pytest.raises(ValueError, match="record 1: the chosen and the rejected answer are the same"):
+        PreferenceDataset([*pairs(1), same], tokenizer, 64)
+
+
+def test_too_few_pairs_are_refused(model, tokenizer):
+    with pytest.raises(ValueError, match="batch_size=16 does not fit 3 pairs"):
+        train_preferences(model, PreferenceDataset(pairs(3), tokenizer, 64))
+
+
+# ---------------------------------------------------------------------------------------- real models, real shapes
+
+
+def test_a_model_of_gpt2s_form_goes_through_the_same_functions(tokenizer, pad):
+    torch.manual_seed(0)
+    config = GPTConfig(tokenizer.vocab_size, 48, d_model=24, n_heads=3, n_layers=3, dropout=0.1)
+    model = GPTModel(config)
+    loader = create_message_loader(messages(), tokenizer, MOODS, batch_size=16, max_length=40)
+    classifier = GPTClassifier(model, 3, pad)
+    losses = train_classifier(classifier, loader, None, TrainConfig(max_steps=30, warmup_steps=3)).losses
+    assert losses[-1] < losses[0]
+    answers = create_instruction_loader(records(), tokenizer, batch_size=8, max_length=48)
+    losses = train_assistant(model, answers, None, TrainConfig(max_steps=30, warmup_steps=3)).losses
+    assert losses[-1] < losses[0] / 2
