@@ -31,15 +31,23 @@ from ch06_finetuning.instructions import (
     special_ids,
     texts_of,
 )
-from ch06_finetuning.lora import apply_lora, merge_lora
-from ch06_finetuning.preferences import PreferenceDataset, dpo_loss, preference_report, train_preferences
-from ch06_finetuning.scoring import classification_report, wilson_interval
+from ch06_finetuning.lora import LoRALinear, apply_lora, merge_lora
+from ch06_finetuning.preferences import (
+    PreferenceDataset,
+    dpo_loss,
+    preference_report,
+    reference_log_probabilities,
+    sequence_log_probabilities,
+    train_preferences,
+)
+from ch06_finetuning.scoring import Rate, classification_report, wilson_interval
 
 __all__ = [
-    "Assistant", "BagOfWords", "GPTClassifier", "InstructionDataset", "MessageDataset", "PreferenceDataset",
-    "ReplayBatches", "apply_lora", "classification_report", "collate_instructions", "collate_messages",
-    "create_instruction_loader", "create_message_loader", "dpo_loss", "last_real_tokens", "load_assistant",
-    "mark_assistant", "merge_lora", "predict", "preference_report", "prompt_ids", "set_trainable", "train_assistant",
+    "Assistant", "BagOfWords", "GPTClassifier", "InstructionDataset", "LoRALinear", "MessageDataset",
+    "PreferenceDataset", "Rate", "ReplayBatches", "apply_lora", "classification_report", "collate_instructions",
+    "collate_messages", "create_instruction_loader", "create_message_loader", "dpo_loss", "last_real_tokens",
+    "load_assistant", "mark_assistant", "merge_lora", "predict", "preference_report", "prompt_ids",
+    "reference_log_probabilities", "sequence_log_probabilities", "set_trainable", "train_assistant",
     "train_classifier", "train_preferences", "wilson_interval",
 ]  # fmt: skip
 

@@ -20,7 +20,7 @@ from ch06_finetuning.scoring import Rate
 
 __all__ = [
     "PreferenceDataset", "PreferenceHistory", "PreferenceReport", "dpo_loss", "preference_report",
-    "sequence_log_probabilities", "train_preferences",
+    "reference_log_probabilities", "sequence_log_probabilities", "train_preferences",
 ]  # fmt: skip
 
 

@@ -33,6 +33,8 @@ from ch06_finetuning.finetuning import (
 from ch06_finetuning.instructions import pad_id_of
 from data.loaders import MESSAGE_LABELS, load_instructions, load_messages, load_stories
 
+__all__ = ["finetune_assistant", "finetune_classifier", "load_classifier", "save_classifier"]
+
 MESSAGE_LENGTH = 128  # tokens; longer messages are cut
 CLASSIFIER = TrainConfig(
     max_steps=400, learning_rate=2e-3, warmup_steps=20, optimizer="muon", muon_learning_rate=5e-3, weight_decay=0.05,

@@ -164,8 +164,13 @@ def run_chat(assistant, *lines):
 
 
 def test_the_chat_shows_answers_and_remembers_turns(assistant):
-    history, shown = run_chat(assistant, RECORDS[0].prompt, "", RECORDS[1].prompt)
-    assert history[0] == (RECORDS[0].prompt, RECORDS[0].response) and len(history) == 2
+    class Counting:
+        def stream(self, prompt, history, **sampling):
+            yield f"turn {len(history)}"
+
+    assert run_chat(Counting(), "a", "", "b")[0] == [("a", "turn 0"), ("b", "turn 1")]
+    history, shown = run_chat(assistant, RECORDS[0].prompt)
+    assert history == [(RECORDS[0].prompt, RECORDS[0].response)]
     assert RECORDS[0].response in shown and shown.endswith("Goodbye.\n")
 
 
