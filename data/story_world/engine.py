@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .template import Alt, Call, Paragraph, Remember, Say, Slot, load_world, plain
+from .validate import validate
 
 SPLITS = ("train", "validation", "test", "heldout_names", "heldout_objects", "heldout_both", "all")
 PRON = {"m": ("he", "him", "his", "himself"), "f": ("she", "her", "her", "herself")}
@@ -494,7 +495,7 @@ class Teller:
 
     def a_kind(self, character):
         pick = self.chooser.pick
-        choice = self.chooser.draw([3, 2, 2, 1])
+        choice = self.chooser.draw([3, 2, 2] if character.is_child else [3, 2, 2, 1])
         size = pick(("little", "young", "small")) + " " if choice in (0, 2) else ""
         adj = pick(character.row["adj"])[0] + " " if choice in (1, 2) else ""
         return size + adj + character.kind
@@ -574,6 +575,7 @@ class Tables:
         self.minis = tuple(name[5:] for name in self.casts if name.startswith("mini."))
         self._pools = {}
         self._paint()
+        validate(self)
 
     def _paint(self):
         """Things that can have any color get the common colors."""
