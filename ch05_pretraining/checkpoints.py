@@ -1,0 +1,455 @@
+"""Files that survive: checkpoints and models written all at once or not at all.
+
+A checkpoint is a folder of safetensors (numbers) and JSON (everything else) with a manifest of
+sha256 hashes. It is written beside its final place, flushed to the disk and renamed in one move,
+so a power cut leaves either the old files or the new ones, never half of each. Nothing is pickled:
+opening a file from a stranger runs none of their code.
+
+Left out: sharded files and asynchronous saving, which models too large for one disk write need.
+References: the safetensors format; Pillai et al. (2014), "All file systems are not created equal".
+Taught in ch05, section 5.13.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor, nn
+
+from ch02_text_data.text_data import BPETokenizer
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from data.paths import DATA_DIR, runs_dir
+
+FORMAT = 1
+KEPT_CHECKPOINTS = 2
+WINDOWS_BUSY = (5, 32, 33)  # access denied, sharing violation, lock violation: another program is looking
+
+
+class CheckpointError(ValueError):
+    """A checkpoint or model folder cannot be written or trusted; the message names the remedy."""
+
+
+# ---------------------------------------------------------------- folders that appear all at once
+
+
+def write_folder(target: str | Path, files: dict[str, bytes]) -> Path:
+    """Write a folder of files so that it exists completely or not at all.
+
+    Args:
+        target: the folder to make; one that is there already is replaced.
+        files: file name -> content. A `manifest.json` with their sha256 is added last.
+
+    Raises:
+        CheckpointError: the disk is full or the place cannot be written; what stood there before still stands.
+
+    Source: Pillai et al. (2014), section 2. Taught in ch05, section 5.13.
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        for name, content in files.items():
+            _write_durably(temporary / name, content)
+        _write_durably(temporary / "manifest.json", _manifest(files))
+        _flush_folder(temporary)
+        _replace_folder(temporary, target)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(_why_not_written(target, files, error)) from error
+    return target
+
+
+def read_folder(folder: str | Path) -> dict[str, bytes]:
+    """Read every file that a folder's manifest lists, refusing the folder if one byte differs.
+
+    Args:
+        folder: a folder that `write_folder` made.
+
+    Raises:
+        CheckpointError: a file is missing, shortened, changed or of a newer format.
+
+    Source: this course. Taught in ch05, section 5.13.
+    """
+    folder = _settled(Path(folder))
+    files = {}
+    for name, expected in _read_manifest(folder)["files"].items():
+        content = _read(folder / name)
+        if len(content) != expected["bytes"] or hashlib.sha256(content).hexdigest() != expected["sha256"]:
+            raise CheckpointError(
+                f"{folder / name} is damaged: its {len(content):,} bytes are not the {expected['bytes']:,} bytes that "
+                "the manifest lists; delete this folder and use an older checkpoint, or make it again"
+            )
+        files[name] = content
+    return files
+
+
+def _manifest(files: dict[str, bytes]) -> bytes:
+    listed = {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in files.items()}
+    return _json_bytes({"files": listed, "format": FORMAT})
+
+
+def _json_bytes(value: object) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}); the folder is incomplete: "
+            "delete it and use an older checkpoint, or make it again"
+        ) from error
+
+
+def _read_manifest(folder: Path) -> dict:
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no folder {folder}; check the name, or train or save a model there first")
+    content = _read(folder / "manifest.json")
+    try:
+        manifest = json.loads(content.decode("utf-8"))
+        if manifest["format"] > FORMAT:
+            raise CheckpointError(
+                f"{folder} has format {manifest['format']}, and this code reads formats up to {FORMAT}: "
+                "update the course, or make the folder again"
+            )
+        if not manifest["files"] or content != _json_bytes(manifest):
+            raise ValueError("not as it was written")
+        for name, entry in manifest["files"].items():
+            if Path(name).name != name or set(entry) != {"bytes", "sha256"}:
+                raise ValueError("a name or an entry is wrong")
+    except CheckpointError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{folder / 'manifest.json'} is damaged ({error}); delete this folder and use an older checkpoint, "
+            "or make it again"
+        ) from error
+    return manifest
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush the folder's own entry, which Windows neither allows nor needs."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _replace_folder(temporary: Path, target: Path) -> None:
+    """Move a finished folder into place; what stood there waits beside it until the move is done."""
+    old = target.with_name(f".{target.name}.old")
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        _rename(target, old)
+    _rename(temporary, target)
+    _flush_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _rename(source: Path, target: Path, attempts: int = 10) -> None:
+    for attempt in range(attempts):
+        try:
+            return os.replace(source, target)
+        except OSError as error:
+            if getattr(error, "winerror", None) not in WINDOWS_BUSY or attempt == attempts - 1:
+                raise
+            time.sleep(0.05 * 2**attempt)  # a virus scanner or an indexer holds the file for a moment
+
+
+def _settled(folder: Path) -> Path:
+    """The folder itself or, when a kill fell between the two renames, the one that stood there before."""
+    old = folder.with_name(f".{folder.name}.old")
+    return old if old.is_dir() and not folder.exists() else folder
+
+
+def _why_not_written(target: Path, files: dict[str, bytes], error: OSError) -> str:
+    size = sum(map(len, files.values())) / 1e6
+    return (
+        f"could not write {target} ({error.strerror or error}); it needs {size:.1f} MB in a folder you may write to: "
+        "free some space or choose another folder (what was saved earlier is untouched)"
+    )
+
+
+# ---------------------------------------------------------------- checkpoints of a run
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a run needs to go on: numbers by name, the step, and the JSON extras."""
+
+    step: int
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    extra: dict
+    folder: Path
+
+    def restore(self, model: nn.Module, optimizer=None) -> None:
+        """Copy the stored numbers into a model and its optimizer(s).
+
+        Args:
+            model: a model of the same shape as the one saved.
+            optimizer: the same optimizer, or list of optimizers, that was saved; None leaves it out.
+
+        Raises:
+            CheckpointError: a name or a shape differs.
+
+        Source: this course. Taught in ch05, section 5.13.
+        """
+        copy_tensors(model, self.model, self.folder)
+        for number, one in enumerate(_as_list(optimizer)):
+            _restore_optimizer(one, self.optimizer, f"{number}.")
+
+
+def save_checkpoint(folder: str | Path, step: int, model: nn.Module, optimizer=None, extra: dict | None = None) -> Path:
+    """Save the state after `step` steps in `folder/step-…`, keeping the two newest checkpoints.
+
+    Args:
+        folder: the checkpoints of one run.
+        step: optimizer steps done so far.
+        model: its parameters and persistent buffers are stored; shared weights once.
+        optimizer: a `torch.optim.Optimizer`, a list of them, or None.
+        extra: anything JSON can hold.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written.
+
+    Source: this course. Taught in ch05, section 5.13.
+    """
+    folder = Path(folder)
+    files = {
+        "model.safetensors": _tensor_bytes(unique_tensors(model)),
+        "optimizer.safetensors": _tensor_bytes(_optimizer_tensors(optimizer)),
+        "state.json": _json_bytes({"step": step, "extra": extra or {}}),
+    }
+    written = write_folder(folder / f"step-{step:08d}", files)
+    for old in list_checkpoints(folder)[KEPT_CHECKPOINTS:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return written
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Load the newest checkpoint whose manifest verifies, warning when a newer one had to be passed over.
+
+    Args:
+        folder: the checkpoints of one run, or one `step-…` folder.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or none that verifies.
+
+    Source: this course. Taught in ch05, section 5.13.
+    """
+    folder, problems = Path(folder), []
+    candidates = [folder] if folder.name.startswith("step-") else list_checkpoints(folder)
+    for candidate in candidates:
+        try:
+            checkpoint = _read_checkpoint(candidate)
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            warnings.warn(f"fell back to {candidate}: {'; '.join(problems)}", stacklevel=2)
+        return checkpoint
+    if problems:
+        raise CheckpointError(f"no checkpoint in {folder} can be trusted, so start again: {'; '.join(problems)}")
+    raise CheckpointError(f"there is no checkpoint in {folder}; train with checkpoint_dir={str(folder)!r} first")
+
+
+def list_checkpoints(folder: str | Path) -> list[Path]:
+    """List the checkpoint folders of a run, newest first.
+
+    Args:
+        folder: the checkpoints of one run; it need not exist.
+
+    Source: this course. Taught in ch05, section 5.13.
+    """
+    folder = Path(folder)
+    return sorted(folder.glob("step-????????"), reverse=True) if folder.is_dir() else []
+
+
+def _read_checkpoint(folder: Path) -> Checkpoint:
+    files = read_folder(folder)
+    try:
+        state = json.loads(files["state.json"])
+        model, optimizer = (tensors_from_bytes(files[f"{name}.safetensors"]) for name in ("model", "optimizer"))
+        return Checkpoint(state["step"], model, optimizer, state["extra"], folder)
+    except Exception as error:
+        raise CheckpointError(f"{folder} is not a training checkpoint ({error}); choose another folder") from error
+
+
+def _tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
+    return tensors_to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Name every parameter and persistent buffer of a model once, shared weights under their first name.
+
+    Args:
+        model: any module.
+
+    Source: this course. Taught in ch05, section 5.13.
+    """
+    persistent = model.state_dict().keys()
+    buffers = {name: tensor for name, tensor in model.named_buffers() if name in persistent}
+    return {**dict(model.named_parameters()), **buffers}
+
+
+def copy_tensors(model: nn.Module, tensors: dict[str, Tensor], source: object) -> None:
+    """Copy named numbers into a model, refusing missing, extra and differently shaped ones.
+
+    Args:
+        model: the module to fill.
+        tensors: name -> values, as `unique_tensors` names them.
+        source: where they come from, for the message.
+
+    Raises:
+        CheckpointError: names or shapes differ.
+
+    Source: this course. Taught in ch05, section 5.13.
+    """
+    own = unique_tensors(model)
+    if odd := sorted(own.keys() ^ tensors.keys()):
+        raise CheckpointError(f"{source} holds another model: {_few(odd)} on one side only; build the same GPTConfig")
+    for name, tensor in own.items():
+        if tensor.shape != tensors[name].shape:
+            raise CheckpointError(
+                f"{source} holds another shape: {name} is {tuple(tensors[name].shape)} there and "
+                f"{tuple(tensor.shape)} in the model; build the model with the same GPTConfig"
+            )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+
+def _few(names: list[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def _as_list(optimizer) -> list:
+    return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer] * (optimizer is not None)
+
+
+def _optimizer_tensors(optimizer) -> dict[str, Tensor]:
+    """Flatten the moments of one or several optimizers: "optimizer.parameter.name" -> tensor."""
+    return {
+        f"{number}.{index}.{name}": torch.as_tensor(value)
+        for number, one in enumerate(_as_list(optimizer))
+        for index, state in one.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+
+
+def _restore_optimizer(optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(prefix):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = value.clone()
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+# ---------------------------------------------------------------- finished models
+
+
+def save_model(folder: str | Path, model: GPTModel, tokenizer: BPETokenizer, recipe: dict, dtype: str = "float32"):
+    """Save a finished model with its tokenizer and recipe in one folder with a manifest.
+
+    Args:
+        folder: replaced as a whole when it is there already.
+        model: a `GPTModel`.
+        tokenizer: the tokenizer whose ids the model reads.
+        recipe: how it was made and what it scored; anything JSON can hold.
+        dtype: "float32", or "float16" for half the size.
+
+    Raises:
+        ValueError: an unknown dtype.
+        CheckpointError: the folder cannot be written.
+
+    Source: this course. Taught in ch05, section 5.13.
+    """
+    if dtype not in ("float16", "float32"):
+        raise ValueError(f"dtype={dtype!r} is not a stored precision: use 'float16' or 'float32'")
+    tensors = {name: tensor.to(getattr(torch, dtype)) for name, tensor in unique_tensors(model).items()}
+    files = {
+        "config.json": _json_bytes(model.config.to_dict()),
+        "model.safetensors": _tensor_bytes(tensors),
+        "tokenizer.json": _tokenizer_bytes(tokenizer, Path(folder)),
+        "recipe.json": _json_bytes(recipe),
+    }
+    return write_folder(folder, files)
+
+
+def load_model(folder: str | Path) -> tuple[GPTModel, BPETokenizer]:
+    """Load a model in float32, in evaluation mode, and its tokenizer.
+
+    Args:
+        folder: a folder that `save_model` made.
+
+    Raises:
+        CheckpointError: the folder is missing, incomplete or damaged.
+
+    Source: this course. Taught in ch05, section 5.13.
+    """
+    folder = Path(folder)
+    files = read_folder(folder)
+    try:
+        model = GPTModel(GPTConfig.from_dict(json.loads(files["config.json"])))
+        tensors = tensors_from_bytes(files["model.safetensors"])
+        tokenizer = BPETokenizer.load(_settled(folder) / "tokenizer.json")
+    except Exception as error:
+        raise CheckpointError(f"{folder} does not hold a model of this course ({error}); choose another") from error
+    copy_tensors(model, tensors, folder)
+    return model.eval(), tokenizer
+
+
+def load_story_gpt(source: str = "shipped") -> tuple[GPTModel, BPETokenizer]:
+    """Load the story GPT that comes with the course, or the one a run of yours has trained.
+
+    Args:
+        source: "shipped", or the name of a folder in `runs/`.
+
+    Raises:
+        CheckpointError: there is no such model; the message lists the runs there are.
+
+    Source: this course. Taught in ch05, section 5.6.
+    """
+    if source == "shipped":
+        return load_model(DATA_DIR / "story_gpt")
+    folder = runs_dir() / source / "story_gpt"
+    if not _settled(folder).is_dir():
+        found = sorted(path.parent.name for path in runs_dir().glob("*/story_gpt"))
+        raise CheckpointError(
+            f"there is no story GPT in {folder}; runs with one: {', '.join(found) or 'none yet'}. "
+            "Make one with `python course.py run`, or use load_story_gpt('shipped')"
+        )
+    return load_model(folder)
+
+
+def _tokenizer_bytes(tokenizer: BPETokenizer, folder: Path) -> bytes:
+    """The tokenizer's own file, by way of a temporary one beside the target."""
+    path = folder.with_name(f".{folder.name}.tokenizer.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(_why_not_written(folder, {}, error)) from error
+    finally:
+        path.unlink(missing_ok=True)

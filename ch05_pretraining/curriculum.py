@@ -1,0 +1,150 @@
+"""Lessons in order: batches that resume anywhere, a copying exercise, and phases one after another.
+
+A loader is any sized iterable of (ids, targets). Those here, and every loader of chapter 2, give the same
+batches for the same seed, so the number of steps done is all that a resumed run needs to know.
+
+References: Bengio et al. (2009), "Curriculum learning"; Olsson et al. (2022), "In-context learning and
+induction heads" (2209.11895). Taught in ch05, section 5.8.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from ch02_text_data.text_data import IGNORE_INDEX
+
+
+class RepeatedTokens:
+    """Batches of random tokens that repeat with a hidden period: nothing to learn but copying.
+
+    Args:
+        n_steps: batches.
+        vocab_size: ids are drawn below it; leave the special tokens out.
+        batch_size: rows of a batch, all ranks together.
+        length: tokens of a row.
+        periods: shortest and longest period.
+        seed: batch n is a function of (seed, n) alone.
+        rank: which share of the rows is ours.
+        world_size: number of shares.
+
+    Shape:
+        batches of ids (B, T), targets (B, T); the first, unguessable round is masked.
+
+    Raises:
+        ValueError: the periods leave nothing to repeat.
+
+    Source: Olsson et al. (2022), 2209.11895. Taught in ch05, section 5.8.
+    """
+
+    def __init__(self, n_steps, vocab_size, batch_size=16, length=64, periods=(2, 23), seed=0, rank=0, world_size=1):
+        if not 1 <= periods[0] <= periods[1] <= length:
+            raise ValueError(f"periods={periods} must be increasing, from 1 to length={length}: choose shorter ones")
+        self.n_steps, self.vocab_size, self.batch_size, self.length = n_steps, vocab_size, batch_size, length
+        self.periods, self.seed, self.mine = periods, seed, slice(rank, None, world_size)
+        self.start = 0
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Begin at batch `start`; every epoch is the same.
+
+        Args:
+            epoch: not used.
+            start: batches to skip.
+
+        Source: this course. Taught in ch05, section 5.8.
+        """
+        self.start = start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self._batch(number) for number in range(self.start, self.n_steps))
+
+    def _batch(self, number: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        low, high = self.periods
+        period = torch.randint(low, high + 1, (self.batch_size, 1), generator=generator)  # (B, 1)
+        words = torch.randint(self.vocab_size, (self.batch_size, high), generator=generator)  # (B, high)
+        place = torch.arange(self.length + 1) % period  # (B, T + 1)
+        row = words.gather(1, place)
+        targets = row[:, 1:].masked_fill(torch.arange(self.length) < period - 1, IGNORE_INDEX)
+        return row[self.mine, :-1], targets[self.mine]
+
+
+class Curriculum:
+    """Loaders one after another, each for a number of batches, with the first one rehearsed now and then.
+
+    Args:
+        phases: (loader, batches) pairs; a loader that runs out begins its next epoch.
+        rehearse_every: in later phases every so-many-th batch comes from the first loader; 0 for never.
+
+    Raises:
+        ValueError: a phase without batches.
+
+    Source: Bengio et al. (2009), "Curriculum learning". Taught in ch05, section 5.8.
+    """
+
+    def __init__(self, phases: list[tuple[Iterable, int]], rehearse_every: int = 0):
+        self.phases = [(loader, n) for loader, n in phases if n]
+        if not self.phases or min(n for _, n in self.phases) < 0:
+            raise ValueError("a curriculum needs at least one phase of one batch or more")
+        self.rehearse_every, self.start = rehearse_every, 0
+
+    def __len__(self) -> int:
+        return sum(n for _, n in self.phases)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Begin at batch `start`; every epoch is the same.
+
+        Args:
+            epoch: not used.
+            start: batches to skip.
+
+        Source: this course. Taught in ch05, section 5.8.
+        """
+        self.start = start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        skip = self.start
+        for number, (loader, n) in enumerate(self.phases):
+            if skip < n:
+                yield from self._phase(number, loader, skip, n)
+            skip = max(0, skip - n)
+
+    def _phase(self, number: int, loader: Iterable, first: int, n: int) -> Iterator:
+        every = self.rehearse_every if number else n + 1
+        every = every or n + 1
+        lessons = batches_from(loader, first - first // every)
+        rehearsals = batches_from(self.phases[0][0], self.phases[0][1] + first // every)
+        for i in range(first, n):
+            yield next(rehearsals if (i + 1) % every == 0 else lessons)
+
+
+def batches_from(loader: Iterable, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield a loader's batches without end, from batch number `start` on, epoch after epoch.
+
+    Args:
+        loader: any sized iterable; if it or its `batch_sampler` has `set_epoch(epoch, start)`, no batch is skipped
+            by reading it.
+        start: batches already used.
+
+    Raises:
+        ValueError: the loader is empty.
+
+    Source: this course. Taught in ch05, section 5.13.
+    """
+    sampler = getattr(loader, "batch_sampler", None)
+    sampler = sampler if hasattr(sampler, "set_epoch") else loader
+    can_seek = hasattr(sampler, "set_epoch")
+    if can_seek:
+        sampler.set_epoch(0, 0)
+    if not (n_batches := len(loader)):
+        raise ValueError("the loader has no batches: use a longer text, a smaller batch_size or drop_last=False")
+    epoch, position = divmod(start, n_batches)
+    while True:
+        if can_seek:
+            sampler.set_epoch(epoch, position)
+        yield from loader if can_seek else islice(loader, position, None)
+        epoch, position = epoch + 1, 0

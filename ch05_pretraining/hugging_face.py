@@ -1,0 +1,280 @@
+"""Weights that travel: read GPT-2 as its authors saved it, write our GPT so that others can open it.
+
+One table pairs GPT-2's names with ours and says which weights lie transposed: GPT-2 was written with a
+"Conv1D" layer that stores (in, out) where a linear layer stores (out, in). One of the four is square, so
+its shape alone cannot betray a forgotten transpose. Only safetensors are read: a pickle can run code.
+
+Left out: other architectures, sharded files, downloads (`python course.py fetch gpt2-124M`).
+References: Radford et al. (2019); the file layout of the transformers library. Taught in ch05, section 5.14.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
+
+from ch02_text_data.text_data import GPT2_PATTERN, BPETokenizer
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch05_pretraining.checkpoints import write_folder
+from data.paths import DATA_DIR
+
+# GPT-2's name -> our name, stored transposed?
+MODEL_NAMES = {
+    "wte.weight": ("token_embedding.weight", False),
+    "wpe.weight": ("position_embedding.weight", False),
+    "ln_f.weight": ("final_norm.weight", False),
+    "ln_f.bias": ("final_norm.bias", False),
+}
+BLOCK_NAMES = {
+    "ln_1.weight": ("norm1.weight", False),
+    "ln_1.bias": ("norm1.bias", False),
+    "attn.c_attn.weight": ("attention.qkv_proj.weight", True),
+    "attn.c_attn.bias": ("attention.qkv_proj.bias", False),
+    "attn.c_proj.weight": ("attention.out_proj.weight", True),  # square: the shape would not complain
+    "attn.c_proj.bias": ("attention.out_proj.bias", False),
+    "ln_2.weight": ("norm2.weight", False),
+    "ln_2.bias": ("norm2.bias", False),
+    "mlp.c_fc.weight": ("feed_forward.up_proj.weight", True),
+    "mlp.c_fc.bias": ("feed_forward.up_proj.bias", False),
+    "mlp.c_proj.weight": ("feed_forward.down_proj.weight", True),
+    "mlp.c_proj.bias": ("feed_forward.down_proj.bias", False),
+}
+SIZES = ("124M", "355M", "774M", "1558M")
+
+
+def gpt2_names(n_layers: int) -> dict[str, tuple[str, bool]]:
+    """Give the name table of a whole GPT-2: its name -> (our name, stored transposed).
+
+    Args:
+        n_layers: number of blocks.
+
+    Source: Radford et al. (2019), released weights. Taught in ch05, section 5.14.
+    """
+    blocks = {
+        f"h.{i}.{theirs}": (f"blocks.{i}.{ours}", transposed)
+        for i in range(n_layers)
+        for theirs, (ours, transposed) in BLOCK_NAMES.items()
+    }
+    return MODEL_NAMES | blocks
+
+
+def load_gpt2(path_or_size: str | Path) -> GPTModel:
+    """Load GPT-2, or any model of its architecture, from files on this machine.
+
+    Args:
+        path_or_size: a Hugging Face folder with `config.json` and `model.safetensors`, a `.safetensors` file of exactly
+            GPT-2's shape, or a size ("124M", "355M", "774M", "1558M") that `python course.py fetch` has fetched.
+
+    Raises:
+        ValueError: nothing there, not safetensors, another architecture, or weights missing.
+
+    Source: Radford et al. (2019), released weights. Taught in ch05, section 5.14.
+    """
+    path = Path(path_or_size)
+    if str(path_or_size) in SIZES:
+        path = DATA_DIR / "cache" / f"gpt2-{path_or_size}"
+        if not path.exists():
+            raise ValueError(
+                f"GPT-2 {path_or_size} is not on this machine (expected in {path}): "
+                f"fetch it once with `python course.py fetch gpt2-{path_or_size}`"
+            )
+    folder, file = (path, path / "model.safetensors") if path.is_dir() else (path.parent, path)
+    tensors = _without_prefix(_read_safetensors(file))
+    config = _read_config(folder / "config.json") if path.is_dir() else _config_from_shapes(tensors, file)
+    return _fill(config, tensors, file)
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():
+        raise ValueError(f"there is no file {file}: give a folder with model.safetensors, or a GPT-2 size")
+    content = file.read_bytes()
+    if content[:1] == b"<":
+        raise ValueError(f"{file} is a web page, not weights: the download went wrong, fetch it again")
+    if content[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
+        raise ValueError(f"{file} is a pickle, which can run code when opened: get the model as .safetensors instead")
+    try:
+        return tensors_from_bytes(content)
+    except Exception as error:
+        raise ValueError(f"{file} is not a whole safetensors file ({error}): fetch it again") from error
+
+
+def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Bare names, without the stored masks of old files."""
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in bare.items() if not name.endswith((".attn.bias", ".attn.masked_bias"))}
+
+
+def _read_config(file: Path) -> GPTConfig:
+    try:
+        theirs = json.loads(file.read_text(encoding="utf-8"))
+        if theirs["model_type"] != "gpt2":
+            raise ValueError(f"model_type is {theirs['model_type']!r} and this loader reads 'gpt2' only")
+        if (activation := theirs.get("activation_function", "gelu_new")) not in ("gelu_new", "gelu_pytorch_tanh"):
+            raise ValueError(f"activation_function is {activation!r} and ours is GPT-2's 'gelu_new'")
+        if theirs.get("layer_norm_epsilon", 1e-5) != 1e-5:
+            raise ValueError(f"layer_norm_epsilon is {theirs['layer_norm_epsilon']} and ours is 1e-05")
+        return GPTConfig(
+            vocab_size=theirs["vocab_size"],
+            context_length=theirs.get("n_positions", 1024),
+            d_model=theirs["n_embd"],
+            n_heads=theirs["n_head"],
+            n_layers=theirs["n_layer"],
+            d_ff=theirs.get("n_inner") or 4 * theirs["n_embd"],
+            tie_weights=theirs.get("tie_word_embeddings", True),
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} does not describe a GPT-2 ({error}): give a folder of that architecture") from error
+
+
+def _config_from_shapes(tensors: dict[str, Tensor], file: Path) -> GPTConfig:
+    """A bare file says everything but the number of heads, so only GPT-2's own four shapes are taken."""
+    if "wte.weight" in tensors and "wpe.weight" in tensors:
+        shape = (*tensors["wte.weight"].shape, len(tensors["wpe.weight"]))
+        for config in map(GPTConfig.gpt2, SIZES):
+            if shape == (config.vocab_size, config.d_model, config.context_length):
+                return config
+    raise ValueError(f"{file} is not one of GPT-2's own sizes: give its folder, where config.json tells the heads")
+
+
+def _fill(config: GPTConfig, tensors: dict[str, Tensor], file: Path) -> GPTModel:
+    model = GPTModel(config)
+    parameters = dict(model.named_parameters())
+    names = gpt2_names(config.n_layers)
+    if not config.tie_weights:
+        names["lm_head.weight"] = ("head.weight", False)
+    extra = tensors.keys() - names.keys() - {"lm_head.weight"}
+    if odd := sorted((names.keys() - tensors.keys()) | extra):
+        raise ValueError(f"{file} is not a GPT-2 of {config.n_layers} blocks: {', '.join(odd[:3])} missing or unknown")
+    with torch.no_grad():
+        for theirs, (ours, transposed) in names.items():
+            weights = tensors[theirs].mT if transposed else tensors[theirs]
+            if weights.shape != parameters[ours].shape:
+                raise ValueError(
+                    f"{file}: {theirs} has shape {tuple(tensors[theirs].shape)} where config.json leads us to expect "
+                    f"{tuple(parameters[ours].mT.shape if transposed else parameters[ours].shape)}: "
+                    "config and weights are of two models"
+                )
+            parameters[ours].copy_(weights)
+    return model.eval()
+
+
+# ---------------------------------------------------------------- the other way
+
+
+def export_hugging_face(model: GPTModel, tokenizer: BPETokenizer, folder: str | Path) -> Path:
+    """Write a folder that `transformers.GPT2LMHeadModel` and `AutoTokenizer` open, with the same logits and ids.
+
+    Args:
+        model: a `GPTModel`; where it has no qkv bias, zeros are written.
+        tokenizer: the one it was trained with.
+        folder: replaced as a whole when it is there already.
+
+    Raises:
+        ValueError: the folder cannot be written.
+
+    Source: the file layout of the transformers library. Taught in ch05, section 5.14.
+    """
+    specials = tokenizer.special_tokens
+    end, pad = specials["<|endoftext|>"], specials.get("<|pad|>", specials["<|endoftext|>"])
+    files = {
+        "config.json": _json(_their_config(model.config, end, pad)),
+        "generation_config.json": _json({"bos_token_id": end, "eos_token_id": end, "pad_token_id": pad}),
+        "model.safetensors": tensors_to_bytes(_their_tensors(model), metadata={"format": "pt"}),
+        "tokenizer.json": _json(_their_tokenizer(tokenizer)),
+        "tokenizer_config.json": _json(_their_tokenizer_config(model.config, "<|pad|>" in specials)),
+    }
+    return write_folder(folder, files)
+
+
+def _their_tensors(model: GPTModel) -> dict[str, Tensor]:
+    config, parameters = model.config, dict(model.named_parameters())
+    parameters.setdefault("head.weight", parameters["token_embedding.weight"])
+    tensors = {}
+    for theirs, (ours, transposed) in gpt2_names(config.n_layers).items():
+        weights = parameters.get(ours)
+        if weights is None:  # qkv_bias=False: GPT-2 always has one
+            weights = torch.zeros(3 * config.d_model)
+        tensors[f"transformer.{theirs}"] = (weights.mT if transposed else weights).detach().cpu().float().contiguous()
+    if not config.tie_weights:
+        tensors["lm_head.weight"] = parameters["head.weight"].detach().cpu().float().contiguous()
+    return tensors
+
+
+def _their_config(config: GPTConfig, end: int, pad: int) -> dict:
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context_length,
+        "n_embd": config.d_model,
+        "n_head": config.n_heads,
+        "n_layer": config.n_layers,
+        "n_inner": config.d_ff,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "attn_pdrop": config.dropout,
+        "embd_pdrop": 0.0,
+        "resid_pdrop": config.dropout,
+        "tie_word_embeddings": config.tie_weights,
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "pad_token_id": pad,
+        "dtype": "float32",
+    }
+
+
+def _their_tokenizer(tokenizer: BPETokenizer) -> dict:
+    """Byte-pair encoding as the tokenizers library writes it: each byte stands as one printable character."""
+    letters = _byte_letters()
+    parts = [bytes([byte]) for byte in range(256)] + [first + second for first, second in tokenizer.merges]
+
+    def spell(part: bytes) -> str:
+        return "".join(letters[byte] for byte in part)
+
+    return {
+        "version": "1.0",
+        "added_tokens": [
+            {"id": id_, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
+             "normalized": False, "special": True}
+            for token, id_ in tokenizer.special_tokens.items()
+        ],
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": GPT2_PATTERN}, "behavior": "Isolated", "invert": False},
+                {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+            ],
+        },
+        "decoder": {"type": "ByteLevel"},
+        "model": {
+            "type": "BPE",
+            "vocab": {spell(part): id_ for id_, part in enumerate(parts)} | tokenizer.special_tokens,
+            "merges": [[spell(first), spell(second)] for first, second in tokenizer.merges],
+        },
+    }  # fmt: skip
+
+
+def _their_tokenizer_config(config: GPTConfig, has_pad: bool) -> dict:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": config.context_length,
+        "bos_token": "<|endoftext|>",
+        "eos_token": "<|endoftext|>",
+        "pad_token": "<|pad|>" if has_pad else "<|endoftext|>",
+        "split_special_tokens": True,  # a special token typed by a user stays ordinary text
+        "clean_up_tokenization_spaces": False,
+    }
+
+
+def _byte_letters() -> dict[int, str]:
+    """GPT-2's way to print bytes: visible Latin-1 characters stand for themselves, the others for letters from 256."""
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {byte: chr(byte) for byte in visible} | {byte: chr(256 + n) for n, byte in enumerate(hidden)}
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8")

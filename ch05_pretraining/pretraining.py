@@ -1,0 +1,445 @@
+"""Pretraining: the loss, the schedule and the loop that turn random weights into a GPT.
+
+`cross_entropy` stands here in plain arithmetic and is tested equal to PyTorch's, which `train` calls for speed.
+Around the loop: `optimizers.py`, `curriculum.py` (the order of lessons), `checkpoints.py`, `hugging_face.py`,
+`machine.py` (processes, precision, Ctrl-C) and `story_recipe.py`, which puts them together.
+
+Left out: float16 with loss scaling, sharded optimizers, pipelines.
+References: Radford et al. (2019); Loshchilov and Hutter (2017), "SGDR" (1608.03983). Taught in ch05.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ch02_text_data.text_data import IGNORE_INDEX
+from ch05_pretraining.checkpoints import (
+    CheckpointError,
+    list_checkpoints,
+    load_checkpoint,
+    load_story_gpt,
+    save_checkpoint,
+)
+from ch05_pretraining.curriculum import batches_from
+from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
+from ch05_pretraining.machine import CtrlC, faster_precision, own_random_numbers, rank_and_world_size, sum_over_ranks
+from ch05_pretraining.optimizers import Muon, adamw_step, clip_gradients, orthogonalize
+
+__all__ = [
+    "History", "Muon", "Progress", "TrainConfig", "TrainingInterrupted", "adamw_step", "clip_gradients",
+    "cross_entropy", "evaluate", "export_hugging_face", "learning_rate_at", "load_checkpoint", "load_gpt2",
+    "load_story_gpt", "make_optimizers", "orthogonalize", "save_checkpoint", "train",
+]  # fmt: skip
+
+# ---------------------------------------------------------------- the formulas, by hand
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Average the surprise -log p(target) over every target that is not masked.
+
+    Args:
+        logits: raw scores, one for each token of the vocabulary.
+        targets: the tokens that came; `IGNORE_INDEX` (-100) leaves a position out.
+
+    Shape:
+        logits (..., V), targets (...) -> scalar, in nats per token.
+
+    Raises:
+        ValueError: every target is masked.
+
+    Source: Shannon (1948), section 6. Taught in ch05, section 5.1.
+    """
+    graded = targets != IGNORE_INDEX
+    if not graded.any():
+        raise ValueError(f"all {targets.numel()} targets are {IGNORE_INDEX}: unmask at least one")
+    log_probabilities = logits - logits.logsumexp(dim=-1, keepdim=True)  # (..., V)
+    surprise = -log_probabilities[graded].gather(-1, targets[graded].unsqueeze(-1))  # (n, 1)
+    return surprise.mean()
+
+
+# ---------------------------------------------------------------- configuration and schedule
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run besides the model and the data.
+
+    Args:
+        max_steps: optimizer steps, at least 1.
+        learning_rate: AdamW's at its highest, above 0.
+        warmup_steps: steps of the linear rise to it.
+        min_learning_rate: where the schedule ends.
+        weight_decay: for matrices and embeddings; biases and norms are never decayed.
+        grad_clip: longest gradient allowed; 0 for no limit.
+        optimizer: "adamw", or "muon" for the blocks' matrices with AdamW for the rest.
+        muon_learning_rate: Muon's at its highest.
+        betas: AdamW's two memories.
+        schedule: shape of the fall, "cosine" or "linear", or "constant" for none.
+        decay_fraction: share of the run, at its end, in which the learning rate falls; 1 falls right after warm-up.
+        accumulation_steps: batches in one optimizer step.
+        precision: "float32", "bfloat16", or "auto" for the faster of the two by a short trial.
+        eval_every: steps between two looks at the validation set.
+        eval_batches: batches of one look; None for all.
+        checkpoint_every: steps between two checkpoints; None for `eval_every`.
+        seed: decides dropout; the loader has its own.
+
+    Raises:
+        ValueError: a value outside its range.
+
+    Source: this course. Taught in ch05, section 5.5.
+    """
+
+    max_steps: int
+    learning_rate: float = 3e-3
+    warmup_steps: int = 50
+    min_learning_rate: float = 0.0
+    weight_decay: float = 0.1
+    grad_clip: float = 1.0
+    optimizer: str = "adamw"
+    muon_learning_rate: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.95)
+    schedule: str = "cosine"
+    decay_fraction: float = 1.0
+    accumulation_steps: int = 1
+    precision: str = "float32"
+    eval_every: int = 100
+    eval_batches: int | None = None
+    checkpoint_every: int | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "betas", tuple(self.betas))
+        choices = {
+            "optimizer": ("adamw", "muon"),
+            "schedule": ("cosine", "linear", "constant"),
+            "precision": ("float32", "bfloat16", "auto"),
+        }
+        for name, allowed in choices.items():
+            _require(getattr(self, name) in allowed, self, name, f"one of {', '.join(allowed)}")
+        for name in ("max_steps", "accumulation_steps", "eval_every"):
+            _require(getattr(self, name) >= 1, self, name, "at least 1")
+        for name in ("learning_rate", "muon_learning_rate"):
+            _require(0 < getattr(self, name) < math.inf, self, name, "above 0 and finite")
+        for name in ("warmup_steps", "weight_decay", "grad_clip"):
+            _require(0 <= getattr(self, name) < math.inf, self, name, "0 or more")
+        _require(0 <= self.min_learning_rate <= self.learning_rate, self, "min_learning_rate", "0 to learning_rate")
+        _require(0 < self.decay_fraction <= 1, self, "decay_fraction", "above 0 and at most 1")
+
+
+def _require(holds: bool, config: TrainConfig, name: str, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}={getattr(config, name)!r}: expected {expected}; change it in TrainConfig")
+
+
+def learning_rate_at(step: int, config: TrainConfig) -> float:
+    """Give AdamW's learning rate for a step: a linear rise, a plateau, a fall.
+
+    Args:
+        step: optimizer steps done before this one, from 0.
+        config: the schedule's numbers.
+
+    Source: Loshchilov and Hutter (2017), 1608.03983. Taught in ch05, section 5.5.
+    """
+    peak, floor = config.learning_rate, config.min_learning_rate
+    if step < config.warmup_steps:
+        return peak * (step + 1) / config.warmup_steps
+    fall_start = max(config.warmup_steps, config.max_steps * (1 - config.decay_fraction))
+    if config.schedule == "constant" or step < fall_start:
+        return peak
+    done = min(1.0, (step - fall_start) / max(1.0, config.max_steps - fall_start))
+    left = 1 - done if config.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return floor + (peak - floor) * left
+
+
+def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Give each parameter its optimizer: decayed matrices, undecayed vectors and, if asked for, Muon for the blocks.
+
+    Args:
+        model: only parameters that require a gradient are taken.
+        config: optimizer, learning rates and weight decay.
+
+    Raises:
+        ValueError: Muon is asked for and no parameter named `blocks.…` is a matrix.
+
+    Source: this course. Taught in ch05, section 5.5.
+    """
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    by_muon = {n for n, p in named.items() if config.optimizer == "muon" and p.ndim == 2 and "blocks." in n}
+    matrices = [p for n, p in named.items() if p.ndim >= 2 and n not in by_muon]
+    vectors = [p for p in named.values() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=config.learning_rate, betas=config.betas, fused=True
+    )
+    if config.optimizer == "adamw":
+        return [adamw]
+    if not by_muon:
+        raise ValueError("optimizer='muon' found no matrix in `blocks`: use optimizer='adamw' for this model")
+    hidden = [named[name] for name in named if name in by_muon]
+    return [Muon(hidden, config.muon_learning_rate, weight_decay=config.weight_decay), adamw]
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+def evaluate(model: nn.Module, loader: Iterable, max_batches: int | None = None) -> float:
+    """Measure the mean loss over a loader, every unmasked target counting the same.
+
+    Args:
+        model: put into evaluation mode for the time being.
+        loader: batches of (ids, targets).
+        max_batches: look at this many batches only; None for all.
+
+    Shape:
+        batches (B, T), (B, T) -> nats per token, a float.
+
+    Raises:
+        ValueError: no batch, or no unmasked target.
+
+    Source: this course. Taught in ch05, section 5.3.
+    """
+    total, count = evaluation_totals(model, loader, max_batches)
+    if not count:
+        raise ValueError(f"the loader has no target other than {IGNORE_INDEX}: give it at least one batch to grade")
+    return total / count
+
+
+@torch.no_grad()
+def evaluation_totals(model: nn.Module, loader: Iterable, max_batches: int | None = None) -> tuple[float, int]:
+    """Sum the loss over a loader, in nats, and count its unmasked targets."""
+    device, was_training = _device_of(model), model.training
+    model.eval()
+    total, count = 0.0, 0
+    for ids, targets in islice(loader, max_batches):
+        total += _loss_sum(model, ids.to(device), targets.to(device)).item()
+        count += int((targets != IGNORE_INDEX).sum())
+    model.train(was_training)
+    return total, count
+
+
+def _loss_sum(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+    logits = model(ids)  # (B, T, V), or (B, C) for a classifier
+    try:
+        return F.cross_entropy(
+            logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
+        )
+    except IndexError as error:
+        raise ValueError(
+            f"a target lies outside 0 to {logits.shape[-1] - 1}: use the tokenizer that the model was made for"
+        ) from error
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+# ---------------------------------------------------------------- the loop
+
+
+@dataclass
+class History:
+    """What happened in a run: training loss and seconds for each step, validation loss now and then."""
+
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    val_steps: list[int] = field(default_factory=list)
+    val_losses: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One finished step, as `on_step` sees it."""
+
+    step: int
+    max_steps: int
+    loss: float
+    learning_rate: float
+    tokens_per_second: float
+    seconds_left: float
+    val_loss: float | None = None
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C was pressed; the message says what is saved and how to go on."""
+
+
+def train(
+    model: nn.Module, train_loader, val_loader, config: TrainConfig, *,
+    checkpoint_dir: str | Path | None = None, resume: bool = False,
+    on_step: Callable[[Progress], None] | None = None,
+) -> History:  # fmt: skip
+    """Train a model in place; an interrupted run that is resumed ends in the same bits.
+
+    Args:
+        model: maps ids to logits.
+        train_loader: batches of (ids, targets); their order must be a function of (seed, epoch).
+        val_loader: the same for the validation set, or None.
+        config: steps, learning rates and the rest.
+        checkpoint_dir: where checkpoints go; None saves nothing.
+        resume: go on from the newest good checkpoint there, if there is one.
+        on_step: called after every step.
+
+    Shape:
+        batches (B, T), (B, T).
+
+    Raises:
+        ValueError: an empty loader, a step without targets, a loss that is not finite, a checkpoint of another run.
+        TrainingInterrupted: Ctrl-C, after saving.
+
+    Source: this course. Taught in ch05, section 5.5.
+    """
+    run = _Run(model, train_loader, config, checkpoint_dir)
+    run.resume_or_start(resume)
+    batches = batches_from(train_loader, run.step * config.accumulation_steps)
+    model.train()
+    with CtrlC() as ctrl_c, own_random_numbers(run.device):
+        while run.step < config.max_steps:
+            micro_batches = list(islice(batches, config.accumulation_steps))
+            count = sum(int((targets != IGNORE_INDEX).sum()) for _, targets in micro_batches)
+            count, pressed = sum_over_ranks([count, ctrl_c.pressed], run.device)
+            if pressed:
+                raise TrainingInterrupted(run.stopped())
+            loss = run.take_step(micro_batches, count)
+            val_loss = run.validate(val_loader)
+            run.record(loss, val_loss)
+            if on_step:
+                ctrl_c.call(on_step, run.progress(loss, val_loss, count))
+    return run.history
+
+
+class _Run:
+    """The state of one training run: model, optimizers, history and the number of steps done."""
+
+    def __init__(self, model: nn.Module, train_loader, config: TrainConfig, checkpoint_dir: str | Path | None):
+        self.model, self.config, self.history = model, config, History()
+        self.folder = None if checkpoint_dir is None else Path(checkpoint_dir)
+        self.device, self.rank, self.world_size = _device_of(model), *rank_and_world_size()
+        self.optimizers = make_optimizers(model, config)
+        self.network = DistributedDataParallel(model) if self.world_size > 1 else model
+        self.n_batches = len(train_loader)
+        self.precision = config.precision
+        self.seconds_before, self.begun, self.tokens = 0.0, time.perf_counter(), 0
+
+    @property
+    def step(self) -> int:
+        return len(self.history.steps)
+
+    def take_step(self, micro_batches: list, count: int) -> float:
+        """One optimizer step; the loss is a mean over all targets of all micro-batches and ranks."""
+        if not count:
+            raise ValueError(f"all targets of step {self.step} are {IGNORE_INDEX}: give each step a token to predict")
+        torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1_009 + self.rank)  # decides dropout
+        scale = learning_rate_at(self.step, self.config) / self.config.learning_rate
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                group["lr"] = scale * (optimizer.defaults["lr"])
+        total = 0.0
+        for number, (ids, targets) in enumerate(micro_batches, 1):
+            total += self._backward(ids, targets, count, last=number == len(micro_batches))
+        loss = sum_over_ranks([total], self.device)[0] / count
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        length = nn.utils.clip_grad_norm_(parameters, self.config.grad_clip or math.inf)
+        self._refuse_infinity(loss, length)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.tokens += int(count)
+        return loss
+
+    def _backward(self, ids: Tensor, targets: Tensor, count: int, last: bool) -> float:
+        wait = self.world_size > 1 and not last  # gradients travel between ranks once a step
+        with self.network.no_sync() if wait else nullcontext():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16(ids, targets)):
+                part = _loss_sum(self.network, ids.to(self.device), targets.to(self.device))
+            (part * (self.world_size / count)).backward()  # DDP averages over ranks; we want their sum
+        return part.item()
+
+    def _bfloat16(self, ids: Tensor, targets: Tensor) -> bool:
+        if self.precision == "auto":
+            sample = ids[:2, :64].to(self.device), targets[:2, :64].to(self.device)
+            trained = [p for p in self.model.parameters() if p.requires_grad]
+            self.precision = faster_precision(lambda: _loss_sum(self.model, *sample), trained, self.device)
+        return self.precision == "bfloat16"
+
+    def _refuse_infinity(self, loss: float, length: Tensor) -> None:
+        if not (math.isfinite(loss) and math.isfinite(length)):
+            raise ValueError(
+                f"the loss is {loss:.3g} and the gradient's length {length:.3g} at step {self.step}, so the weights "
+                "were left as they are: lower learning_rate, or raise warmup_steps"
+            )
+
+    def validate(self, val_loader) -> float | None:
+        done = self.step + 1
+        if val_loader is None or (done % self.config.eval_every and done < self.config.max_steps):
+            return None
+        totals = evaluation_totals(self.model, val_loader, self.config.eval_batches)
+        total, count = sum_over_ranks(totals, self.device)
+        if not count:
+            raise ValueError(f"the validation loader has no target other than {IGNORE_INDEX}: give it one to grade")
+        return total / count
+
+    def record(self, loss: float, val_loss: float | None) -> None:
+        history, done = self.history, self.step + 1
+        history.steps.append(done)
+        history.losses.append(loss)
+        history.seconds.append(self.seconds_before + time.perf_counter() - self.begun)
+        if val_loss is not None:
+            history.val_steps.append(done)
+            history.val_losses.append(val_loss)
+        if done % (self.config.checkpoint_every or self.config.eval_every) == 0 or done == self.config.max_steps:
+            self.save()
+
+    def progress(self, loss: float, val_loss: float | None, count: int) -> Progress:
+        recent = [self.seconds_before, *self.history.seconds][-50:]
+        pace = (recent[-1] - recent[0]) / max(1, len(recent) - 1)
+        here = time.perf_counter() - self.begun
+        rate = learning_rate_at(self.step - 1, self.config)
+        left = (self.config.max_steps - self.step) * pace
+        return Progress(self.step, self.config.max_steps, loss, rate, self.tokens / here, left, val_loss)
+
+    def save(self) -> None:
+        if self.folder is not None and self.rank == 0:
+            extra = {"config": asdict(self.config), "n_batches": self.n_batches, "history": asdict(self.history),
+                     "precision": self.precision}  # fmt: skip
+            save_checkpoint(self.folder, self.step, self.model, self.optimizers, extra)
+
+    def stopped(self) -> str:
+        stopped = f"stopped after step {self.step} of {self.config.max_steps}"
+        if self.folder is None:
+            return f"{stopped}; nothing was saved: give checkpoint_dir to be able to go on"
+        self.save()
+        return f"{stopped}; everything is saved in {self.folder}: call train again with resume=True to go on"
+
+    def resume_or_start(self, resume: bool) -> None:
+        if self.folder is None or not list_checkpoints(self.folder):
+            return
+        if not resume:
+            raise CheckpointError(
+                f"{self.folder} holds checkpoints of an earlier run: pass resume=True to go on, or use another folder"
+            )
+        checkpoint = load_checkpoint(self.folder)
+        self._refuse_other_run(checkpoint)
+        checkpoint.restore(self.model, self.optimizers)
+        self.history, self.precision = History(**checkpoint.extra["history"]), checkpoint.extra["precision"]
+        self.seconds_before = self.history.seconds[-1] if self.history.seconds else 0.0
+
+    def _refuse_other_run(self, checkpoint) -> None:
+        now = asdict(self.config) | {"betas": list(self.config.betas), "n_batches": self.n_batches}
+        then = checkpoint.extra["config"] | {"n_batches": checkpoint.extra["n_batches"]}
+        free = {"eval_every", "eval_batches", "checkpoint_every"}
+        changed = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if k not in free and now[k] != then.get(k)]
+        if changed:
+            raise CheckpointError(
+                f"{checkpoint.folder} belongs to another run ({'; '.join(changed)}): "
+                "use the same values to go on, or another folder to start anew"
+            )
