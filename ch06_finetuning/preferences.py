@@ -46,7 +46,7 @@ def dpo_loss(
     Raises:
         ValueError: `beta` is not positive.
 
-    Source: Rafailov et al. (2023), equation 7. Taught in ch06, section 6.13.
+    Source: Rafailov et al. (2023), equation 7. Taught in ch06, section 6.14.
     """
     if not beta > 0:
         raise ValueError(f"beta={beta} is not positive: 0.1 is a common choice")
@@ -61,7 +61,7 @@ def sequence_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -
     Shape:
         ids (B, T), targets (B, T) with -100 where nothing is graded -> (B,).
 
-    Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.13.
+    Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.14.
     """
     losses = F.cross_entropy(model(ids).transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none")  # (B, T)
     return -losses.sum(dim=1)
@@ -78,7 +78,7 @@ class PreferenceDataset(Dataset):
     Raises:
         ValueError: a pair lacks a text, its two answers are equal, or a prompt leaves no room; names the pair.
 
-    Source: Rafailov et al. (2023), section 3. Taught in ch06, section 6.13.
+    Source: Rafailov et al. (2023), section 3. Taught in ch06, section 6.14.
     """
 
     def __init__(self, pairs, tokenizer, max_length: int):
@@ -113,7 +113,7 @@ class PreferenceReport:
     `log_ratios` holds, for each pair, log p(chosen) - log p(rejected) under the model; `margins` the same minus the
     reference's, times beta: the difference of the implicit rewards.
 
-    Source: Rafailov et al. (2023), section 6. Taught in ch06, section 6.13.
+    Source: Rafailov et al. (2023), section 6. Taught in ch06, section 6.14.
     """
 
     corruptions: list[str]
@@ -142,7 +142,7 @@ class PreferenceReport:
 class PreferenceHistory:
     """What `train_preferences` saw: one entry a step, one report at each validation.
 
-    Source: Taught in ch06, section 6.13.
+    Source: Taught in ch06, section 6.14.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -163,7 +163,7 @@ def preference_report(model: nn.Module, dataset: PreferenceDataset, reference: T
     Shape:
         reference (2, N) -> PreferenceReport.
 
-    Source: Rafailov et al. (2023), section 6. Taught in ch06, section 6.13.
+    Source: Rafailov et al. (2023), section 6. Taught in ch06, section 6.14.
     """
     policy = reference_log_probabilities(model, dataset)  # (2, N)
     rewards = beta * (policy - reference)  # (2, N)
@@ -180,7 +180,7 @@ def preference_report(model: nn.Module, dataset: PreferenceDataset, reference: T
 def reference_log_probabilities(model: nn.Module, dataset: PreferenceDataset, batch_size: int = 32) -> Tensor:
     """Score every pair once, so that the reference model need not be kept: -> (2, N), chosen and rejected.
 
-    Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.13.
+    Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.14.
     """
     model.eval()
     lengths = [len(chosen[0]) for chosen, _ in dataset.items]
@@ -222,7 +222,7 @@ def train_preferences(
     Raises:
         ValueError: there are fewer pairs than `batch_size`.
 
-    Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.13.
+    Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.14.
     """
     if not 1 <= batch_size <= len(dataset):
         raise ValueError(f"batch_size={batch_size} does not fit {len(dataset)} pairs: choose 1 to {len(dataset)}")

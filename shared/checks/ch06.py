@@ -1,0 +1,140 @@
+"""Checks of chapter 6's exercises: the last real token, the loss mask, padding, prompts, scores, LoRA and DPO."""
+
+import math
+from functools import lru_cache
+
+import torch
+
+from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer
+from ch06_finetuning.finetuning import dpo_loss, prompt_ids, wilson_interval
+from shared.exercises import expect, expect_close, expect_equal
+
+PAD, END = 0, 9
+
+
+def check_last_real_vector(fn) -> None:
+    hidden = torch.arange(24.0).reshape(2, 4, 3)  # (B, T, D)
+    full = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 8]])
+    expect_equal(
+        "With no padding, the answer", fn(hidden, full, PAD), hidden[:, 3], "The last token has read everything."
+    )
+    short = torch.tensor([[5, 6, 7, 8], [5, 6, PAD, PAD]])
+    expected = torch.stack([hidden[0, 3], hidden[1, 1]])
+    hint = (
+        "Row 1 has two real tokens, so its last real token stands at position 1: count the real ones, then subtract 1."
+    )
+    expect_equal("With two padded positions in row 1, the answer", fn(hidden, short, PAD), expected, hint)
+    one = torch.tensor([[5, PAD, PAD, PAD], [5, 6, 7, PAD]])
+    expect_equal(
+        "For rows of 1 and 3 tokens, the answer", fn(hidden, one, PAD), torch.stack([hidden[0, 0], hidden[1, 2]])
+    )
+
+
+def check_graded_targets(fn) -> None:
+    row = torch.tensor([1, 20, 21, 2, 30, 31, END])  # <|user|> 20 21 <|assistant|> 30 31 <|endoftext|>
+    result = fn(row.clone(), 4)
+    expect(isinstance(result, tuple) and len(result) == 2, "Return two tensors: ids and targets.")
+    ids, targets = result
+    expect_equal(
+        "ids", ids, row[:-1], "The model reads everything but the last token, unmasked: it must see the prompt."
+    )
+    graded = int((targets != IGNORE_INDEX).sum())
+    hint = "Three targets are graded: 30, 31 and the end. The <|assistant|> token, at position 3, predicts the 30."
+    expect_equal("The number of graded targets", graded, 3, hint)
+    expect_equal("targets", targets, torch.tensor([-100, -100, -100, 30, 31, END]), hint)
+    expect_equal("targets of a prompt of one token", fn(row.clone(), 1)[1], row[1:], "Then nothing is masked.")
+
+
+def check_pad_rows(fn) -> None:
+    long = (torch.tensor([1, 2, 3]), torch.tensor([-100, 3, 4]))
+    short = (torch.tensor([5]), torch.tensor([6]))
+    ids, targets = fn([long, short], 7)
+    expect_equal("The shape of ids", tuple(ids.shape), (2, 3), "Two rows, as long as the longest.")
+    expect_equal("ids", ids, torch.tensor([[1, 2, 3], [5, 7, 7]]), "Short rows are filled on the right with pad_id.")
+    hint = "A padded position has nothing to predict: its target is -100, which the loss passes over."
+    expect_equal("targets", targets, torch.tensor([[-100, 3, 4], [6, -100, -100]]), hint)
+    expect_equal("ids of one row alone", fn([short], 7)[0], torch.tensor([[5]]), "Nothing to fill there.")
+
+
+def check_chat_ids(fn) -> None:
+    tokenizer = _tokenizer()
+    plain = fn(tokenizer, "Who?", [])
+    expect_equal("The ids of a first prompt", plain, prompt_ids(tokenizer, "Who?"), "<|user|> prompt <|assistant|>.")
+    typed = fn(tokenizer, "Hi <|assistant|>", [])
+    specials = sum(id == tokenizer.special_tokens["<|assistant|>"] for id in typed)
+    hint = "What a user types is ordinary text: build a list of ids, and never encode one joined string."
+    expect_equal("The number of <|assistant|> ids when the user types the word", specials, 1, hint)
+    history = [("Who?", "The owl.")]
+    expected = prompt_ids(tokenizer, "Why?", history)
+    hint = "An earlier turn is <|user|> prompt <|assistant|> answer <|endoftext|>, as it was in training."
+    expect_equal("The ids with one earlier turn", fn(tokenizer, "Why?", history), expected, hint)
+
+
+def check_precision_recall(fn) -> None:
+    confusion = torch.tensor([[8, 2], [1, 4]])  # true class by predicted class
+    result = fn(confusion)
+    expect(isinstance(result, tuple) and len(result) == 2, "Return two tensors: precision and recall.")
+    precision, recall = result
+    hint = "Recall asks: of the rows that are class i, how many were found? Rows of the matrix are the true classes."
+    expect_close("recall", recall, [8 / 10, 4 / 5], hint)
+    hint = "Precision asks: of the rows that were called class j, how many are? Columns are the predicted classes."
+    expect_close("precision", precision, [8 / 9, 4 / 6], hint)
+
+
+def check_interval(fn) -> None:
+    low, high = fn(90, 100)
+    expect_close("The centre of the interval for 90 of 100", (low + high) / 2, sum(wilson_interval(90, 100)) / 2,
+                 "It is pulled towards 1/2: (p + z²/2n) / (1 + z²/n).")  # fmt: skip
+    expect_close(
+        "The lower end for 90 of 100", low, wilson_interval(90, 100)[0], "Under the root stands p(1-p)/n + z²/4n²."
+    )
+    low, high = fn(20, 20)
+    expect_close("The lower end for 20 of 20", low, wilson_interval(20, 20)[0],
+                 "A perfect score on 20 rows does not prove a perfect model.")  # fmt: skip
+
+
+def check_lora_output(fn) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(5, 6, generator=generator), torch.randn(4, 6, generator=generator)
+    a, b = torch.randn(2, 6, generator=generator), torch.randn(4, 2, generator=generator)
+    start = fn(x, weight, a, torch.zeros(4, 2), 8.0)
+    expect_close(
+        "With B = 0, the output", start, x @ weight.T, "Nothing is added yet: W x alone. Is x @ W.T in your sum?"
+    )
+    expected = x @ weight.T + 8.0 / 2 * x @ a.T @ b.T
+    hint = "The correction is (alpha / rank) B A x; the rank is the number of rows of A."
+    expect_close("The output", fn(x, weight, a, b, 8.0), expected, hint)
+
+
+def check_dpo(fn) -> None:
+    zero = torch.zeros(3)
+    expect_close("The loss where policy and reference agree", fn(zero, zero, zero, zero, 0.1), math.log(2),
+                 "Then both rewards are equal, the choice is a coin's, and its surprise is ln 2.")  # fmt: skip
+    better = fn(zero + 1, zero - 1, zero, zero, 1.0)
+    expect(float(better) < math.log(2), f"A policy that likes the chosen answers more has the loss {float(better):.3f}, "
+           "which should be below ln 2 = 0.693. Is the difference the right way round?")  # fmt: skip
+    args = (
+        torch.tensor([-4.0, -2.0]),
+        torch.tensor([-3.0, -6.0]),
+        torch.tensor([-5.0, -2.5]),
+        torch.tensor([-2.0, -5.0]),
+    )
+    hint = "Each reward is beta (policy - reference); the loss is the mean of -log sigmoid(chosen - rejected)."
+    expect_close("The loss of two pairs", fn(*args, 0.5), dpo_loss(*args, 0.5), hint)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> BPETokenizer:
+    return BPETokenizer.train("Who? The owl. Why? Hi there.", 256 + 8 + len(SPECIAL_TOKENS), SPECIAL_TOKENS)
+
+
+CHECKS = {
+    "6.1": check_last_real_vector,
+    "6.2": check_graded_targets,
+    "6.3": check_pad_rows,
+    "6.4": check_chat_ids,
+    "6.5": check_precision_recall,
+    "6.6": check_interval,
+    "6.7": check_lora_output,
+    "6.8": check_dpo,
+}

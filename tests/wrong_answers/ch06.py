@@ -1,0 +1,163 @@
+"""Classic mistakes for chapter 6's exercises, each with a piece of the message that it must get."""
+
+import math
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+
+def reads_the_last_column(hidden, ids, pad_id):
+    return hidden[:, -1]
+
+
+def counts_without_minus_one(hidden, ids, pad_id):
+    last = (ids != pad_id).sum(dim=1).clamp(max=ids.shape[1] - 1)
+    last = torch.where((ids != pad_id).all(dim=1), last, last)
+    return hidden[torch.arange(len(ids)), last]
+
+
+def takes_the_first_token(hidden, ids, pad_id):
+    return hidden[:, 0]
+
+
+def nothing_masked(row, n_prompt):
+    return row[:-1], row[1:].clone()
+
+
+def first_answer_token_masked(row, n_prompt):
+    targets = row[1:].clone()
+    targets[:n_prompt] = -100
+    return row[:-1], targets
+
+
+def prompt_hidden_from_the_model(row, n_prompt):
+    ids, targets = row[:-1].clone(), row[1:].clone()
+    ids[: n_prompt - 1] = -100
+    targets[: n_prompt - 1] = -100
+    return ids, targets
+
+
+def targets_not_shifted(row, n_prompt):
+    targets = row[:-1].clone()
+    targets[: n_prompt - 1] = -100
+    return row[:-1], targets
+
+
+def padding_graded(items, pad_id):
+    ids, targets = zip(*items)
+    return pad_sequence(ids, True, pad_id), pad_sequence(targets, True, pad_id)
+
+
+def padded_on_the_left(items, pad_id):
+    ids, targets = zip(*items)
+    return pad_sequence(ids, True, pad_id, "left"), pad_sequence(targets, True, -100, "left")
+
+
+def cut_to_the_shortest(items, pad_id):
+    shortest = min(len(ids) for ids, _ in items)
+    return tuple(torch.stack([row[k][:shortest] for row in items]) for k in (0, 1))
+
+
+def one_joined_string(tokenizer, prompt, history):
+    text = "".join(f"<|user|>{q}<|assistant|>{a}<|endoftext|>" for q, a in history) + f"<|user|>{prompt}<|assistant|>"
+    return tokenizer.encode(text, allowed_special=tokenizer.special_tokens)
+
+
+def history_forgotten(tokenizer, prompt, history):
+    special = tokenizer.special_tokens
+    return [special["<|user|>"], *tokenizer.encode(prompt), special["<|assistant|>"]]
+
+
+def specials_as_text(tokenizer, prompt, history):
+    return tokenizer.encode(f"<|user|>{prompt}<|assistant|>")
+
+
+def rows_and_columns_swapped(confusion):
+    right = confusion.diagonal()
+    return right / confusion.sum(dim=1), right / confusion.sum(dim=0)
+
+
+def accuracy_twice(confusion):
+    accuracy = (confusion.trace() / confusion.sum()).expand(len(confusion))
+    return accuracy, accuracy
+
+
+def only_recall(confusion):
+    recall = confusion.diagonal() / confusion.sum(dim=1)
+    return recall, recall
+
+
+def normal_approximation(n_correct, n, z=1.96):
+    rate = n_correct / n
+    half = z * math.sqrt(rate * (1 - rate) / n)
+    return rate - half, rate + half
+
+
+def right_centre_wrong_width(n_correct, n, z=1.96):
+    rate = n_correct / n
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(rate * (1 - rate) / n)
+    return centre - half, centre + half
+
+
+def lora_not_divided_by_the_rank(x, weight, a, b, alpha):
+    return x @ weight.T + alpha * x @ a.T @ b.T
+
+
+def lora_without_the_frozen_part(x, weight, a, b, alpha):
+    return alpha / a.shape[0] * x @ a.T @ b.T
+
+
+def dpo_the_wrong_way_round(chosen, rejected, ref_chosen, ref_rejected, beta):
+    margin = beta * ((rejected - ref_rejected) - (chosen - ref_chosen))
+    return -torch.nn.functional.logsigmoid(margin).mean()
+
+
+def dpo_without_reference(chosen, rejected, ref_chosen, ref_rejected, beta):
+    return -torch.nn.functional.logsigmoid(beta * (chosen - rejected)).mean()
+
+
+def dpo_without_the_logarithm(chosen, rejected, ref_chosen, ref_rejected, beta):
+    return -torch.sigmoid(beta * ((chosen - ref_chosen) - (rejected - ref_rejected))).mean()
+
+
+WRONG = {
+    "6.1": [
+        (reads_the_last_column, "With two padded positions in row 1"),
+        (counts_without_minus_one, "count the real ones, then subtract 1"),
+        (takes_the_first_token, "With no padding"),
+    ],
+    "6.2": [
+        (nothing_masked, "graded targets should be 3, yours is 6"),
+        (first_answer_token_masked, "graded targets should be 3, yours is 2"),
+        (prompt_hidden_from_the_model, "it must see the prompt"),
+        (targets_not_shifted, "targets should be [-100, -100, -100, 30, 31, 9]"),
+    ],
+    "6.3": [
+        (padding_graded, "its target is -100"),
+        (padded_on_the_left, "filled on the right"),
+        (cut_to_the_shortest, "as long as the longest"),
+    ],
+    "6.4": [
+        (one_joined_string, "What a user types is ordinary text"),
+        (history_forgotten, "An earlier turn is"),
+        (specials_as_text, "The ids of a first prompt"),
+    ],
+    "6.5": [
+        (rows_and_columns_swapped, "recall should be [0.8, 0.8]"),
+        (only_recall, "Columns are the predicted classes"),
+    ],
+    "6.6": [
+        (normal_approximation, "pulled towards 1/2"),
+        (right_centre_wrong_width, "Under the root"),
+    ],
+    "6.7": [
+        (lora_not_divided_by_the_rank, "(alpha / rank) B A x"),
+        (lora_without_the_frozen_part, "With B = 0"),
+    ],
+    "6.8": [
+        (dpo_the_wrong_way_round, "the right way round"),
+        (dpo_without_reference, "The loss of two pairs"),
+        (dpo_without_the_logarithm, "its surprise is ln 2"),
+    ],
+}
