@@ -47,23 +47,19 @@ class Chain:
             if WALL not in pair:
                 self.places[pair].append(bead)
 
-    def merge(self, pair: Pair, new_id: int) -> Iterator[tuple[int, Pair, int]]:
-        """Merge one pair everywhere, left to right; yield (bead, neighbour pair, -1 for gone or +1 for new)."""
-        ids, left, right = self.ids, self.left, self.right
-        for bead in sorted(self.places.pop(pair, ())):
+    def merge(self, pair: Pair, new_id: int) -> Iterator[tuple[int, int, int]]:
+        """Merge one pair everywhere, left to right; yield (bead, id before it, id after it) for each place merged."""
+        ids, left, right, places = self.ids, self.left, self.right, self.places
+        for bead in sorted(places.pop(pair, ())):
             eaten = right[bead]
             if (ids[bead], ids[eaten]) != pair:
                 continue  # an earlier merge has used one of the two
             before, after = left[bead], right[eaten]
-            yield bead, (ids[before], pair[0]), -1
-            yield bead, (pair[1], ids[after]), -1
             ids[bead], ids[eaten] = new_id, WALL
             right[bead], left[after] = after, bead
-            for first, second in ((before, bead), (bead, after)):
-                fresh = ids[first], ids[second]
-                if WALL not in fresh:
-                    self.places[fresh].append(first)
-                    yield bead, fresh, +1
+            places[ids[before], new_id].append(before)
+            places[new_id, ids[after]].append(bead)
+            yield bead, ids[before], ids[after]
 
 
 def learn_merges(words: Mapping[bytes, int], n_merges: int) -> list[tuple[bytes, bytes]]:
@@ -90,9 +86,11 @@ def learn_merges(words: Mapping[bytes, int], n_merges: int) -> list[tuple[bytes,
         new_id = len(tokens)
         tokens.append(b"".join(merges[-1]))
         grown = set()
-        for bead, neighbours, change in chain.merge(pair, new_id):
-            counts[neighbours] += change * weights[bead]
-            if change > 0:
+        for bead, before, after in chain.merge(pair, new_id):
+            for neighbours in ((before, pair[0]), (pair[1], after)):
+                counts[neighbours] -= weights[bead]
+            for neighbours in ((before, new_id), (new_id, after)):
+                counts[neighbours] += weights[bead]
                 grown.add(neighbours)
         del counts[pair]
         for neighbours in grown:
@@ -101,13 +99,13 @@ def learn_merges(words: Mapping[bytes, int], n_merges: int) -> list[tuple[bytes,
 
 
 class _Ranking:
-    """Pairs, the best first. Once a pair is in, its count only falls: a stale entry goes back with its present count."""
+    """Pairs, the best first. A count only falls once its pair is in: a stale entry goes back with its new count."""
 
     def __init__(self, tokens: list[bytes]):
         self.tokens, self.heap = tokens, []
 
     def add(self, pair: Pair, count: int) -> None:
-        if count > 0:
+        if count > 0 and WALL not in pair:
             order = _descending(self.tokens[pair[0]]), _descending(self.tokens[pair[1]])
             heapq.heappush(self.heap, (-count, order, pair))
 
@@ -140,7 +138,11 @@ def apply_merges(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
     heapq.heapify(waiting)
     while waiting:
         new_id, pair = heapq.heappop(waiting)
-        fresh = {neighbours for _, neighbours, change in chain.merge(pair, new_id) if change > 0}
-        for neighbours in fresh & new_ids.keys():
+        grown = {
+            neighbours
+            for _, before, after in chain.merge(pair, new_id)
+            for neighbours in ((before, new_id), (new_id, after))
+        }
+        for neighbours in grown & new_ids.keys():
             heapq.heappush(waiting, (new_ids[neighbours], neighbours))
     return [id_ for id_ in chain.ids if id_ != WALL]
