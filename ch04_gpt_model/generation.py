@@ -17,6 +17,8 @@ from ch04_gpt_model.sampling import Sampler
 class KVCache:
     """The keys and values of the tokens already read, so that each new token costs one step and not a whole re-reading.
 
+    It is for reading only: no gradient flows through what it holds.
+
     Args:
         config: shape of the model.
         batch_size: number of rows.
@@ -51,8 +53,8 @@ class KVCache:
         if k.shape[0] != keys.shape[0] or end > keys.shape[2]:
             room = f"{keys.shape[0]} rows of {keys.shape[2]} tokens"
             raise ValueError(f"the cache has room for {room} and was given {k.shape[0]} of {end}; make a larger one")
-        keys[:, :, self.length : end] = k
-        values[:, :, self.length : end] = v
+        keys[:, :, self.length : end] = k.detach()
+        values[:, :, self.length : end] = v.detach()
         return keys[:, :, :end], values[:, :, :end]
 
     @property
