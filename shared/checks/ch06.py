@@ -111,7 +111,7 @@ def check_dpo(fn) -> None:
     expect_close("The loss where policy and reference agree", fn(zero, zero, zero, zero, 0.1), math.log(2),
                  "Then both rewards are equal, the choice is a coin's, and its surprise is ln 2.")  # fmt: skip
     better = fn(zero + 1, zero - 1, zero, zero, 1.0)
-    expect(float(better) < math.log(2), f"A policy that likes the chosen answers more has the loss {float(better):.3f}, "
+    expect(float(better) < math.log(2), f"A policy that likes the chosen answers more has loss {float(better):.3f}, "
            "which should be below ln 2 = 0.693. Is the difference the right way round?")  # fmt: skip
     args = (
         torch.tensor([-4.0, -2.0]),
