@@ -573,12 +573,15 @@ class Tables:
         self.casts = {plain(row["name"]): row for row in tables["plot"]}
         self.plots = tuple(name for name in self.casts if not name.startswith("mini."))
         self.minis = tuple(name[5:] for name in self.casts if name.startswith("mini."))
+        self.common_adjectives = [row["word"][0] for row in tables["adj"]]
         self._pools = {}
         self._paint()
         validate(self)
 
     def _paint(self):
-        """Things that can have any color get the common colors."""
+        """Things that can have any color get the common colors, animals and children the common adjectives."""
+        for row in self.tables["kind"]:
+            row["adj"] = row["adj"] + self.common_adjectives
         colors = [plain(row["word"]) for row in self.tables["color"]]
         for row in self.tables["obj"]:
             if plain(row["cls"]) != "food" and plain(row["prop"]) != "plain":

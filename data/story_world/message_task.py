@@ -12,7 +12,7 @@ from .tasks import Dice, Thing, fill, split_of, templates, words
 MESSAGE_LABELS = ("help", "thanks", "sorry", "invite")
 MESSAGE_SIZES = {"train": 4_000, "validation": 500, "test": 1_000}
 TOLD = (0, 1, 1, 2, 2)  # how many other acts a message tells of
-QUOTED = 0.5  # share of the told acts that are a quotation, word for word what a writer would say
+QUOTED = 0.25  # share of the told acts that are a quotation, word for word what a writer would say
 
 
 class Message(NamedTuple):

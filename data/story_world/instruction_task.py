@@ -1,0 +1,211 @@
+"""Questions and requests whose answers can be marked exactly: fifteen kinds, from reading to grammar to counting.
+
+Seven kinds ask about a short story of two animals that stands in the prompt; eight ask for something small to be done
+with words. In every kind a pair of words decides the split (a name and an animal, a verb and its subject), so a test
+question joins words that were never joined in training.
+"""
+
+import re
+from typing import NamedTuple
+
+from .tasks import Dice, Thing, fill, split_of, templates, with_article, words
+
+INSTRUCTION_SIZES = {"train": 12_000, "validation": 600, "test": 1_200}
+NUMBERS = ("zero", "one", "two", "three", "four", "five")
+TIMES = {"once": 1, "twice": 2, "three times": 3}
+
+
+class Instruction(NamedTuple):
+    """A prompt, the answer we would give, and every answer that is accepted."""
+
+    kind: str
+    prompt: str
+    response: str
+    accepted: tuple[str, ...]
+
+
+def mark(record: Instruction, answer: str) -> bool:
+    """Say whether an answer is right: equal to an accepted one, capital letters and punctuation aside.
+
+    Source: Taught in ch06, section 6.11.
+    """
+    return _plain(answer) in {_plain(accepted) for accepted in record.accepted}
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"\w+(?:['’-]\w+)*", text.casefold()))
+
+
+def write_instructions(split: str) -> list[Instruction]:
+    """Write the records of a split, as many of each kind, no prompt twice.
+
+    Source: Taught in ch06, section 6.8.
+    """
+    dice, prompts, records = Dice(f"instructions-{split}"), set(), []
+    while len(records) < INSTRUCTION_SIZES[split]:
+        kind = INSTRUCTION_KINDS[len(records) % len(INSTRUCTION_KINDS)]
+        record, key = WRITERS[kind](kind, dice)
+        if split_of(kind, *key) == split and record.prompt not in prompts:
+            prompts.add(record.prompt)
+            records.append(record)
+    return dice.shuffled(records)
+
+
+# --------------------------------------------------------------------------------------- questions about a short story
+def _story(dice: Dice, speech: bool) -> tuple[str, dict[str, str]]:
+    """A story of two animals and its facts, under the names of the slots in the tables."""
+    rules, first = templates("instructions"), dice.person()
+    second, thing = dice.person([first["n"]]), _thing(dice)
+    animals, feelings = dice.sample(words().animals, 2), dice.sample(rules["feeling"], 2)
+    facts = {"A": first["n"], "B": second["n"], "a": animals[0], "b": animals[1], "f": feelings[0], "g": feelings[1]}
+    facts.update({f"A{form}": first[form] for form in ("he", "him", "his", "He")})
+    facts.update(noun=thing.noun, o=_with_adjective(thing, dice), p=dice.pick(words().places)[0])
+    lines = dice.pick(rules["speech"]).split(" // ")
+    facts.update(lines=" // ".join(lines))
+    parts = [dice.pick(rules["opening"]), dice.pick(rules["thing"]), *(lines if speech else ()), dice.pick(rules["end"])]
+    facts["X"], facts["Y"] = dice.shuffled((first["n"], second["n"]))
+    return fill(" ".join(parts), facts, dice), facts
+
+
+def _about_story(kind: str, dice: Dice) -> tuple[Instruction, tuple[str, ...]]:
+    """A story, a question about it, and the pair that decides its split."""
+    story, facts = _story(dice, speech=kind == "said" or dice.below(4) == 0)
+    answers, key, slots = STORY_ANSWERS[kind](facts, dice)
+    question = fill(dice.pick(templates("instructions")[f"ask.{kind}"]), {**facts, **slots}, dice)
+    return Instruction(kind, f"{story}\n{question}", answers[0], tuple(answers)), key
+
+
+def _name_answers(name: str) -> list[str]:
+    return [f"It was {name}.", name, f"It is {name}.", f"{name} was."]
+
+
+def _who(facts, dice):
+    return _name_answers(facts["Y"]), (facts["X"], facts["Y"]), {}
+
+
+def _what(facts, dice):
+    noun, thing = facts["noun"], facts["o"]
+    answers = [with_article(thing), thing, f"the {thing}", noun, with_article(noun), f"the {noun}"]
+    return answers, (thing, facts["A"]), {}
+
+
+def _where(facts, dice):
+    place = facts["p"]
+    return [place, f"{facts['X']} was {place}", f"They were {place}"], (place, facts["A"]), {}
+
+
+def _animal(facts, dice):
+    animal = facts["a"] if facts["X"] == facts["A"] else facts["b"]
+    return [with_article(animal), animal, f"{facts['X']} is {with_article(animal)}"], (animal, facts["X"]), {}
+
+
+def _feeling(facts, dice):
+    feeling, name = facts["f"] if facts["X"] == facts["A"] else facts["g"], facts["X"]
+    return [feeling, f"{name} was {feeling}", f"{name} felt {feeling}"], (feeling, name), {}
+
+
+def _said(facts, dice):
+    line = dice.pick(facts["lines"].split(" // "))
+    said, speaker = line.split('"')[1], line[line.index("{") + 1]
+    said = said[:-1] + "." if said.endswith(",") else said
+    return _name_answers(facts[speaker]), (said, facts[speaker]), {"said": said}
+
+
+def _first(facts, dice):
+    return _name_answers(facts["A"]), (facts["A"], facts["B"]), {}
+
+
+def _truefalse(facts, dice):
+    animal, other = (facts["a"], facts["b"]) if facts["X"] == facts["A"] else (facts["b"], facts["a"])
+    strange = [kind for kind in words().animals if kind not in (animal, other)]
+    true = dice.below(2) == 0
+    claim = animal if true else dice.pick([other, dice.pick(strange)])
+    return ["true" if true else "false"], (claim, facts["X"]), {"claim": claim}
+
+
+STORY_ANSWERS = {
+    "who": _who,
+    "what": _what,
+    "where": _where,
+    "animal": _animal,
+    "feeling": _feeling,
+    "said": _said,
+    "first": _first,
+    "truefalse": _truefalse,
+}
+
+
+# ------------------------------------------------------------------------------------------- small things with words
+def _asked(kind: str, dice: Dice, slots: dict[str, str], answers: list[str], *key: str):
+    prompt = fill(dice.pick(templates("instructions")[f"ask.{kind}"]), slots, dice)
+    return Instruction(kind, prompt, answers[0], tuple(answers)), key
+
+
+def _past(kind: str, dice: Dice):
+    now, then = dice.pick(templates("instructions")["past"]).split()
+    animal, thing = dice.pick(words().animals), _with_adjective(_thing(dice), dice)
+    slots = {"now": f"The {animal} {now} the {thing}."}
+    return _asked(kind, dice, slots, [f"The {animal} {then} the {thing}."], now, animal)
+
+
+def _plural(kind: str, dice: Dice):
+    thing = _thing(dice)
+    adjective = dice.pick(thing.adjectives)
+    many = f"{adjective} {thing.plural}"
+    return _asked(kind, dice, {"o": f"{adjective} {thing.noun}"}, [f"two {many}", many], adjective, thing.noun)
+
+
+def _opposite(kind: str, dice: Dice):
+    word, other = dice.shuffled(dice.pick(templates("instructions")["opposite"]).split())
+    noun = _thing(dice).noun
+    answers = [f"The {noun} is {other}.", other, f"It is {other}.", f"a {other} {noun}", f"an {other} {noun}"]
+    return _asked(kind, dice, {"noun": noun, "word": word}, answers, word, noun)
+
+
+def _swap(kind: str, dice: Dice):
+    one, two = (f"the {_with_adjective(thing, dice)}" for thing in dice.sample(words().things, 2))
+    return _asked(kind, dice, {"one": one, "two": two}, [f"{two} and {one}"], one.split()[-1], two.split()[-1])
+
+
+def _count(kind: str, dice: Dice):
+    thing, other = dice.sample(words().things, 2)
+    n = 1 + dice.below(5)
+    things = dice.shuffled([thing.noun] * n + [other.noun] * dice.below(4))
+    slots = {"plural": thing.plural, "list": ", ".join(things)}
+    return _asked(kind, dice, slots, [NUMBERS[n], str(n), f"{NUMBERS[n]} {thing.plural}"], thing.noun, other.noun)
+
+
+def _oddone(kind: str, dice: Dice):
+    rules = templates("instructions")
+    many, few = dice.sample([name for name in rules if name.startswith("group.")], 2)
+    odd, fitting = dice.pick(rules[few][0].split()), dice.sample(rules[many][0].split(), 3)
+    slots = {"list": ", ".join(dice.shuffled([*fitting, odd]))}
+    return _asked(kind, dice, slots, [f"It is {odd}.", odd], odd, many, *sorted(fitting)[:1])
+
+
+def _repeat(kind: str, dice: Dice):
+    thing, times = _thing(dice), dice.pick(list(TIMES))
+    phrase = f"the {_with_adjective(thing, dice)}"
+    slots = {"phrase": phrase, "times": times}
+    return _asked(kind, dice, slots, [", ".join([phrase] * TIMES[times])], phrase, times)
+
+
+def _thing(dice: Dice) -> Thing:
+    return dice.pick(words().things)
+
+
+def _with_adjective(thing: Thing, dice: Dice) -> str:
+    return f"{dice.pick(thing.adjectives)} {thing.noun}"
+
+
+WRITERS = {
+    **{kind: _about_story for kind in STORY_ANSWERS},
+    "past": _past,
+    "plural": _plural,
+    "opposite": _opposite,
+    "swap": _swap,
+    "count": _count,
+    "oddone": _oddone,
+    "repeat": _repeat,
+}
+INSTRUCTION_KINDS = tuple(WRITERS)
