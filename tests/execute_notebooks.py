@@ -3,12 +3,15 @@
     python tests/execute_notebooks.py ch03_attention/attention.ipynb …   (no path: all of them)
 
 What is stored is one clean run in a fresh kernel: counts 1…n, streams joined, no timings, no machine's name.
-A cell that fails stops the notebook, and the file on disk stays as it was.
+A cell that fails stops the notebook, and the file on disk stays as it was. `shared/released.json` gets the new hash.
 """
 
+import hashlib
+import json
 import os
 import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
+RELEASED = ROOT / "shared" / "released.json"
 CELL_TIMEOUT = 600  # seconds
 OVERWRITTEN = re.compile(r"^.*\r(?=[^\n])", re.MULTILINE)  # what a carriage return has written over
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -24,7 +28,7 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 
 def notebooks() -> list[Path]:
     """Return every notebook of the course in reading order."""
-    return sorted(p for p in ROOT.glob("ch*/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    return sorted(path for path in ROOT.glob("ch*/*.ipynb") if ".mine-" not in path.name)
 
 
 def join_streams(cell) -> None:
@@ -52,6 +56,14 @@ def tidy(notebook) -> None:
             join_streams(cell)
 
 
+def note_release(path: Path) -> None:
+    """Write the hash of a notebook into the list by which learners get it back (`course.py restore`)."""
+    released = json.loads(RELEASED.read_text(encoding="utf-8"))
+    released[path.relative_to(ROOT).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+    kept = {name: digest for name, digest in sorted(released.items()) if (ROOT / name).is_file()}
+    RELEASED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8", newline="\n")
+
+
 def execute(path: Path) -> float:
     """Run one notebook in its own folder, store its outputs and return the seconds it took."""
     notebook = nbformat.read(path, as_version=4)
@@ -77,6 +89,7 @@ def execute(path: Path) -> float:
     temporary = path.with_suffix(".ipynb.tmp")
     temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)
+    note_release(path)
     slowest = ", ".join(f"cell {index}: {spent:.1f} s" for spent, index in sorted(slow, reverse=True)[:3])
     print(f"{path.parent.name}/{path.name}: {seconds:.1f} s, {len(text) // 1000} kB (slowest: {slowest})", flush=True)
     return seconds
@@ -86,12 +99,14 @@ def main(names: list[str]) -> int:
     """Execute the named notebooks; return 1 when any of them failed."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the tests: the same numbers in every run
     failed = 0
-    for path in [Path(name).resolve() for name in names] or notebooks():
-        try:
-            execute(path)
-        except CellExecutionError as error:
-            failed += 1
-            print(f"{path.parent.name}/{path.name}: stopped, nothing stored\n{error}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="course-notebooks-") as scratch:
+        os.environ["COURSE_RUNS"] = scratch  # what a learner has trained must not show in what is stored
+        for path in [Path(name).resolve() for name in names] or notebooks():
+            try:
+                execute(path)
+            except CellExecutionError as error:
+                failed += 1
+                print(f"{path.parent.name}/{path.name}: stopped, nothing stored\n{error}", file=sys.stderr, flush=True)
     return 1 if failed else 0
 
 

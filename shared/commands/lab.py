@@ -1,0 +1,84 @@
+"""`python course.py lab`: open the course in JupyterLab, without its news pop-ups."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+QUIET = {
+    "@jupyterlab/apputils-extension:notification": {
+        "checkForUpdates": False,
+        "doNotDisturbMode": True,
+        "fetchNews": "false",
+    }
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the options of the command."""
+    options = argparse.ArgumentParser(prog="course.py lab", description="Open the course in JupyterLab.")
+    options.add_argument(
+        "chapter", nargs="?", default="", help="chapter to open, for instance ch03 (default: the first)"
+    )
+    options.add_argument("--no-browser", action="store_true", help="only print the address")
+    options.add_argument("--port", type=int, default=8888, help="port on this machine (default 8888, or the next free)")
+    return options
+
+
+def notebook_of(chapter: str) -> Path:
+    """Return the main notebook of a chapter, named by its folder or the beginning of it.
+
+    Args:
+        chapter: for instance "ch03", "3" or "ch03_attention"; empty for the first.
+
+    Raises:
+        ValueError: no chapter has this name.
+    """
+    wanted = f"ch{int(chapter):02d}" if chapter.isdigit() else chapter.strip("/\\") or "ch01"
+    folders = sorted(folder for folder in ROOT.glob("ch[0-9][0-9]_*") if folder.is_dir())
+    for folder in folders:
+        notebook = folder / f"{folder.name.split('_', 1)[1]}.ipynb"
+        if folder.name.startswith(wanted) and notebook.is_file():
+            return notebook
+    names = ", ".join(folder.name for folder in folders)
+    raise ValueError(f"there is no chapter {chapter!r}: name one of {names}")
+
+
+def turn_news_off(prefix: Path) -> None:
+    """Write JupyterLab's overrides into an environment, keeping what stands there already.
+
+    Args:
+        prefix: folder of the environment.
+    """
+    path = prefix / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        settings = {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**settings, **QUIET}, indent=1) + "\n", encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Start JupyterLab in the course's folder; return its exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        notebook = notebook_of(options.chapter)
+    except ValueError as error:
+        print(f"course.py lab: {error}", file=sys.stderr)
+        return 1
+    if Path(sys.prefix) == ROOT / ".venv":
+        turn_news_off(Path(sys.prefix))
+    command = [sys.executable, "-m", "jupyterlab", f"--port={options.port}", f"--ServerApp.root_dir={ROOT}"]
+    command += ["--no-browser"] if options.no_browser else []
+    print("JupyterLab opens in your browser; Ctrl-C here ends it.", flush=True)
+    try:
+        return subprocess.call([*command, str(notebook)], cwd=ROOT)
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""`python course.py sample "Once upon a time"`: let a story GPT go on from there, token by token."""
+
+import argparse
+import sys
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the options of the command."""
+    options = argparse.ArgumentParser(prog="course.py sample", description="Let a story GPT go on from a prompt.")
+    options.add_argument("prompt", nargs="?", default="", help="how the text begins (default: a new story)")
+    options.add_argument("--run", default="shipped", metavar="NAME", help="a run of yours, or 'shipped' (default)")
+    options.add_argument("--tokens", type=int, default=300, help="most tokens to add (default 300)")
+    options.add_argument("--temperature", type=float, default=0.7, help="0 takes the likeliest each time (default 0.7)")
+    options.add_argument("--top-k", type=int, help="draw from this many likeliest tokens only")
+    options.add_argument("--top-p", type=float, help="draw from the likeliest tokens of this total only")
+    options.add_argument("--seed", type=int, help="the same number, the same text")
+    return options
+
+
+def pieces(model, tokenizer, prompt: str, max_new_tokens: int, **sampling):
+    """Yield the text that continues a prompt, as soon as its characters are complete.
+
+    Args:
+        model: a `GPTModel`.
+        tokenizer: the one it was trained with.
+        prompt: how the text begins; empty for a new story.
+        max_new_tokens: most tokens to add.
+        sampling: temperature, top_k, top_p and seed of `generate`.
+    """
+    import torch
+
+    from ch04_gpt_model.generation import stream
+
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    ids = torch.tensor([[end, *tokenizer.encode(prompt)]])
+    written, shown = [], ""
+    for token in stream(model, ids, max_new_tokens, stop_id=end, **sampling):
+        if token == end:
+            break
+        written.append(token)
+        text = tokenizer.decode(written)
+        if not text.endswith("\ufffd"):  # half of a character: wait for the rest
+            yield text[len(shown) :]
+            shown = text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the prompt and what the model adds; return the exit status."""
+    options = parser().parse_args(arguments)
+    from ch05_pretraining.checkpoints import load_story_gpt
+
+    sampling = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
+    try:
+        model, tokenizer = load_story_gpt(options.run)
+        added = pieces(model, tokenizer, options.prompt, options.tokens, **sampling)
+        print(options.prompt, end="", flush=True)
+        for piece in added:
+            print(piece, end="", flush=True)
+        print()
+    except KeyboardInterrupt:
+        print()
+    except ValueError as error:
+        print(f"course.py sample: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
