@@ -2,7 +2,7 @@
 
 The idea is that of the simple loops in the notebook; only the bookkeeping differs. A merge changes nothing but its
 neighbours, so tokens hang on a chain, and each pair remembers where it stands. Time grows with the number of merges
-made, not with text times vocabulary. Taught in ch02, section 2.5.
+made, not with text times vocabulary. Taught in ch02, section 2.9.
 """
 
 import heapq
@@ -20,7 +20,7 @@ Pair = tuple[int, int]
 def split_pieces(text: str) -> list[str]:
     """Cut a text as GPT-2 does, before any merge: words with the space before them, numbers, marks, white space.
 
-    Source: Radford et al. (2019), section 2.2; the pattern is explained piece by piece in ch02, section 2.5.
+    Source: Radford et al. (2019), section 2.2; the pattern is explained piece by piece in ch02, section 2.8.
     """
     return regex.findall(GPT2_PATTERN, text)
 
@@ -33,7 +33,7 @@ class Chain:
     Args:
         words: byte strings; no merge crosses from one into the next.
 
-    Source: taught in ch02, section 2.5.
+    Source: taught in ch02, section 2.9.
     """
 
     def __init__(self, words: Iterable[bytes]):
@@ -69,7 +69,7 @@ def learn_merges(words: Mapping[bytes, int], n_merges: int) -> list[tuple[bytes,
         words: byte string -> how often it occurs.
         n_merges: merges wanted; fewer come back when no pair is left.
 
-    Source: Sennrich et al. (2016), section 3.2. Taught in ch02, sections 2.4 and 2.5.
+    Source: Sennrich et al. (2016), section 3.2. Taught in ch02, sections 2.7 and 2.9.
     """
     chain = Chain(words)
     weights = [0]
@@ -131,7 +131,7 @@ def apply_merges(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
         piece: bytes without any wall between them.
         new_ids: pair of ids -> id of the merged token; a later merge has a greater id.
 
-    Source: Sennrich et al. (2016), section 3.2. Taught in ch02, section 2.5.
+    Source: Sennrich et al. (2016), section 3.2. Taught in ch02, section 2.10.
     """
     chain = Chain([piece])
     waiting = [(new_ids[pair], pair) for pair in chain.places if pair in new_ids]

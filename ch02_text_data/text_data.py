@@ -2,14 +2,13 @@
 
 `RegexTokenizer` splits at spaces and punctuation and knows only the words it has seen.
 `BPETokenizer` starts from the 256 bytes, learns which neighbours to merge, and reads any text.
-Three helpers stand beside this module: `merging.py` makes BPE fast, `tokenizer_files.py` keeps tokenizers on disk,
-`batches.py` decides which rows make a batch.
+Helpers stand beside this module: `merging.py` makes BPE fast, `tokenizer_files.py` keeps tokenizers on disk,
+`batches.py` decides which rows make a batch, `checks.py` refuses bad input.
 
 Sources: Sennrich et al. (2016), arXiv 1508.07909, after Gage (1994); Radford et al. (2019), section 2.2, for bytes and
 the pattern that cuts text into pieces. Taught in ch02.
 """
 
-import operator
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -22,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
+from ch02_text_data.checks import checked_id, checked_specials, checked_text, special_id
 from ch02_text_data.merging import GPT2_PATTERN, apply_merges, learn_merges, split_pieces
 from ch02_text_data.tokenizer_files import gpt2_tokenizer, read_tokenizer, write_tokenizer
 
@@ -57,7 +57,7 @@ class RegexTokenizer:
     Raises:
         ValueError: a token stands in the vocabulary twice.
 
-    Source: taught in ch02, section 2.2.
+    Source: taught in ch02, section 2.4.
     """
 
     def __init__(self, vocabulary: Iterable[str]):
@@ -86,7 +86,7 @@ class RegexTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Turn a text into ids; a word outside the vocabulary becomes `<|unk|>`, or is refused where there is none."""
-        words = self.split(_checked_text(text))
+        words = self.split(checked_text(text))
         unknown = [word for word in words if word not in self.ids]
         if unknown and "<|unk|>" not in self.ids:
             raise ValueError(f"found the unknown word {unknown[0]!r}; add the special token <|unk|> to the vocabulary")
@@ -94,7 +94,7 @@ class RegexTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Turn ids into readable text; which spaces stood in the original is lost."""
-        text = " ".join(self.vocabulary[_checked_id(id_, self.vocab_size)] for id_ in ids)
+        text = " ".join(self.vocabulary[checked_id(id_, self.vocab_size)] for id_ in ids)
         return re.sub(r'\s+([,.:;?!"()\'])', r"\1", text)
 
 
@@ -110,7 +110,7 @@ class BPETokenizer:
     Raises:
         ValueError: a merge has a part that does not exist yet or makes a token that does, or a special stands twice.
 
-    Source: Sennrich et al. (2016), section 3.2; Radford et al. (2019), section 2.2. Taught in ch02, section 2.5.
+    Source: Sennrich et al. (2016), section 3.2; Radford et al. (2019), section 2.2. Taught in ch02, section 2.9.
     """
 
     def __init__(self, merges: Iterable[tuple[bytes, bytes]], special_tokens: Iterable[str] = ("<|endoftext|>",)):
@@ -123,7 +123,7 @@ class BPETokenizer:
                 raise ValueError(f"found the merge {first!r} + {second!r}; expected two known parts and a new token")
             self._new_ids[ids[first], ids[second]] = ids[first + second] = len(self.tokens)
             self.tokens.append(first + second)
-        self.special_tokens = {token: len(self.tokens) + n for n, token in enumerate(_checked_specials(special_tokens))}
+        self.special_tokens = {token: len(self.tokens) + n for n, token in enumerate(checked_specials(special_tokens))}
         self.tokens += [token.encode("utf-8") for token in self.special_tokens]
         self._known_pieces: dict[str, list[int]] = {}
 
@@ -141,12 +141,12 @@ class BPETokenizer:
         Raises:
             ValueError: no text, or a vocabulary too small for the bytes and special tokens.
         """
-        special_tokens = _checked_specials(special_tokens)
+        special_tokens = checked_specials(special_tokens)
         smallest = 256 + len(special_tokens)
         if vocab_size < smallest:
             raise ValueError(f"found vocab_size={vocab_size}; expected at least {smallest}: 256 bytes and the specials")
         texts = [texts] if isinstance(texts, str) else texts
-        pieces = Counter(piece for text in texts for piece in split_pieces(_checked_text(text)))
+        pieces = Counter(piece for text in texts for piece in split_pieces(checked_text(text)))
         if not pieces:
             raise ValueError("found no text to learn from; expected at least one that is not empty")
         words = {piece.encode("utf-8"): count for piece, count in pieces.items()}
@@ -167,7 +167,7 @@ class BPETokenizer:
         Raises:
             ValueError: `text` is no string, or an allowed special token does not exist.
         """
-        parts, ids = self._cut_at_specials(_checked_text(text), allowed_special), []
+        parts, ids = self._cut_at_specials(checked_text(text), allowed_special), []
         for number, part in enumerate(parts):
             if number % 2:  # what stands between two cuts is ordinary text, the cuts are special tokens
                 ids.append(self.special_tokens[part])
@@ -182,7 +182,7 @@ class BPETokenizer:
         Raises:
             ValueError: an id is negative or not in the vocabulary.
         """
-        pieces = [self.tokens[_checked_id(id_, self.vocab_size)] for id_ in ids]
+        pieces = [self.tokens[checked_id(id_, self.vocab_size)] for id_ in ids]
         return b"".join(pieces).decode("utf-8", errors="replace")
 
     def save(self, path: str | Path) -> None:
@@ -192,18 +192,13 @@ class BPETokenizer:
     @classmethod
     def load(cls, path: str | Path) -> "BPETokenizer":
         """Read what `save` wrote; a missing or damaged file is refused by name."""
-        merges, special_tokens = read_tokenizer(path)
-        try:
-            return cls(merges, special_tokens)
-        except ValueError as error:
-            raise ValueError(f"found a damaged tokenizer file {path}: {error}; restore it or train again") from error
+        return read_tokenizer(path, cls)
 
     def to_tiktoken(self) -> tiktoken.Encoding:
         """Return the same tokenizer as tiktoken's class, written in Rust; `encode_ordinary` gives the same ids."""
         ranks = {token: id_ for id_, token in enumerate(self.tokens[: 256 + len(self.merges)])}
-        return tiktoken.Encoding(
-            "course", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=self.special_tokens
-        )
+        specials = self.special_tokens
+        return tiktoken.Encoding("ours", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=specials)
 
     def _cut_at_specials(self, text: str, allowed: Collection[str]) -> list[str]:
         if unknown := [token for token in allowed if token not in self.special_tokens]:
@@ -233,7 +228,7 @@ class GPTDataset(Dataset):
     Raises:
         ValueError: the text has no full window, or a number is below 1.
 
-    Source: taught in ch02, section 2.8.
+    Source: taught in ch02, section 2.14.
     """
 
     def __init__(self, txt: str, tokenizer: Encodes, max_length: int, stride: int):
@@ -271,11 +266,11 @@ class StoryDataset(Dataset):
     Raises:
         ValueError: no stories, an empty one, or a tokenizer without `<|endoftext|>`.
 
-    Source: taught in ch02, section 2.8.
+    Source: taught in ch02, section 2.16.
     """
 
     def __init__(self, stories: Iterable[Any], tokenizer: BPETokenizer, max_length: int):
-        end = _special_id(tokenizer, "<|endoftext|>")
+        end = special_id(tokenizer, "<|endoftext|>")
         self.pad_id = tokenizer.special_tokens.get("<|pad|>", end)
         self.max_length = max_length
         self.rows = [self._row(number, story, tokenizer, end) for number, story in enumerate(stories)]
@@ -326,7 +321,7 @@ def create_dataloader(
     Raises:
         ValueError: the text is too short for a window or for a batch.
 
-    Source: taught in ch02, section 2.9.
+    Source: taught in ch02, section 2.15.
     """
     dataset = GPTDataset(txt, tokenizer, max_length, stride)
     batches = EpochBatches([max_length] * len(dataset), batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed)
@@ -359,7 +354,7 @@ def create_story_dataloader(
     Raises:
         ValueError: no stories, or too few for a batch.
 
-    Source: taught in ch02, section 2.9.
+    Source: taught in ch02, section 2.16.
     """
     dataset = StoryDataset(stories, tokenizer, max_length)
     batches = EpochBatches(
@@ -373,37 +368,3 @@ def create_story_dataloader(
         world_size=world_size,
     )
     return DataLoader(dataset, batch_sampler=batches, collate_fn=pad_batch, generator=torch.Generator())
-
-
-def _checked_text(text: str) -> str:
-    """Return the text with lone surrogates, which no file can hold, replaced by U+FFFD."""
-    if not isinstance(text, str):
-        raise ValueError(f"found a {type(text).__name__}; expected a str: decode bytes with .decode('utf-8') first")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def _checked_id(id_: int, vocab_size: int) -> int:
-    try:
-        if 0 <= operator.index(id_) < vocab_size:
-            return operator.index(id_)
-    except TypeError:
-        pass  # a float, a string, a whole row of a tensor
-    raise ValueError(f"found the id {id_!r}; expected whole numbers from 0 to {vocab_size - 1}, this vocabulary's ids")
-
-
-def _checked_specials(tokens: Iterable[str]) -> list[str]:
-    tokens = list(tokens)
-    if len(set(tokens)) < len(tokens) or not all(isinstance(token, str) and token for token in tokens):
-        raise ValueError(f"found the special tokens {tokens}; expected different strings, none of them empty")
-    return tokens
-
-
-def _special_id(tokenizer: BPETokenizer, token: str) -> int:
-    specials = getattr(tokenizer, "special_tokens", {})
-    if token not in specials:
-        raise ValueError(f"found a tokenizer without the special token {token}; train one with special_tokens")
-    return specials[token]

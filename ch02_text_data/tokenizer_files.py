@@ -4,9 +4,15 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import tiktoken
+
+from data.paths import CACHE_DIR
+
+T = TypeVar("T")
 
 FORMAT = "byte-level BPE, version 1"
 GPT2_FILES = {  # tiktoken names a cached file by the sha1 of its address: vocab.bpe, then encoder.json
@@ -23,34 +29,34 @@ def write_tokenizer(path: str | Path, merges: list[tuple[bytes, bytes]], special
         merges: pairs of byte strings in the order they were learned; each byte is written as one character.
         special_tokens: strings in the order of their ids.
 
-    Source: taught in ch02, section 2.5.
+    Source: taught in ch02, section 2.10.
     """
     rows = ",\n".join(json.dumps([first.decode("latin-1"), second.decode("latin-1")]) for first, second in merges)
     head = f'"format": {json.dumps(FORMAT)},\n"special_tokens": {json.dumps(special_tokens)}'
     _write_atomically(Path(path), f'{{{head},\n"merges": [\n{rows}\n]}}\n')
 
 
-def read_tokenizer(path: str | Path) -> tuple[list[tuple[bytes, bytes]], list[str]]:
-    """Read what `write_tokenizer` wrote and return (merges, special tokens).
+def read_tokenizer(path: str | Path, build: Callable[[list[tuple[bytes, bytes]], list[str]], T]) -> T:
+    """Read what `write_tokenizer` wrote and return `build(merges, special_tokens)`.
 
     Raises:
         ValueError: the file is missing, is not JSON, or has another content than a tokenizer's.
 
-    Source: taught in ch02, section 2.5.
+    Source: taught in ch02, section 2.10.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"found no tokenizer file at {path}; train one and call .save({str(path)!r}) first")
+        raise ValueError(f"found no tokenizer file at {path}; expected one written by .save(): train a tokenizer first")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}")
         merges = [(first.encode("latin-1"), second.encode("latin-1")) for first, second in content["merges"]]
-        return merges, [str(token) for token in content["special_tokens"]]
+        return build(merges, list(content["special_tokens"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         found = f"no {error}" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"found a damaged or foreign tokenizer file {path} ({found}); expected the format {FORMAT!r}; "
+            f"found a damaged or foreign tokenizer file {path} ({found}); expected the format {FORMAT!r}: "
             "restore the file or train the tokenizer again"
         ) from error
 
@@ -86,9 +92,9 @@ def gpt2_tokenizer() -> tiktoken.Encoding:
     Raises:
         ValueError: a file is not there, or its sha256 is not that of GPT-2's.
 
-    Source: Radford et al. (2019), section 2.2. Taught in ch02, section 2.6.
+    Source: Radford et al. (2019), section 2.2. Taught in ch02, section 2.10.
     """
-    folder = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or Path(__file__).parents[1] / "data" / "cache" / "tiktoken")
+    folder = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or CACHE_DIR / "tiktoken")
     for name, sha256 in GPT2_FILES.items():
         if not (folder / name).is_file():
             raise ValueError(

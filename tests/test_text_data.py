@@ -359,7 +359,7 @@ def test_a_file_with_any_byte_cut_off_is_refused(tokenizer, tmp_path):
 
 
 def test_a_missing_file_is_named_with_the_remedy(tmp_path):
-    with pytest.raises(ValueError, match="found no tokenizer file.*train one"):
+    with pytest.raises(ValueError, match="found no tokenizer file.*train a tokenizer first"):
         BPETokenizer.load(tmp_path / "absent.json")
 
 
