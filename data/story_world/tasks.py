@@ -92,14 +92,18 @@ class Dice:
     def person(self, taken=()) -> dict[str, str]:
         """A person who is not one of the taken names: name, pronouns and sex."""
         sex = self.pick("fm")
-        name = self.pick([name for name in words().names[sex] if name not in taken])
+        name = self.pick(words().names[sex])
+        while name in taken:
+            name = self.pick(words().names[sex])
         he, him, his, _ = PRON[sex]
         return {"n": name, "he": he, "him": him, "his": his, "He": he.capitalize(), "sex": sex}
 
 
 def fill(template: str, slots: dict[str, str], dice: Dice) -> str:
     """Write a template: choose between [a|b], fill {slots}, and put "an" where a vowel follows."""
-    text = CHOICE.sub(lambda match: dice.pick(match.group(1).split("|")), template)
+    text = template
+    while "[" in text:  # the innermost choices first
+        text = CHOICE.sub(lambda match: dice.pick(match.group(1).split("|")), text)
     return AN.sub(r"\1n ", SLOT.sub(lambda match: slots[match.group(1)], text))
 
 

@@ -1,0 +1,148 @@
+"""Every text and dataset of the course, by name.
+
+    load_text("name")             one text as a string
+    load_stories("train", 20_000) stories of the story world, with their exact probabilities
+    load_messages("train")        messages to classify
+    load_instructions("train")    questions with answers that can be marked exactly
+    load_preferences("train")     two stories for one request, the better one first
+    read_messages(path)           messages of your own, tab-separated
+    read_instructions(path)       instructions of your own, as JSON
+
+Everything but your own files is made on this computer, the same everywhere; data/README.md lists the checksums.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+
+from data.own_files import read_instructions, read_messages
+from data.paths import CACHE_DIR, DATA_DIR
+from data.story_cache import cached_stories
+from data.story_world import SPLITS, Story
+from data.story_world.instruction_task import INSTRUCTION_KINDS, Instruction, mark, write_instructions
+from data.story_world.message_task import MESSAGE_LABELS, Message, write_messages
+from data.story_world.preference_task import Preference, story_reward, write_preferences
+
+__all__ = [
+    "INSTRUCTION_KINDS",
+    "MESSAGE_LABELS",
+    "Instruction",
+    "Message",
+    "Preference",
+    "catalogue",
+    "load_instructions",
+    "load_messages",
+    "load_preferences",
+    "load_stories",
+    "load_text",
+    "mark",
+    "read_instructions",
+    "read_messages",
+    "story_reward",
+]
+
+TASK_SPLITS = ("train", "validation", "test")
+
+
+def catalogue() -> dict[str, dict]:
+    """Return the optional downloads: name -> title, licence and files with path, bytes, sha256 and addresses.
+
+    Source: Taught in ch02, section 2.1.
+    """
+    return json.loads((DATA_DIR / "catalogue.json").read_text(encoding="utf-8"))
+
+
+def load_text(name: str) -> str:
+    """Load one text: a story that comes with the course, or one that has been fetched.
+
+    Args:
+        name: a file of data/texts without its ending, or the name of a text in data/catalogue.json.
+
+    Raises:
+        ValueError: no text has this name, or it has not been fetched yet.
+
+    Source: Taught in ch02, section 2.1.
+    """
+    ours = {path.stem: path for path in sorted((DATA_DIR / "texts").glob("*.txt"))}
+    optional = {key for key, entry in catalogue().items() if entry["files"][0]["path"] == f"{key}.txt"}
+    if name in ours:
+        return ours[name].read_text(encoding="utf-8")
+    if name not in optional:
+        raise ValueError(f"there is no text {name!r}; expected one of {', '.join([*ours, *sorted(optional)])}")
+    path = CACHE_DIR / f"{name}.txt"
+    if not path.is_file():
+        raise ValueError(f"the text {name!r} is an optional download and not here yet: run python course.py fetch {name}")
+    return path.read_text(encoding="utf-8")
+
+
+def load_stories(split: str = "train", n: int = 20_000, seed: int = 0) -> list[Story]:
+    """Load the first `n` stories of a split; the first call writes them, later ones read them from data/cache.
+
+    Args:
+        split: "train", "validation", "test", "heldout_names", "heldout_objects", "heldout_both", or "all".
+        n: number of stories, at least 1.
+        seed: another seed, other stories.
+
+    Raises:
+        ValueError: the split is unknown, or n is not a positive whole number.
+
+    Source: Taught in ch02, section 2.1.
+    """
+    _check_name("split", split, SPLITS)
+    for name, value, least in (("n", n, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}={value!r} is not a whole number of at least {least}")
+    return cached_stories(CACHE_DIR, split, n, seed)
+
+
+def load_messages(split: str) -> list[Message]:
+    """Load short messages with what their writer does in them: asks for help, thanks, says sorry, or invites.
+
+    Args:
+        split: "train", "validation" or "test"; no combination of wording and topic is in two of them.
+
+    Raises:
+        ValueError: the split is unknown.
+
+    Source: Taught in ch06, section 6.2.
+    """
+    return list(_records(write_messages, _check_name("split", split, TASK_SPLITS)))
+
+
+def load_instructions(split: str) -> list[Instruction]:
+    """Load questions and requests with answers that `mark` can check exactly.
+
+    Args:
+        split: "train", "validation" or "test"; no combination that decides an answer is in two of them.
+
+    Raises:
+        ValueError: the split is unknown.
+
+    Source: Taught in ch06, section 6.8.
+    """
+    return list(_records(write_instructions, _check_name("split", split, TASK_SPLITS)))
+
+
+def load_preferences(split: str) -> list[Preference]:
+    """Load requests for a story with a good answer and a spoiled copy of it.
+
+    Args:
+        split: "train", "validation" or "test"; no combination of hero and object is in two of them.
+
+    Raises:
+        ValueError: the split is unknown.
+
+    Source: Taught in ch06, section 6.14.
+    """
+    return list(_records(write_preferences, _check_name("split", split, TASK_SPLITS)))
+
+
+@lru_cache(maxsize=9)
+def _records(write, split: str) -> tuple:
+    return tuple(write(split))
+
+
+def _check_name(what: str, name: str, known: Sequence[str]) -> str:
+    if name not in known:
+        raise ValueError(f"there is no {what} {name!r}; expected one of {', '.join(known)}")
+    return name

@@ -1,0 +1,101 @@
+"""Stories on disk, so that twenty thousand of them are written once and read in a second afterwards.
+
+A cached file is named by what it was made from: the world's tables and engine, the split, the number and the seed.
+Change one word of a table and the name changes with it, so an old file is never taken for a new one.
+"""
+
+import hashlib
+import json
+import os
+import time
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+from data.paths import DATA_DIR
+from data.story_world import Story, StoryWorld
+
+WORLD_DIR = DATA_DIR / "story_world"
+ENGINE_FILES = ("__init__.py", "engine.py", "template.py")
+
+
+@lru_cache(maxsize=1)
+def world_hash() -> str:
+    """Return the sha256 of everything that decides which stories the world tells: its tables and its engine.
+
+    Source: Taught in ch02, section 2.1.
+    """
+    digest = hashlib.sha256()
+    files = [*(WORLD_DIR / "tables").rglob("*.txt"), *(WORLD_DIR / name for name in ENGINE_FILES)]
+    for name, path in sorted((path.relative_to(WORLD_DIR).as_posix(), path) for path in files):
+        digest.update(name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n"))
+    return digest.hexdigest()
+
+
+def write_stories(split: str, n: int, seed: int) -> list[Story]:
+    """Let the story world write the first `n` stories of a split and seed.
+
+    Source: Taught in ch02, section 2.1.
+    """
+    world = StoryWorld(seed, split=split)
+    return [world.story() for _ in range(n)]
+
+
+def cached_stories(folder: Path, split: str, n: int, seed: int) -> list[Story]:
+    """Return the first `n` stories of a split and seed, from the cache when it holds them undamaged.
+
+    A folder that cannot be written costs time, not the stories.
+
+    Source: Taught in ch02, section 2.1.
+    """
+    path = Path(folder) / f"stories-{split}-{n}-seed{seed}-{world_hash()[:16]}.jsonl"
+    stories = _read(path, n)
+    if stories is None:
+        stories = write_stories(split, n, seed)
+        try:
+            _write(path, stories)
+        except OSError:  # a full disk or a read-only folder: the stories are here all the same
+            pass
+    return stories
+
+
+def _read(path: Path, n: int) -> list[Story] | None:
+    """The stories of a file whose checksum fits; None when there is no such file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            checksum = file.readline().strip()
+            body = file.read()
+        if checksum != _checksum(body) or body.count("\n") != n:
+            return None
+        return [Story(*json.loads(line)) for line in islice(body.split("\n"), n)]
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write(path: Path, stories: list[Story]) -> None:
+    """Write beside the target and move it there, so that a file is complete or absent."""
+    body = "".join(json.dumps(list(story), ensure_ascii=False) + "\n" for story in stories)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "w", encoding="utf-8", newline="\n") as file:
+            file.write(_checksum(body) + "\n" + body)
+            file.flush()
+            os.fsync(file.fileno())
+        _move(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _move(part: Path, path: Path, attempts: int = 5) -> None:
+    for attempt in range(1, attempts + 1):
+        try:
+            return os.replace(part, path)
+        except PermissionError:  # on Windows a virus scanner may hold the file for a moment
+            if attempt == attempts:
+                raise
+            time.sleep(0.05 * attempt)
+
+
+def _checksum(body: str) -> str:
+    return hashlib.sha256(body.encode("utf-8")).hexdigest()
