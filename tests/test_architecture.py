@@ -1,0 +1,140 @@
+"""The rules that hold the course together: who may import whom, and the table of public names."""
+
+import ast
+import importlib
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import shared
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = sorted(folder.name for folder in ROOT.glob("ch[0-9][0-9]_*") if folder.is_dir())
+CHAPTER_MODULES = sorted(path for folder in CHAPTERS for path in (ROOT / folder).glob("*.py"))
+OURS = {*CHAPTERS, "shared", "data", "tests", "course"}
+TOP_LEVEL = {*CHAPTERS, "shared", "data", "tests", ".ci"}
+
+
+def imports(path: Path) -> set[str]:
+    """Return the first words of all imports of our own packages, wherever in the file they stand."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module)
+    return {name for name in found if name.split(".")[0] in OURS}
+
+
+def public_names(path: Path) -> set[str]:
+    """Return what a module offers: its `__all__`, or its own functions, classes and capital constants."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(getattr(t, "id", "") == "__all__" for t in node.targets):
+            return set(ast.literal_eval(node.value))
+    return {n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_")}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", CHAPTER_MODULES, ids=module_name)
+def test_a_chapter_module_imports_only_its_own_and_earlier_chapters_and_data(path):
+    chapter = path.parent.name
+    wrong = {
+        name for name in imports(path) if name.split(".")[0] not in {"data", *CHAPTERS[: CHAPTERS.index(chapter) + 1]}
+    }
+    assert not wrong, f"{module_name(path)} imports {wrong}"
+
+
+def test_data_imports_no_chapter_and_not_shared():
+    for path in (ROOT / "data").rglob("*.py"):
+        assert not {name for name in imports(path) if name.split(".")[0] != "data"}, path
+
+
+def test_nothing_but_commands_and_tests_imports_commands():
+    paths = [*CHAPTER_MODULES, *(ROOT / "data").rglob("*.py"), *(ROOT / "shared").glob("*.py"), ROOT / "course.py"]
+    for path in paths:
+        assert not {name for name in imports(path) if name.startswith("shared.commands")}, path
+
+
+def test_chapter_folders_are_namespace_packages():
+    assert not [folder for folder in CHAPTERS if (ROOT / folder / "__init__.py").exists()]
+    assert (ROOT / "shared" / "__init__.py").exists() and (ROOT / "data" / "__init__.py").exists()
+
+
+def test_there_are_no_other_top_level_folders():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    folders = {line.split("/")[0] for line in listed.stdout.splitlines() if "/" in line}
+    assert folders <= TOP_LEVEL
+
+
+@pytest.mark.parametrize("name", sorted(shared._NAMES))
+def test_a_name_of_the_facade_is_there(name):
+    assert getattr(shared, name) is getattr(importlib.import_module(shared._NAMES[name]), name)
+
+
+def test_the_facade_lists_every_public_name_of_the_main_modules():
+    paths = [ROOT / folder / f"{folder.split('_', 1)[1]}.py" for folder in CHAPTERS]
+    paths += [ROOT / "data" / "loaders.py", ROOT / "shared" / "figures.py", ROOT / "shared" / "exercises.py"]
+    missing = {
+        f"{name} ({module_name(path)})"
+        for path in paths
+        for name in public_names(path) - set(shared._NAMES) - {"main", "verdict"}
+    }
+    assert not missing, f"add to the table in shared/__init__.py: {', '.join(sorted(missing))}"
+
+
+def test_the_facade_imports_nothing_before_it_is_asked():
+    code = (
+        "import sys, shared; shared.__dir__(); "
+        "print([m for m in sys.modules if m == 'torch' or m.split('.')[0].startswith('ch0')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_each_chapter_can_be_the_first_that_is_imported(chapter):
+    names = [name for name, module in shared._NAMES.items() if module.startswith(chapter)]
+    code = f"from shared import {', '.join(names)}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(AttributeError, match="no public name 'GPTmodel'. Did you mean GPTModel?"):
+        _ = shared.GPTmodel
+
+
+def test_the_facade_works_after_the_folder_has_changed(tmp_path):
+    code = (
+        "import sys, os; sys.path.insert(0, '..'); import shared; "
+        f"os.chdir({str(tmp_path)!r}); from shared import MultiHeadAttention; print(MultiHeadAttention.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / CHAPTERS[0], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "MultiHeadAttention", done.stderr
+
+
+@pytest.mark.parametrize("path", CHAPTER_MODULES, ids=module_name)
+def test_every_public_function_and_class_of_a_chapter_has_a_docstring(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    public = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and not n.name.startswith("_")]
+    assert not [node.name for node in public if not ast.get_docstring(node)]
+    assert ast.get_docstring(tree)
+
+
+@pytest.mark.parametrize("path", CHAPTER_MODULES, ids=module_name)
+def test_a_chapter_module_prints_nothing_and_does_no_work_when_imported(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    loose = [node for node in tree.body if isinstance(node, (ast.For, ast.While, ast.With))]
+    calls = [n for n in tree.body if isinstance(n, ast.Expr) and isinstance(n.value, ast.Call)]
+    assert not loose and not calls
