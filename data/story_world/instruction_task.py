@@ -62,7 +62,8 @@ def _story(dice: Dice, speech: bool) -> tuple[str, dict[str, str]]:
     facts.update(noun=thing.noun, o=_with_adjective(thing, dice), p=dice.pick(words().places)[0])
     lines = dice.pick(rules["speech"]).split(" // ")
     facts.update(lines=" // ".join(lines))
-    parts = [dice.pick(rules["opening"]), dice.pick(rules["thing"]), *(lines if speech else ()), dice.pick(rules["end"])]
+    opening, told, end = (dice.pick(rules[part]) for part in ("opening", "thing", "end"))
+    parts = [opening, told, *(lines if speech else ()), end]
     facts["X"], facts["Y"] = dice.shuffled((first["n"], second["n"]))
     return fill(" ".join(parts), facts, dice), facts
 
