@@ -168,19 +168,25 @@ def _copy(answer, part: Path, have: int, entry: dict, say) -> None:
         target.flush()
         os.fsync(target.fileno())
     if have < entry["bytes"]:
+        _refuse_hidden_page(part)
         raise _Retry(f"the connection ended after {have:,} of {entry['bytes']:,} bytes")
 
 
 def _check(part: Path, entry: dict) -> None:
     """Remove a complete part file that is not what the catalogue promises."""
-    if _is_right(part, entry):
-        return
+    if not _is_right(part, entry):
+        _refuse_hidden_page(part)
+        part.unlink()
+        raise _Retry("the bytes that came are not those that the catalogue lists (sha256 differs)")
+
+
+def _refuse_hidden_page(part: Path) -> None:
+    """Name an HTML page that a server passed off as the file, and remove it."""
     with open(part, "rb") as source:
         beginning = source.read(512).lstrip().lower()
-    part.unlink()
     if beginning.startswith((b"<!doctype html", b"<html")):
+        part.unlink()
         raise _NextAddress("an HTML page came instead of the file")
-    raise _Retry("the bytes that came are not those that the catalogue lists (sha256 differs)")
 
 
 def _http_trouble(error: urllib.error.HTTPError, part: Path) -> Exception:

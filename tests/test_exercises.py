@@ -1,0 +1,141 @@
+"""Every exercise keeps its promise: an untouched stub, the answer, and the classic mistakes get different sentences."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from shared import exercises
+from shared.exercises import NotYet, check, expect, expect_close, expect_equal, solution, verdict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _load(folder: Path, name: str) -> dict:
+    """Collect one table, for instance CHECKS, from all chapters' files of a folder."""
+    table = {}
+    for path in sorted(folder.glob("ch*.py")):
+        spec = importlib.util.spec_from_file_location(f"{folder.name}_{path.stem}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        table.update(getattr(module, name))
+    return table
+
+
+CHECKS = _load(ROOT / "shared" / "checks", "CHECKS")
+SOLUTIONS = _load(ROOT / "shared" / "solutions", "SOLUTIONS")
+WRONG = _load(ROOT / "tests" / "wrong_answers", "WRONG")
+released = pytest.mark.skipif(not SOLUTIONS, reason="the solutions are not part of this copy")
+
+
+def not_tried(*arguments, **options):
+    """What every stub does."""
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("exercise", CHECKS)
+def test_an_untouched_stub_is_not_tried_yet(exercise):
+    assert verdict(exercise, not_tried) == "not tried yet."
+
+
+@released
+@pytest.mark.parametrize("exercise", CHECKS)
+def test_the_solution_is_correct(exercise):
+    answer, explanation = SOLUTIONS[exercise]
+    assert verdict(exercise, answer) == "correct."
+    assert len(explanation.split()) >= 10
+
+
+@pytest.mark.parametrize("exercise", CHECKS)
+def test_classic_mistakes_are_told_apart(exercise):
+    said = []
+    for answer, fragment in WRONG[exercise]:
+        sentence = verdict(exercise, answer)
+        assert sentence.startswith("not yet. ") and fragment in sentence, sentence
+        said.append(sentence)
+    assert len(set(said)) == len(said) >= 2, said
+
+
+def test_checks_solutions_and_wrong_answers_speak_of_the_same_exercises():
+    assert set(WRONG) == set(CHECKS)
+    assert not SOLUTIONS or set(SOLUTIONS) == set(CHECKS)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("ch*/exercises.ipynb")), ids=lambda path: path.parent.name)
+def test_the_exercise_notebook_asks_for_each_check_of_its_chapter(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    chapter = str(int(path.parent.name[2:4]))
+    ids = {exercise for exercise in CHECKS if exercise.split(".")[0] == chapter}
+    assert 5 <= len(ids) <= 8
+    assert not {exercise for exercise in ids if f'check("{exercise}"' not in code}
+
+
+# ---------------------------------------------------------------- the machinery itself
+
+
+@pytest.fixture
+def one_exercise(monkeypatch):
+    """A chapter with a single exercise, so that these tests need no real one."""
+
+    def check_double(answer):
+        expect_equal("double(3)", answer(3), 6, "Add the number to itself.")
+
+    def double(x):
+        return 2 * x
+
+    tables = {"checks": {"9.1": check_double}, "solutions": {"9.1": (double, "Twice the number.")}}
+    monkeypatch.setattr(exercises, "_table", lambda kind, exercise, name: tables.get(kind))
+    return tables
+
+
+def test_check_prints_one_sentence_and_never_raises(one_exercise, capsys):
+    def fails(x):
+        return x / 0
+
+    def leaves(x):
+        raise SystemExit
+
+    for answer in (lambda x: x + x, lambda x: x, not_tried, fails, leaves, None):
+        assert check("9.1", answer) is None
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "9.1: correct."
+    assert lines[1] == "9.1: not yet. double(3) should be 6, yours is 3. Add the number to itself."
+    assert lines[2] == "9.1: not tried yet."
+    assert lines[3] == "9.1: not yet. Your code raised ZeroDivisionError in its line 2: division by zero."
+    assert lines[4].startswith("9.1: not yet. Your code raised SystemExit")
+    assert lines[5].startswith("9.1: not yet. Your code raised TypeError")
+
+
+def test_an_unknown_exercise_is_named_kindly(one_exercise, capsys):
+    check("9.7", abs)
+    solution("9.7")
+    assert capsys.readouterr().out.count("there is no exercise of this name") == 2
+
+
+def test_a_solution_shows_code_and_explanation(one_exercise, capsys):
+    solution("9.1")
+    printed = capsys.readouterr().out
+    assert "return 2 * x" in printed and "Twice the number." in printed
+
+
+def test_a_classroom_copy_says_that_solutions_are_not_released(one_exercise, capsys):
+    one_exercise["solutions"] = None
+    solution("9.1")
+    assert capsys.readouterr().out == "9.1: the solution has not been released.\n"
+
+
+def test_expectations_name_what_came_and_what_was_expected():
+    import torch
+
+    with pytest.raises(NotYet, match=r"should have the shape \(2, 3\), yours has \(3, 2\)"):
+        expect_close("the result", torch.zeros(3, 2), torch.zeros(2, 3))
+    with pytest.raises(NotYet, match="the loss should be 1, yours is 2"):
+        expect_close("the loss", 2.0, 1.0)
+    with pytest.raises(NotYet, match="yours is None"):
+        expect_close("the result", None, torch.zeros(1))
+    with pytest.raises(NotYet, match="say so"):
+        expect(False, "say so")
+    expect_close("the loss", torch.tensor(1.0), 1.0)
+    expect_equal("ids", torch.tensor([1, 2]), torch.tensor([1, 2]))
