@@ -444,8 +444,8 @@ class Teller:
             choice = draw([5, 4])
         else:
             hero = character is self.bound["h"] and self.focus is not None and self.focus.sex != character.sex
-            sure = self.focus is character or hero
-            choice = draw([6, 3, 1]) if sure else 1 + draw([6, 1])
+            sure, kind = self.focus is character or hero, self.only_one(character)
+            choice = draw([6, 3, 1] if kind else [6, 3]) if sure else 1 + (draw([6, 1]) if kind else 0)
         self.emit((PRON[character.sex][0], character.name, "the ")[choice])
         if choice == 2:
             self.emit(self.little(character))

@@ -38,7 +38,7 @@ def write_messages(split: str) -> list[Message]:
 
 
 def _message(label: str, dice: Dice) -> tuple[str, tuple[str, ...]]:
-    """One message, and the combination that decides its split: the wording of its acts and what the own act is about."""
+    """One message, and the combination that decides its split: its wordings and what the own act is about."""
     rules = templates("messages")
     others = dice.sample([other for other in MESSAGE_LABELS if other != label], dice.pick(TOLD))
     acts = [dice.pick(rules[f"own.{label}"]), *(_told(other, dice) for other in others)]
