@@ -672,7 +672,10 @@ class StoryWorld:
         return self.object_is_held(row, plot) == (self.split in ("heldout_objects", "heldout_both"))
 
     def allows_plot(self, plot):
-        return self.split not in ("heldout_objects", "heldout_both") or self.names_object(plot)
+        """The object splits leave out plots that may not name their object, or that pick it for the hero's abilities."""
+        if self.split not in ("heldout_objects", "heldout_both"):
+            return True
+        return self.names_object(plot) and plain(self.casts[plot]["helper"]) != "able"
 
     # ---- stories
     def tell(self, plot=None, mini=False, replay=()):
