@@ -227,7 +227,11 @@ def evaluation_totals(model: nn.Module, loader: Iterable, max_batches: int | Non
 
 
 def _loss_sum(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
-    logits = model(ids)  # (B, T, V), or (B, C) for a classifier
+    if hasattr(model, "hidden"):  # a GPT: its head, a quarter of the work, runs only where a target is graded
+        graded = targets != IGNORE_INDEX
+        logits, targets = model.head(model.hidden(ids)[graded]), targets[graded]  # (n, V), (n,)
+    else:
+        logits = model(ids)  # (B, T, V), or (B, C) for a classifier
     try:
         return F.cross_entropy(
             logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
