@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ch04_gpt_model.gpt_model import generate, stream
 from ch05_pretraining.checkpoints import load_model
 from ch06_finetuning.instructions import chat_specials, prompt_ids
 from ch06_finetuning.scoring import Rate
 from data.loaders import mark
-from data.paths import DATA_DIR, RUNS_DIR
+from data.paths import DATA_DIR, runs_dir
 
 __all__ = ["Assistant", "MarkReport", "load_assistant", "mark_assistant"]
 
@@ -62,13 +62,13 @@ class Assistant:
             history: earlier (prompt, answer) pairs, oldest first.
             sampling: `temperature`, `top_k`, `top_p` and `seed` of `generate`.
         """
-        ids = torch.tensor([self.prompt_ids(prompt, history)])
+        ids = self.tensor([self.prompt_ids(prompt, history)])  # (1, T)
         written = generate(self.model, ids, self.max_new_tokens, stop_id=self.end_id, **sampling)
         return self._text(written[0, ids.shape[1] :].tolist())
 
     def stream(self, prompt: str, history=(), **sampling) -> Iterator[str]:
         """Answer a prompt piece by piece, as the tokens are written; the pieces join to what `reply` returns."""
-        ids = torch.tensor([self.prompt_ids(prompt, history)])
+        ids = self.tensor([self.prompt_ids(prompt, history)])  # (1, T)
         tokens = stream(self.model, ids, self.max_new_tokens, stop_id=self.end_id, **sampling)
         return self._pieces(tokens)
 
@@ -82,6 +82,10 @@ class Assistant:
                 shown = text
         if rest := self._text(written)[len(shown) :]:
             yield rest
+
+    def tensor(self, rows: list[list[int]]) -> Tensor:
+        """Put rows of ids of one length where the model is: -> (B, T)."""
+        return torch.tensor(rows, device=next(self.model.parameters()).device)
 
     def chat(self) -> None:
         """Talk with the assistant in a notebook; an empty line or *quit* ends a text chat."""
@@ -111,10 +115,16 @@ def load_assistant(source: str | Path = "shipped") -> Assistant:
     Source: Taught in ch06, section 6.11.
     """
     if source == "shipped":
-        folder = DATA_DIR / "story_assistant"
-    else:
-        folder = source if isinstance(source, Path) else RUNS_DIR / source / "assistant"
-    return Assistant(*load_model(folder))
+        return Assistant(*load_model(DATA_DIR / "story_assistant"))
+    if isinstance(source, Path):
+        return Assistant(*load_model(source))
+    found = sorted(path.parent.name for path in runs_dir().glob("*/assistant"))
+    if source not in found:
+        raise ValueError(
+            f"there is no assistant of a run named {source!r}; runs with one: {', '.join(found) or 'none yet'}. "
+            "Make one with `python course.py run`, or use load_assistant('shipped')"
+        )
+    return Assistant(*load_model(runs_dir() / source / "assistant"))
 
 
 @dataclass(frozen=True)
@@ -165,7 +175,7 @@ def mark_assistant(assistant: Assistant, records, *, batch_size: int = 64) -> Ma
     rows = [assistant.prompt_ids(record.prompt) for record in records]
     answers = [""] * len(records)
     for batch in _same_length_batches(rows, batch_size):
-        ids = torch.tensor([rows[index] for index in batch])
+        ids = assistant.tensor([rows[index] for index in batch])  # (B, T), one length
         written = generate(assistant.model, ids, assistant.max_new_tokens, stop_id=assistant.end_id)
         for index, new in zip(batch, written[:, ids.shape[1] :].tolist()):
             answers[index] = assistant._text(new)

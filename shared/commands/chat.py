@@ -14,7 +14,7 @@ HELP = "Type a question and press Enter. /new forgets the talk so far, /quit end
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
     options = argparse.ArgumentParser(prog="course.py chat", description="Talk with an assistant in the terminal.")
-    options.add_argument("run", nargs="?", default="shipped", help="name of a run, or 'shipped' (default)")
+    options.add_argument("run", nargs="?", help="name of a run (default: the assistant that comes with the course)")
     options.add_argument("--temperature", type=float, default=0.0, help="0 always gives the likeliest answer (default)")
     options.add_argument("--top-p", type=float, default=None, help="draw from the likeliest tokens of this total only")
     options.add_argument("--seed", type=int, default=None, help="makes drawn answers repeatable")
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = parser().parse_args(arguments)
     sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
     try:
-        assistant = load_assistant(settings.run)
+        assistant = load_assistant(settings.run or "shipped")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
