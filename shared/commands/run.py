@@ -112,7 +112,7 @@ def _refuse_contradiction(run: Run, given: dict) -> None:
     for key, value in given.items():
         kept = run.settings.get(key)
         if value != kept:
-            was = f"with --{key} {kept}" if kept not in (None, False) else f"without --{key}"
+            was = f"without --{key}" if kept is None or kept is False else f"with --{key} {kept}"
             was = "with another text" if key == "text" and kept else was
             raise ValueError(
                 f"{_shown(run.folder)} was begun {was}: leave the option out to go on with it, "

@@ -1,0 +1,546 @@
+"""The one door: what course.py does before a command starts, and what each command says and keeps."""
+
+import ast
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from shared.commands import doctor, lab, restore, run, sample
+from shared.commands import test as test_command
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = {path.stem for path in (ROOT / "shared" / "commands").glob("*.py")} - {"__init__", "ship"}
+
+
+def _load_course():
+    spec = importlib.util.spec_from_file_location("course", ROOT / "course.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def course(tmp_path, monkeypatch):
+    """course.py with its environment in a folder of this test, a fake pip and a fake way to make environments."""
+    module = _load_course()
+    venv = tmp_path / "env"
+    names = {"VENV": venv, "STAMP": venv / "course-installed.json", "MARKER": venv / "course-installing"}
+    for name, path in {**names, "LOG": venv / "course-install.log"}.items():
+        monkeypatch.setattr(module, name, str(path))
+    module.pip_calls, module.pip_codes, module.made = [], [], []
+
+    def pip(options):
+        module.pip_calls.append(options)
+        return module.pip_codes.pop(0) if module.pip_codes else 0
+
+    class Builder:
+        def __init__(self, clear, **_):
+            self.clear = clear
+
+        def create(self, folder):
+            module.made.append(self.clear)
+            python = Path(module.venv_python())
+            python.parent.mkdir(parents=True, exist_ok=True)
+            python.write_text("", encoding="utf-8")
+            Path(module.MARKER).unlink(missing_ok=True)
+
+    monkeypatch.setattr(module, "pip", pip)
+    monkeypatch.setattr(module, "has_package", lambda pin: False)
+    monkeypatch.setattr(module, "has_nvidia", lambda: False)
+    monkeypatch.setattr(module, "environment_works", lambda: True)
+    monkeypatch.setattr("venv.EnvBuilder", Builder)
+    return module
+
+
+# ---------------------------------------------------------------- course.py: before a command starts
+
+
+def test_old_pythons_can_read_course_py():
+    source = (ROOT / "course.py").read_text(encoding="utf-8")
+    tree = ast.parse(source, feature_version=(3, 4))
+    new = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr)
+    assert not [node.lineno for node in ast.walk(tree) if isinstance(node, new)]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert not [f.name for f in functions if f.returns or f.args.kwonlyargs or any(a.annotation for a in f.args.args)]
+
+
+def test_course_py_uses_the_standard_library_only():
+    tree = ast.parse((ROOT / "course.py").read_text(encoding="utf-8"))
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    assert names <= set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("version", [(2, 7), (3, 10), (3, 15)])
+def test_another_python_is_refused_in_a_sentence(course, monkeypatch, version):
+    monkeypatch.setattr(course.sys, "version_info", (*version, 0, "final", 0))
+    with pytest.raises(course.Trouble, match=rf"This is Python {version[0]}\.{version[1]}.* needs Python 3.11 to 3.14"):
+        course.check_python()
+
+
+def test_an_intel_mac_is_refused_in_a_sentence(course, monkeypatch):
+    monkeypatch.setattr(course.sys, "platform", "darwin")
+    monkeypatch.setattr(course.platform, "machine", lambda: "x86_64")
+    with pytest.raises(course.Trouble, match="built for Intel Macs"):
+        course.check_python()
+
+
+def test_the_help_names_every_command_there_is(course):
+    listed = {row[0] for row in course.available()}
+    assert listed == COMMANDS
+    assert all(f"  {name}" in course.usage() for name in listed)
+
+
+def test_an_unknown_command_is_answered_with_the_known_ones(course):
+    with pytest.raises(course.Trouble, match="There is no command 'trian'; there are"):
+        course.main(["trian"])
+
+
+def test_the_first_start_installs_and_the_second_is_instant(course):
+    course.prepare("course")
+    assert course.made == [True] and len(course.pip_calls) == 2
+    course.prepare("course")
+    assert len(course.pip_calls) == 2 and course.made == [True]
+
+
+def test_linux_without_a_driver_asks_for_the_cpu_wheel_first_and_falls_back(course, monkeypatch):
+    monkeypatch.setattr(course.sys, "platform", "linux")
+    course.pip_codes[:] = [1, 0]
+    course.prepare("course")
+    first, second = course.pip_calls
+    assert course.CPU_WHEELS in first and first[-1].startswith("torch==")
+    assert first[first.index("--retries") + 1] == "1" and int(first[first.index("--timeout") + 1]) <= 15
+    assert second[0] == "-r" and second[1].endswith("requirements.txt")
+
+
+@pytest.mark.parametrize("platform", ["win32", "darwin"])
+def test_elsewhere_the_ordinary_wheel_is_small_already(course, monkeypatch, platform):
+    monkeypatch.setattr(course.sys, "platform", platform)
+    course.prepare("course")
+    assert len(course.pip_calls) == 1
+
+
+def test_with_a_driver_the_ordinary_wheel_is_wanted(course, monkeypatch):
+    monkeypatch.setattr(course, "has_nvidia", lambda: True)
+    course.prepare("course")
+    assert len(course.pip_calls) == 1
+
+
+def test_changed_requirements_are_installed(course, monkeypatch):
+    course.prepare("course")
+    monkeypatch.setattr(course, "fingerprint", lambda files: "changed")
+    course.prepare("course")
+    assert len(course.pip_calls) == 4 and course.made == [True]
+
+
+def test_the_tests_install_their_checkers_once(course):
+    course.prepare("course")
+    course.prepare("tests")
+    assert any(word.endswith("requirements-test.txt") for word in course.pip_calls[-1])
+    calls = len(course.pip_calls)
+    course.prepare("tests")
+    course.prepare("course")
+    assert len(course.pip_calls) == calls
+
+
+def test_a_killed_installation_is_made_anew(course):
+    course.make_environment()
+    Path(course.MARKER).touch()
+    course.prepare("course")
+    assert course.made == [True, True]
+    assert not os.path.exists(course.MARKER)
+
+
+def test_an_environment_that_does_not_start_is_made_anew(course, monkeypatch):
+    course.prepare("course")
+    Path(course.STAMP).unlink()
+    monkeypatch.setattr(course, "environment_works", lambda: False)
+    course.prepare("course")
+    assert course.made == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("log", "sentence"),
+    [
+        ("ERROR: Could not install packages: [Errno 28] No space left on device", "the disk is full"),
+        ("Temporary failure in name resolution", "cannot be reached"),
+        ("ERROR: No matching distribution found for torch==2.13.0", "no build of a package"),
+        ("ERROR: something else", "ERROR: something else"),
+    ],
+)
+def test_a_failed_installation_is_explained_and_tried_again(course, log, sentence):
+    course.make_environment()
+    Path(course.LOG).write_text("\n$ pip install\n" + log, encoding="utf-8")
+    course.pip_codes[:] = [1, 1]
+    with pytest.raises(course.Trouble, match=sentence.replace("[", r"\[")):
+        course.prepare("course")
+    assert course.installed() == {}
+    course.prepare("course")
+    assert course.made == [True]  # pip ended by itself, so nothing had to be thrown away
+
+
+def test_a_damaged_stamp_means_installing_again(course):
+    course.prepare("course")
+    Path(course.STAMP).write_text("{", encoding="utf-8")
+    course.prepare("course")
+    assert len(course.pip_calls) == 4
+
+
+def test_the_ci_script_calls_the_readmes_test_command():
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "course.py test" in script
+    assert "python course.py test" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def start(*words: str, **settings: str) -> subprocess.CompletedProcess:
+    """Start course.py itself, as a learner does."""
+    command = [sys.executable, str(ROOT / "course.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, check=False)
+
+
+def test_without_a_command_the_help_is_shown():
+    assert start().returncode == 2 and "python course.py COMMAND" in start("--help").stdout
+
+
+def test_arguments_and_the_exit_code_pass_through():
+    done = start("restore", "no such notebook")
+    assert done.returncode == 1 and "no notebook is called 'no such notebook'" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_explains_its_options_without_loading_anything(name):
+    code = f"import sys, shared.commands.{name} as c; sys.argv[1:] = ['--help']; c.main(['--help'])"
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "usage: course.py " + name in done.stdout
+    assert "| torch\n" not in done.stderr.replace("|   ", "| ")
+
+
+# ---------------------------------------------------------------- run
+
+
+@pytest.fixture
+def chain(tmp_path, monkeypatch):
+    """`course.py run` with stages that do nothing but write what they were given."""
+    calls = []
+
+    def stage(name, folder_name):
+        def train(folder, *base, on_step=None, **options):
+            calls.append((name, options))
+            if name in chain.stop:
+                raise KeyboardInterrupt
+            target = Path(folder) / folder_name if folder_name else Path(folder)
+            target.mkdir(parents=True, exist_ok=True)
+            (target / "manifest.json").write_text(name, encoding="utf-8")
+            (Path(folder) / "settings.json").write_text("{}", encoding="utf-8")
+            return name
+
+        return train
+
+    chain = SimpleNamespace(calls=calls, stop=set(), folder=tmp_path / "runs")
+    monkeypatch.setattr("ch05_pretraining.story_recipe.train_story_gpt", stage("pretraining", "story_gpt"))
+    monkeypatch.setattr("ch06_finetuning.recipes.finetune_classifier", stage("classifier", ""))
+    monkeypatch.setattr("ch06_finetuning.recipes.finetune_assistant", stage("assistant", ""))
+    for name in ("story_scores", "classifier_scores", "assistant_scores"):
+        monkeypatch.setattr(f"shared.report.{name}", lambda *_, **__: {"score": 1})
+    monkeypatch.setattr("shared.report.draw_losses", lambda *_: None)
+    monkeypatch.setattr("shared.report.write_report", lambda *_: "the summary")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    return chain
+
+
+def stages(chain) -> list[str]:
+    return [name for name, _ in chain.calls]
+
+
+def test_a_run_goes_through_all_stages_and_a_second_one_trains_nothing(chain, capsys):
+    assert run.main([]) == 0
+    assert stages(chain) == ["pretraining", "classifier", "assistant"]
+    assert "the summary" in capsys.readouterr().out
+    chain.calls.clear()
+    assert run.main([]) == 0
+    assert stages(chain) == ["pretraining"]  # which only loads what is done
+    assert "classifier: done earlier" in capsys.readouterr().out
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_next_call_does(chain, capsys):
+    chain.stop = {"classifier"}
+    assert run.main(["--seed", "3", "--name", "mine"]) == 130
+    assert "go on with: python course.py run --name mine" in capsys.readouterr().out
+    chain.stop = set()
+    chain.calls.clear()
+    assert run.main(["--name", "mine"]) == 0
+    assert stages(chain) == ["pretraining", "classifier", "assistant"]
+    assert all(options["seed"] == 3 for _, options in chain.calls)
+
+
+def test_a_model_that_was_made_again_is_graded_again(chain):
+    run.main([])
+    state = json.loads((chain.folder / "default" / "run.json").read_text(encoding="utf-8"))
+    (chain.folder / "default" / "assistant" / "manifest.json").write_text("another", encoding="utf-8")
+    chain.calls.clear()
+    run.main([])
+    assert "assistant" in stages(chain) and "assistant" in state["results"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sentence"),
+    [
+        ([], ["--seed", "1"], "begun with --seed 0"),
+        ([], ["--minutes", "2"], "begun without --minutes"),
+        (["--minutes", "2"], ["--minutes", "3"], "begun with --minutes 2.0"),
+        (["--name", "default", "--quick"], ["--device", "cuda"], "begun with --device cpu"),
+        ([], ["--name", "default", "--quick"], "begun without --quick"),
+    ],
+)
+def test_a_contradicting_second_call_is_answered_in_one_sentence(chain, capsys, first, second, sentence):
+    run.main(first)
+    assert run.main(second) == 1
+    said = capsys.readouterr().err
+    assert sentence in said and "--name NEWNAME" in said and said.count("\n") == 1
+
+
+def test_options_may_be_repeated_or_left_out(chain):
+    assert run.main(["--seed", "2", "--minutes", "1"]) == 0
+    assert run.main(["--seed", "2"]) == run.main([]) == 0
+    assert all(options["minutes"] == 1 for name, options in chain.calls if name == "pretraining")
+
+
+def test_a_text_of_ones_own_is_copied_and_only_pretrained_on(chain, tmp_path):
+    text = tmp_path / "My diary (2026).txt"
+    text.write_text("Dear diary, " * 500, encoding="utf-8")
+    assert run.main(["--text", str(text)]) == 0
+    folder = chain.folder / "My-diary-2026"
+    assert stages(chain) == ["pretraining"] and chain.calls[0][1]["text"] == folder / "text.txt"
+    text.unlink()
+    assert run.main(["--name", "My-diary-2026"]) == 0
+
+
+def test_a_changed_text_is_noticed(chain, tmp_path, capsys):
+    text = tmp_path / "diary.txt"
+    text.write_text("one " * 500, encoding="utf-8")
+    run.main(["--text", str(text)])
+    text.write_text("two " * 500, encoding="utf-8")
+    assert run.main(["--text", str(text)]) == 1
+    assert "begun with another text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("content", "sentence"), [(b"\xff\xfe\x00", "is not UTF-8 text"), (None, "cannot be read")])
+def test_a_text_that_cannot_be_read_is_named(chain, tmp_path, capsys, content, sentence):
+    text = tmp_path / "diary.txt"
+    if content is not None:
+        text.write_bytes(content)
+    assert run.main(["--text", str(text)]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../up", "", "a b", "shipped", ".hidden", "x" * 80])
+def test_a_name_must_be_a_plain_folder(chain, capsys, name):
+    expected = 0 if name == "" else 1
+    assert run.main(["--name", name]) == expected
+    assert not expected or "use letters, digits" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_train_in_one_folder(chain, capsys):
+    folder = chain.folder / "default"
+    folder.mkdir(parents=True)
+    with run.alone_in(folder):
+        assert run.main([]) == 1
+    assert "another process is training" in capsys.readouterr().err
+    assert run.main([]) == 0
+
+
+def test_a_stages_error_is_one_sentence(chain, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise ValueError("the text is too short: give several thousand characters")
+
+    monkeypatch.setattr("ch05_pretraining.story_recipe.train_story_gpt", refuse)
+    assert run.main([]) == 1
+    assert capsys.readouterr().err == "course.py run: the text is too short: give several thousand characters\n"
+
+
+def progress(step: int, val_loss=None):
+    return SimpleNamespace(
+        step=step, max_steps=100, loss=2.5, learning_rate=1e-3, tokens_per_second=12345.6, seconds_left=75.2,
+        val_loss=val_loss,
+    )  # fmt: skip
+
+
+def test_a_file_gets_a_line_now_and_then_and_the_last(capsys):
+    stream = io.StringIO()
+    line = run.ProgressLine("pretraining", stream, pause=1000)
+    for step in range(1, 101):
+        line(progress(step, 3.25 if step == 50 else None))
+    line.end()
+    first, last = stream.getvalue().splitlines()
+    assert first == "pretraining  step 1/100  loss 2.500  12,346 tokens/s  1:15 left"
+    assert last == "pretraining  step 100/100  loss 2.500  validation 3.250  12,346 tokens/s  1:15 left"
+
+
+def test_a_terminal_gets_one_line_that_is_written_over():
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    line = run.ProgressLine("assistant", stream, pause=0)
+    for step in (99, 100):
+        line(progress(step))
+    line.end()
+    assert stream.getvalue().count("\r") == 2 and stream.getvalue().count("\n") == 1
+
+
+def test_the_whole_chain_works_on_a_few_steps(monkeypatch, tmp_path, capsys):
+    """Nothing is faked here but the sizes: tokenizer, GPT, classifier, assistant, report and curve."""
+    from ch05_pretraining import story_recipe
+    from ch06_finetuning import recipes
+
+    small = {"n_stories": 64, "n_tokenizer_stories": 64, "copy_steps": 2, "story_steps": 2, "warmup_steps": 1,
+             "eval_every": 2, "n_watched": 4, "n_validation": 4, "n_heldout": 2}  # fmt: skip
+    monkeypatch.setattr(story_recipe, "QUICK", story_recipe.QUICK | small)
+    monkeypatch.setattr(recipes, "QUICK_STEPS", 2)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert run.main(["--quick", "--name", "small"]) == 0
+    folder = tmp_path / "runs" / "small"
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    for words in ("times the floor", "bigram", "coherent stories", "messages sorted", "new names", "Ten samples"):
+        assert words in report, words
+    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "assistant" / "manifest.json").is_file() and (folder / "classifier" / "manifest.json").is_file()
+    before = (folder / "report.md").read_bytes()
+    capsys.readouterr()
+    assert run.main(["--name", "small"]) == 0
+    assert "pretraining: done earlier" in capsys.readouterr().out
+    assert (folder / "report.md").read_bytes() == before
+
+
+# ---------------------------------------------------------------- the other commands
+
+
+def test_a_sample_joins_to_what_generate_returns():
+    import torch
+
+    from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
+    from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, generate
+
+    tokenizer = BPETokenizer.train("the fox and the owl and the fox " * 20, 280, SPECIAL_TOKENS)
+    model = GPTModel(GPTConfig(tokenizer.vocab_size, 32, 16, 2, 1)).eval()
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    ids = torch.tensor([[end, *tokenizer.encode("the owl")]])
+    row = generate(model, ids, 20, temperature=1.0, seed=1, stop_id=end)[0, ids.shape[1] :].tolist()
+    row = row[: row.index(end)] if end in row else row
+    told = "".join(sample.pieces(model, tokenizer, "the owl", 20, temperature=1.0, seed=1))
+    assert told.rstrip("\ufffd") == tokenizer.decode(row).rstrip("\ufffd")
+
+
+def test_a_missing_run_is_named(capsys):
+    assert sample.main(["--run", "never-made"]) == 1
+    assert "never-made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ch03", "3", "ch03_attention", "ch03_attention/"])
+def test_lab_opens_the_chapter_that_is_meant(name):
+    folder = ROOT / "ch03_attention"
+    if not (folder / "attention.ipynb").is_file():
+        pytest.skip("the notebook is not written yet")
+    assert lab.notebook_of(name) == folder / "attention.ipynb"
+
+
+def test_lab_names_the_chapters_there_are():
+    with pytest.raises(ValueError, match="name one of ch01_understanding_llms"):
+        lab.notebook_of("ch12")
+
+
+def test_lab_turns_the_news_off_and_keeps_other_settings(tmp_path):
+    path = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"mine": 1}', encoding="utf-8")
+    lab.turn_news_off(tmp_path)
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    assert settings["mine"] == 1
+    assert settings["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+
+
+@pytest.fixture
+def released(tmp_path):
+    """A small course with one released notebook in its git history."""
+    notebook = tmp_path / "ch03_attention" / "attention.ipynb"
+    notebook.parent.mkdir()
+    notebook.write_bytes(b'{"cells": []}\n')
+    (tmp_path / "shared").mkdir()
+    listed = {"ch03_attention/attention.ipynb": restore.content_hash(notebook.read_bytes())}
+    (tmp_path / "shared" / "released.json").write_text(json.dumps(listed), encoding="utf-8")
+    person = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "."], [*person, "commit", "-q", "-m", "Release"]):
+        if subprocess.run(["git", *words], cwd=tmp_path, capture_output=True, check=False).returncode:
+            pytest.skip("git is not here")
+    return notebook
+
+
+def test_restore_brings_the_released_notebook_back_and_keeps_the_learners(released):
+    root = released.parents[1]
+    for number in (1, 2):
+        released.write_bytes(b'{"cells": ["mine %d"]}' % number)
+        assert restore.differing(root) == ["ch03_attention/attention.ipynb"]
+        assert "Your copy: ch03_attention/attention.mine-" in restore.restore("attention", root)
+        assert released.read_bytes() == b'{"cells": []}\n'
+    kept = sorted(path.read_bytes() for path in released.parent.glob("*.mine-*"))
+    assert kept == [b'{"cells": ["mine 1"]}', b'{"cells": ["mine 2"]}']
+
+
+def test_restore_finds_the_release_behind_the_learners_own_commits(released):
+    root = released.parents[1]
+    released.write_bytes(b"{}")
+    subprocess.run(["git", "-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qam", "Mine"], cwd=root, check=True)
+    restore.restore("ch03", root)
+    assert restore.differing(root) == []
+
+
+def test_restore_without_a_history_says_where_to_get_it_and_touches_nothing(released, monkeypatch):
+    monkeypatch.setattr(restore, "_git", lambda *_: None)
+    released.write_bytes(b"mine")
+    with pytest.raises(ValueError, match="download the course again"):
+        restore.restore("attention", released.parents[1])
+    assert released.read_bytes() == b"mine"
+
+
+def test_restore_leaves_an_unchanged_notebook_alone_whatever_its_line_ends(released):
+    released.write_bytes(b'{"cells": []}\r\n')
+    assert "nothing to do" in restore.restore("attention", released.parents[1])
+
+
+def test_doctor_says_what_is_missing_and_how_to_mend_it(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "pinned", lambda name: {"torch": "2.13.0", "no-such-package": "1.0"})
+    monkeypatch.setattr(doctor, "memory_in_gb", lambda: 1.0)
+    assert doctor.main([]) == 1
+    printed = capsys.readouterr().out
+    assert "MEND  no-such-package is not installed" in printed
+    assert "MEND  1.0 GB of memory: close other programs" in printed
+    assert "things to mend." in printed
+
+
+@pytest.fixture
+def small_course(tmp_path, monkeypatch):
+    """A folder with one test file, for the test command."""
+    (tmp_path / "tests").mkdir()
+    monkeypatch.setattr(test_command, "ROOT", tmp_path)
+    monkeypatch.setattr(test_command, "differing", list)
+    monkeypatch.setattr(test_command, "WORKERS", 1)
+    return tmp_path / "tests" / "test_small.py"
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "closing"),
+    [
+        ("def test_good(): pass", 0, "1 passed, 0 failed, 0 skipped"),
+        ("def test_good(): pass\ndef test_bad(): assert False", 1, "1 passed, 1 failed, 0 skipped"),
+        ("import no_such_module", 1, "0 passed, 1 failed, 0 skipped"),
+        ("", 1, "0 passed, 0 failed, 0 skipped"),
+    ],
+)
+def test_the_test_command_counts_and_fails_when_anything_fails(small_course, capfd, source, code, closing):
+    small_course.write_text(source, encoding="utf-8")
+    assert test_command.main(["--fast"]) == code
+    assert capfd.readouterr().out.splitlines()[-1] == closing
