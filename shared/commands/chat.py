@@ -23,9 +23,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Load the assistant that was asked for and talk until the user ends it; return the exit status."""
+    settings = parser().parse_args(arguments)
     from ch06_finetuning.finetuning import load_assistant
 
-    settings = parser().parse_args(arguments)
     sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
     try:
         assistant = load_assistant(settings.run or "shipped")
