@@ -311,11 +311,11 @@ def _read_text(text: str | Path | None) -> str | None:
 
 
 def _hash(text: str | None) -> str | None:
-    return None if text is None else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return None if text is None else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _world(text: str | None) -> str | None:
-    return world_hash() if text is None else None
+    return world_hash()[:16] if text is None else None
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -1,0 +1,120 @@
+"""Checks of chapter 5's exercises: the loss, the schedule, clipping, unequal batches, AdamW, copying, GPT-2's names."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from ch05_pretraining.hugging_face import BLOCK_NAMES, MODEL_NAMES
+from ch05_pretraining.optimizers import adamw_step
+from ch05_pretraining.pretraining import TrainConfig, learning_rate_at
+from shared.exercises import expect, expect_close, expect_equal
+
+
+def check_loss(fn) -> None:
+    even = fn(torch.zeros(2, 3, 8), torch.zeros(2, 3, dtype=torch.int64))
+    hint = "Each of 8 tokens has probability 1/8, and -log(1/8) = log 8. Which axis do you normalise over?"
+    expect_close("The loss of eight equal scores", even, math.log(8), hint)
+    logits = torch.tensor([[[2.0, 0.0, 1.0], [0.0, 3.0, 0.0]]])  # (1, 2, 3)
+    targets = torch.tensor([[0, 2]])
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    hint = "Softmax turns the last axis into probabilities; take minus the logarithm of the target's, then the mean."
+    expect_close("The loss of two tokens", fn(logits, targets), expected, hint)
+    masked = fn(logits, torch.tensor([[0, -100]]))
+    first = F.cross_entropy(logits[0, :1], targets[0, :1])
+    expect_close("The loss with the second target masked", masked, first,
+                 "A target of -100 is left out of the sum and of the count you divide by.")  # fmt: skip
+    huge = fn(torch.tensor([[[1000.0, 0.0]]]), torch.tensor([[1]]))
+    expect_close("The loss at scores of 1000 and 0", huge, 1000.0,
+                 "exp(1000) overflows: subtract logsumexp, or the largest score first.")  # fmt: skip
+
+
+def check_schedule(fn) -> None:
+    config = TrainConfig(100, learning_rate=0.01, warmup_steps=10, schedule="linear")
+    expect_close("The rate of step 0", fn(0, 0.01, 10, 100), 0.001,
+                 "A first step of size 0 is wasted: step 0 takes 1/10 of the peak, step 9 all of it.")  # fmt: skip
+    expect_close("The rate of step 9", fn(9, 0.01, 10, 100), 0.01, "The rise ends with the last warm-up step.")
+    expect_close("The rate of step 55", fn(55, 0.01, 10, 100), learning_rate_at(55, config),
+                 "The fall begins after the warm-up: 45 of its 90 steps are done, so half is left.")  # fmt: skip
+    expect_close("The rate of step 100", fn(100, 0.01, 10, 100), 0.0, "At max_steps nothing is left.")
+
+
+def check_clip(fn) -> None:
+    small = [torch.tensor([0.3]), torch.tensor([0.4])]
+    for got, expected in zip(fn([g.clone() for g in small], 1.0), small, strict=True):
+        expect_close("A gradient of joint length 0.5 under a limit of 1", got, expected,
+                     "Short gradients stay as they are: clipping only shrinks.", tolerance=1e-4)  # fmt: skip
+    large = [torch.tensor([3.0, 4.0]), torch.tensor([12.0])]
+    hint = "The joint length is the root of the sum of all squares, here 13; every gradient is divided by the same 10."
+    for got, expected in zip(fn([g.clone() for g in large], 1.3), [[0.3, 0.4], [1.2]], strict=True):
+        expect_close("A gradient of joint length 13 under a limit of 1.3", got, expected, hint, tolerance=1e-4)
+
+
+def check_mean_of_batches(fn) -> None:
+    even = fn([2.0, 4.0], [5, 5])
+    expect_close("The mean of losses 2 and 4 over 5 and 5 tokens", even, 3.0, "Equal counts: the middle.")
+    hint = "A batch with more graded tokens weighs more: (2 x 30 + 4 x 10) / 40."
+    expect_close("The mean of losses 2 and 4 over 30 and 10 tokens", fn([2.0, 4.0], [30, 10]), 2.5, hint)
+    expect_close("The mean when a batch has no graded token", fn([2.0, math.nan], [30, 0]), 2.0,
+                 "A batch of padding has no loss (0/0 is NaN): leave it out.")  # fmt: skip
+
+
+def check_adamw(fn) -> None:
+    weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    gradients = [torch.tensor(g, dtype=torch.float64) for g in ([1.0, 0.1, -3.0], [0.5, -0.1, 2.0], [0.0, 0.3, 1.0])]
+    first = fn(weights.clone(), gradients[:1], 0.1, 0.0)
+    expect_close("The weights after one step without decay", first, weights - 0.1 * gradients[0].sign(),
+                 "In step 1 both corrected means are exact, so every weight moves by the learning rate, whatever the "
+                 "size of its gradient. Did you divide by 1 - beta**step?")  # fmt: skip
+    expected, mean, square = weights.clone(), torch.zeros(3).double(), torch.zeros(3).double()
+    for step, gradient in enumerate(gradients, 1):
+        adamw_step(expected, gradient, mean, square, step, learning_rate=0.1, weight_decay=0.0)
+    expect_close("The weights after three steps without decay", fn(weights.clone(), gradients, 0.1, 0.0), expected,
+                 "Keep both means from step to step; the step number in the correction starts at 1.")  # fmt: skip
+    decayed = fn(weights.clone(), [torch.zeros(3).double()], 0.1, 0.5)
+    expect_close("The weights after a step of zero gradient with weight decay 0.5", decayed, weights * 0.95,
+                 "The W in AdamW: decay shrinks the weights directly by learning_rate x weight_decay; it does not pass "
+                 "through the means.")  # fmt: skip
+
+
+def check_copy_targets(fn) -> None:
+    row = torch.tensor([7, 8, 9, 7, 8, 9, 7])
+    ids, targets = fn(row.clone(), 3)
+    expect_equal("ids", ids, row[:-1], "The model reads everything but the last token.")
+    hint = "The targets are the row one step later; 7 8 9 cannot be guessed, the second 7 (a target of position 2) can."
+    graded = int((targets != -100).sum())
+    expect_equal("The number of graded targets", graded, 4, hint)
+    expect_equal("targets", targets, torch.tensor([-100, -100, 7, 8, 9, 7]), hint)
+    expect_equal("targets of a row with period 1", fn(torch.tensor([5, 5, 5]), 1)[1], torch.tensor([5, 5]),
+                 "With period 1 even the second token is a copy.")  # fmt: skip
+
+
+def check_from_gpt2(fn) -> None:
+    table = {f"h.0.{theirs}": transposed for theirs, (_, transposed) in BLOCK_NAMES.items()}
+    table |= {theirs: transposed for theirs, (_, transposed) in MODEL_NAMES.items()}
+    generator = torch.Generator().manual_seed(0)
+    for name, transposed in table.items():
+        if not name.endswith("weight") or "ln_" in name:
+            continue
+        stored = torch.randn(4, 4 if "attn.c_proj" in name else 12, generator=generator)
+        expected = stored.T if transposed else stored
+        got = fn(name, stored.clone())
+        expect(isinstance(got, torch.Tensor), "Return the weight as a tensor.")
+        hint = ("GPT-2 stores (in, out) where nn.Linear wants (out, in)." if transposed else
+                "An embedding is a table of rows, one a token: it is not transposed.")  # fmt: skip
+        if tuple(got.shape) == tuple(expected.shape):
+            hint = "This one is square: a forgotten transpose passes every check of shapes. Decide by the name."
+        expect_equal(name, got, expected, hint)
+    bias = torch.randn(12, generator=generator)
+    expect_equal("h.3.attn.c_attn.bias", fn("h.3.attn.c_attn.bias", bias.clone()), bias, "A vector stays as it is.")
+
+
+CHECKS = {
+    "5.1": check_loss,
+    "5.2": check_schedule,
+    "5.3": check_clip,
+    "5.4": check_mean_of_batches,
+    "5.5": check_adamw,
+    "5.6": check_copy_targets,
+    "5.7": check_from_gpt2,
+}
