@@ -71,7 +71,7 @@ def load_text(name: str) -> str:
         raise ValueError(f"there is no text {name!r}; expected one of {', '.join([*ours, *sorted(optional)])}")
     path = CACHE_DIR / f"{name}.txt"
     if not path.is_file():
-        raise ValueError(f"the text {name!r} is an optional download and not here yet: run python course.py fetch {name}")
+        raise ValueError(f"the text {name!r} was not fetched yet; fetch it once with: python course.py fetch {name}")
     return path.read_text(encoding="utf-8")
 
 

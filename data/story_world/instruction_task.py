@@ -171,7 +171,7 @@ def _swap(kind: str, dice: Dice):
 def _count(kind: str, dice: Dice):
     thing, other = dice.sample(words().things, 2)
     n = 1 + dice.below(5)
-    things = dice.shuffled([thing.noun] * n + [other.noun] * dice.below(4))
+    things = dice.shuffled([thing.noun] * n + [other.noun] * (1 + dice.below(3)))
     slots = {"plural": thing.plural, "list": ", ".join(things)}
     return _asked(kind, dice, slots, [NUMBERS[n], str(n), f"{NUMBERS[n]} {thing.plural}"], thing.noun, other.noun)
 

@@ -1,0 +1,331 @@
+"""The tasks for fine-tuning: records are right, splits are clean, and no simple trick solves them."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from data.loaders import (
+    INSTRUCTION_KINDS,
+    MESSAGE_LABELS,
+    load_instructions,
+    load_messages,
+    load_preferences,
+    mark,
+    story_reward,
+)
+from data.story_world import PRON, SEX
+from data.story_world.preference_task import CORRUPTIONS, describe, reward_parts
+from data.story_world.tasks import Dice, fill, split_of, templates, words
+from tests import message_baselines
+from tests.sizes import n
+
+TASK_SPLITS = ("train", "validation", "test")
+
+
+def _plain(text):
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+# ------------------------------------------------------------------------------------------------------------ splits
+@pytest.mark.parametrize(
+    "load, key",
+    [
+        (load_messages, lambda r: r.text),
+        (load_instructions, lambda r: r.prompt),
+        (load_preferences, lambda r: r.chosen),
+    ],
+)
+def test_no_record_is_there_twice_and_none_is_in_two_splits(load, key):
+    seen = Counter(_plain(key(record)) for split in TASK_SPLITS for record in load(split))
+    assert not [text for text, count in seen.items() if count > 1][:3]
+
+
+@pytest.mark.parametrize(
+    "load, sizes",
+    [
+        (load_messages, (4_000, 500, 1_000)),
+        (load_instructions, (12_000, 600, 1_200)),
+        (load_preferences, (4_000, 400, 800)),
+    ],
+)
+def test_every_split_has_its_size(load, sizes):
+    assert tuple(len(load(split)) for split in TASK_SPLITS) == sizes
+
+
+def test_no_request_is_about_a_hero_and_thing_of_another_split():
+    def pairs(split):
+        prompts = [pair.prompt for pair in load_preferences(split)]
+        return {(prompt.split(" about ")[1].split()[0], _noun(prompt)) for prompt in prompts}
+
+    assert not pairs("train") & pairs("validation") and not pairs("train") & pairs("test")
+
+
+def _noun(prompt):
+    phrase = re.search(r" and an? (.+?)(?: that ends well)?\.", prompt).group(1)
+    return max((thing.noun for thing in words().things if f" {phrase}".endswith(f" {thing.noun}")), key=len)
+
+
+def test_every_word_of_the_held_out_splits_is_in_training():
+    for load, text in (
+        (load_messages, lambda r: r.text),
+        (load_instructions, lambda r: f"{r.prompt} {r.response}"),
+        (load_preferences, lambda r: f"{r.prompt} {r.chosen}"),
+    ):
+        train = {word for record in load("train") for word in _plain(text(record)).split()}
+        for split in ("validation", "test"):
+            assert not {word for record in load(split) for word in _plain(text(record)).split()} - train
+
+
+def test_the_split_of_a_combination_never_changes():
+    assert all(split_of(*key) == split for split, key in KNOWN_SPLITS.items())
+    shares = Counter(split_of("x", str(i)) for i in range(4_000))
+    assert 0.06 < shares["validation"] / 4_000 < 0.10 and 0.14 < shares["test"] / 4_000 < 0.18
+
+
+KNOWN_SPLITS = {"test": ("who", "Anna", "Tom"), "train": ("who", "Anna", "Ben")}
+
+
+# ---------------------------------------------------------------------------------------------------------- messages
+@pytest.mark.parametrize("split", TASK_SPLITS)
+def test_there_are_as_many_messages_of_each_label(split):
+    counts = Counter(message.label for message in load_messages(split))
+    assert set(counts) == set(MESSAGE_LABELS) and len(set(counts.values())) == 1
+
+
+def test_each_label_has_many_wordings():
+    rules = templates("messages")
+    for label in MESSAGE_LABELS:
+        assert len(rules[f"own.{label}"]) >= 30 and len(rules[f"told.{label}"]) >= 20
+    lines = [line for name in rules if name.startswith(("own.", "told.")) for line in rules[name]]
+    assert len(set(lines)) == len(lines), "a wording stands under two rules"
+
+
+def test_a_message_has_exactly_one_act_of_its_writer():
+    """Outside quotation marks, the fixed words of exactly one label's own wordings are found, that of the label."""
+    found = 0
+    for message in load_messages("test"):
+        bare = re.sub(r'"[^"]*"', ".", message.text)
+        labels = {label for label in MESSAGE_LABELS for rx in OWN[label] if rx.search(bare)}
+        assert labels == {message.label}, message
+        found += 1
+    assert found == 1_000
+
+
+def _as_pattern(template):
+    """A pattern that finds a template in a message, whatever its slots were filled with."""
+    pattern = ""
+    for piece in re.split(r"(\{\w+\}|\[[^\]]*\])", template):
+        if piece.startswith("{"):
+            pattern = re.sub(r"\b([Aa])\\ $", r"\1n?\\ ", pattern) + r"[\w -]+?"
+        elif piece.startswith("["):
+            pattern += f"(?:{piece[1:-1]})"
+        else:
+            pattern += re.escape(piece)
+    return re.compile(r"(?:^|[.!?,] )" + pattern)
+
+
+OWN = {label: [_as_pattern(line) for line in templates("messages")[f"own.{label}"]] for label in MESSAGE_LABELS}
+
+
+def test_a_bag_of_words_is_not_enough():
+    pytest.importorskip("sklearn")
+    assert 0.75 < message_baselines.bag_of_words(1) < 0.90
+
+
+def test_counting_cue_words_is_far_from_enough():
+    test = load_messages("test")
+    right = sum(message_baselines.keyword_rule(message.text) == message.label for message in test)
+    assert 0.25 < right / len(test) < 0.60
+
+
+# ------------------------------------------------------------------------------------------------------ instructions
+def test_there_are_as_many_instructions_of_each_kind():
+    assert len(INSTRUCTION_KINDS) >= 12
+    for split in TASK_SPLITS:
+        counts = Counter(record.kind for record in load_instructions(split))
+        assert set(counts) == set(INSTRUCTION_KINDS) and len(set(counts.values())) == 1
+
+
+def test_every_answer_of_ours_is_accepted():
+    for split in TASK_SPLITS:
+        assert all(mark(record, record.response) for record in load_instructions(split))
+
+
+def test_capital_letters_and_punctuation_do_not_matter():
+    record = load_instructions("test")[0]
+    assert mark(record, f"  {record.response.upper()} !!\n") and mark(record, record.response.rstrip("."))
+
+
+@pytest.mark.parametrize("kind", INSTRUCTION_KINDS)
+def test_the_answer_to_another_question_is_refused(kind):
+    records = [record for record in load_instructions("test") if record.kind == kind]
+    wrong = [(a, b) for a, b in zip(records, records[1:]) if _plain(a.response) != _plain(b.response)]
+    assert len(wrong) >= 20
+    accepted = [pair for pair in wrong if mark(pair[0], pair[1].response)]
+    assert not accepted
+
+
+@pytest.mark.parametrize("answer", ["", " ", "!", "true or false", "I do not know", "yes no", "It was"])
+def test_an_answer_that_says_nothing_is_refused(answer):
+    assert not any(mark(record, answer) for record in load_instructions("test"))
+
+
+def test_an_answer_with_more_than_was_asked_is_refused():
+    for record in load_instructions("test")[:200]:
+        assert not mark(record, f"{record.response} {record.response} and more")
+
+
+def test_yo_yo_is_one_word():
+    record = next(r for r in load_instructions("train") if "yo-yo" in r.response)
+    assert not mark(record, record.response.replace("yo-yo", "yo yo"))
+
+
+def test_answers_about_a_story_can_be_read_in_it():
+    reading = {"who", "what", "where", "animal", "feeling", "said", "first"}
+    for record in load_instructions("test"):
+        if record.kind in reading:
+            story = record.prompt.rpartition("\n")[0] or record.prompt
+            answer = re.sub(r"^(It was|a|an) ", "", record.response).rstrip(".")
+            assert answer in story, record
+
+
+def test_the_marked_facts_are_those_of_the_story():
+    """A second reading of the stories by patterns, which knows nothing of how they were written."""
+    checked = Counter()
+    for record in load_instructions("test"):
+        story, _, question = record.prompt.partition("\n")
+        if record.kind in ("animal", "truefalse"):
+            name = next(word for word in re.findall(r"[A-Z]\w+", question) if word in SEX)
+            animal = _animal_of(name, story)
+            if record.kind == "animal":
+                assert record.response.split()[-1] == animal, record
+            else:
+                claim = re.search(rf"{name} is an? (\w+)", question).group(1)
+                assert record.response == ("true" if claim == animal else "false"), record
+            checked[record.kind] += 1
+        if record.kind in ("who", "first"):
+            names = list(dict.fromkeys(word for word in re.findall(r"[A-Z]\w+", story) if word in SEX))
+            asked = next((name for name in names if name in question), None)
+            expected = names[0] if record.kind == "first" else next(name for name in names if name != asked)
+            assert expected in record.response, record
+            checked[record.kind] += 1
+    assert checked == {"animal": 80, "truefalse": 80, "who": 80, "first": 80}
+
+
+def _animal_of(name, story):
+    animals = "|".join(words().animals)
+    before = ("{name} the ", "{name} was an? (?:little )?", "{name}, a young ")
+    forms = [form.format(name=name) + f"({animals})" for form in before]
+    forms += [rf"({animals}) (?:called |named )?{name}\b"]
+    return next(match.group(1) for form in forms if (match := re.search(form, story)))
+
+
+def test_counts_and_repeats_are_right():
+    numbers = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
+    plurals = {thing.plural: thing.noun for thing in words().things}
+    for record in load_instructions("test"):
+        if record.kind == "count":
+            plural = max((p for p in plurals if f" {p} " in f" {_spaced(record.prompt)} "), key=len)
+            things = re.search(r"[:?] ((?:[\w -]+, )+[\w -]+)", record.prompt).group(1).split(", ")
+            assert things.count(plurals[plural]) == numbers[record.response], record
+        if record.kind == "repeat":
+            phrase, times = record.prompt.split(": ")[1], 3 if "three times" in record.prompt else 2
+            times = 1 if "once" in record.prompt else times
+            assert record.response.split(", ") == [phrase] * times
+
+
+def _spaced(text):
+    return re.sub(r"[.?:,]", " ", text)
+
+
+def test_the_odd_one_is_the_only_one_that_does_not_fit():
+    groups = {name: set(lines[0].split()) for name, lines in templates("instructions").items() if "group." in name}
+    for first in groups:
+        for second in groups:
+            assert first == second or not groups[first] & groups[second]
+
+
+def test_no_word_has_two_opposites():
+    pairs = [line.split() for line in templates("instructions")["opposite"]]
+    flat = [word for pair in pairs for word in pair]
+    assert len(set(flat)) == len(flat)
+
+
+def test_kinds_are_asked_in_several_ways():
+    for kind in INSTRUCTION_KINDS:
+        assert len(templates("instructions")[f"ask.{kind}"]) >= 4
+
+
+def test_prompts_are_short():
+    assert max(len(record.prompt.split()) for split in TASK_SPLITS for record in load_instructions(split)) <= 70
+
+
+# ------------------------------------------------------------------------------------------------------- preferences
+def test_the_better_story_gets_the_full_reward_and_the_worse_one_less():
+    for split in TASK_SPLITS:
+        for pair in load_preferences(split):
+            assert story_reward(pair.prompt, pair.chosen) == 4.0, pair
+            assert story_reward(pair.prompt, pair.rejected) < 4.0, pair
+
+
+def test_every_corruption_is_there_equally_often():
+    for split in TASK_SPLITS:
+        counts = Counter(pair.corruption for pair in load_preferences(split))
+        assert set(counts) == set(CORRUPTIONS) and max(counts.values()) - min(counts.values()) <= 1
+
+
+PARTS = {"name": ("hero", "strangers"), "object": ("thing",), "sad": ("happy end",), "repeat": ("said twice",),
+         "cut": ("unfinished",), "pronoun": ("pronouns",), "unkind": ("unkind",)}  # fmt: skip
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_the_reward_sees_what_was_spoiled(corruption):
+    for pair in load_preferences("validation"):
+        if pair.corruption == corruption:
+            better, worse = reward_parts(pair.prompt, pair.chosen), reward_parts(pair.prompt, pair.rejected)
+            assert any(worse[part] < better[part] for part in PARTS[corruption]), pair
+
+
+def test_better_stories_keep_their_hero_thing_and_pronouns():
+    for pair in load_preferences("test"):
+        hero = pair.prompt.split(" about ")[1].split()[0]
+        sentence = pair.chosen.split(". ")[1]
+        if re.match(r"(He|She) ", sentence):
+            assert sentence.startswith(PRON[SEX[hero]][0].capitalize()), pair
+        assert not re.search(r"[\[\]{}|]|\b(\w+) \1\b|\b[Aa] [aeiou](?!ne-)|  | [.,!?]", pair.chosen), pair
+
+
+def test_the_reward_reads_requests_of_your_own():
+    prompt = describe("Mia", "owl", "orange umbrella")
+    assert prompt == "Tell a short story with a happy end about Mia the owl and an orange umbrella."
+    good = "Mia the owl had an umbrella. She shared it. Mia was happy."
+    assert story_reward(prompt, good) == 4.0
+    assert story_reward(prompt, good.replace("She", "He")) == 3.0
+    assert story_reward(prompt, "") < story_reward(prompt, "Mia.") < story_reward(prompt, good)
+
+
+def test_the_reward_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="expected .* about NAME the ANIMAL and a THING"):
+        story_reward("Tell me a joke.", "Ha ha.")
+
+
+def test_the_reward_survives_any_text():
+    dice, prompt = Dice("fuzz"), describe("Ben", "fox", "red kite")
+    for _ in range(n(200, 2_000)):
+        text = "".join(dice.pick(['"', ".", " ", "Ben", "fox", "he", "\n", "?", "😀", "[", "("]) for _ in range(30))
+        assert -60 < story_reward(prompt, text) <= 4
+
+
+# -------------------------------------------------------------------------------------------------------- templates
+def test_templates_choose_fill_and_put_an_before_a_vowel():
+    assert fill("a {o}, A {o}, a [apple|apple]", {"o": "old hat"}, Dice("x")) == "an old hat, An old hat, an apple"
+    assert {fill("[[a|b]|c]", {}, Dice(str(i))) for i in range(40)} == {"a", "b", "c"}
+
+
+def test_dice_fall_the_same_everywhere():
+    dice = Dice("the same")
+    assert [dice.below(100) for _ in range(6)] == DRAWS
+
+
+DRAWS = [4, 97, 37, 99, 65, 14]
