@@ -1,0 +1,165 @@
+"""Checks of chapter 3's exercises: one query, masks, the scale, heads, cross-attention, induction, windows."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from shared.exercises import expect, expect_close, expect_equal
+
+
+def check_look_up(fn) -> None:
+    keys = torch.tensor([[math.log(1), 3.0], [math.log(2), -1.0], [math.log(5), 0.0]])
+    values = torch.tensor([[8.0, 0.0], [0.0, 8.0], [8.0, 8.0]])
+    hint = "The shares are 1/8, 2/8 and 5/8: softmax over the scores, then the weighted sum of the values."
+    once = fn(torch.tensor([1.0, 0.0]), keys, values)
+    expect_close("The output of section 3.1", once, torch.tensor([6.0, 7.0]), hint)
+    twice = fn(torch.tensor([1.0, 0.0]), keys.repeat(2, 1), values.repeat(2, 1))
+    expect_close("With every token said twice, the output", twice, torch.tensor([6.0, 7.0]), "Shares always sum to 1.")
+    wide = fn(torch.zeros(2), keys, torch.arange(15.0).view(3, 5))
+    expect_close("With a query of zeros, the output", wide, torch.arange(5.0, 10.0), "Then all shares are equal.")
+
+
+def check_may_attend(fn) -> None:
+    mask = fn(4)
+    expect(isinstance(mask, torch.Tensor), f"Return a tensor, yours is {type(mask).__name__}.")
+    expect_equal("The shape of the mask of 4 tokens", tuple(mask.shape), (4, 4))
+    expect_equal("The dtype of the mask", mask.dtype, torch.bool, "A mask of numbers would be *added* to the scores.")
+    expect(bool(mask.diagonal().all()), "Each token must see itself: the diagonal should be True, yours is not.")
+    future = bool(mask.triu(1).any())
+    past = bool((mask | torch.ones(4, 4, dtype=torch.bool).triu()).all())
+    hint = "Row t reads, column s is read. Yours lets tokens see the future and not the past."
+    expect(not (future and not past), hint)
+    expect(not future, "Above the diagonal lies the future: it should be False, yours holds True.")
+    expect(past, "Below the diagonal lies the past: all of it should be True, yours holds False.")
+
+
+def check_masked_attention(fn) -> None:
+    q, k, v = torch.randn(3, 2, 3, 5, 8, generator=_dice())  # 3 x (B, H, T, K)
+    everywhere, causal = torch.ones(5, 5, dtype=torch.bool), torch.ones(5, 5, dtype=torch.bool).tril()
+    plain = fn(q, k, v, everywhere)
+    _name_the_slip(plain, q, k, v)
+    expected = F.scaled_dot_product_attention(q, k, v)
+    expect_close("Without any mask, the output", plain, expected, "softmax(q kᵀ / √d_head) v.")
+    masked = fn(q, k, v, causal)
+    hint = "With a causal mask the first token sees only itself, so its output is its own value."
+    expect_close("The first token's output", masked[..., 0, :], v[..., 0, :], hint, tolerance=1e-7)
+    expect_close("With a causal mask, the output", masked, F.scaled_dot_product_attention(q, k, v, causal))
+    loud = fn(q * 0 - 3.0, k * 0 + 30.0, v, causal)  # scores near -255
+    hint = "The scores are very negative here. A finite floor is higher than they are: use minus infinity."
+    expect_close("The first token's output for loud scores", loud[..., 0, :], v[..., 0, :], hint)
+
+
+def _name_the_slip(got, q, k, v) -> None:
+    """Recognise the classic mistakes by what they compute."""
+    scores = q @ k.transpose(-2, -1)
+    slips = {
+        "is what comes out without any scale. Divide the scores by √d_head.": scores.softmax(-1) @ v,
+        "is what comes out when scores are divided by d_head. Take its square root.": (scores / 8).softmax(-1) @ v,
+        "is what comes out with the scale of the whole model. Each head is d_head wide.": (scores / 24**0.5).softmax(-1)
+        @ v,
+        "is a softmax over the queries. Each query shares out one whole: softmax over the keys, the last axis.": (
+            scores / 8**0.5
+        ).softmax(-2)
+        @ v,
+    }
+    for message, wrong in slips.items():
+        same = isinstance(got, torch.Tensor) and got.shape == wrong.shape and torch.allclose(got, wrong, atol=1e-5)
+        expect(not same, f"Your output {message}")
+
+
+def check_split_into_heads(fn) -> None:
+    x = torch.arange(2 * 3 * 4).view(2, 3, 4)  # the numbers tell where each came from
+    got = fn(x, 2)
+    expect(isinstance(got, torch.Tensor), f"Return a tensor, yours is {type(got).__name__}.")
+    expect_equal("The shape for (2, 3, 4) and 2 heads", tuple(got.shape), (2, 2, 3, 2), "(B, H, T, K)")
+    hint = "Head 0 is the first half of each vector, head 1 the second: neighbours stay together."
+    expect_equal("Token 0 in head 0 of row 0", got[0, 0, 0], torch.tensor([0, 1]), hint)
+    hint = "Row t of a head must be token t. view alone counts the numbers off anew: split first, then transpose."
+    expect_equal("Token 2 in head 0 of row 0", got[0, 0, 2], torch.tensor([8, 9]), hint)
+    expect_equal("All heads", got, x.view(2, 3, 2, 2).transpose(1, 2))
+
+
+def check_padded_mask(fn) -> None:
+    mask = fn(torch.tensor([4, 2]), 4)
+    expect(isinstance(mask, torch.Tensor), f"Return a tensor, yours is {type(mask).__name__}.")
+    expect_equal("The shape for 2 rows of 4 tokens", tuple(mask.shape), (2, 1, 4, 4), "(B, 1, T, T)")
+    expect_equal("The dtype", mask.dtype, torch.bool)
+    causal = torch.ones(4, 4, dtype=torch.bool).tril()
+    expect(not mask[0, 0].triu(1).any(), "A full row must still be causal: nobody reads ahead.")
+    expect_equal("The mask of a full row", mask[0, 0].int(), causal.int())
+    hint = "The row has 2 real tokens, so nobody may read positions 2 and 3: those are columns of the mask."
+    expect(not mask[1, 0, :, 2:].any(), f"In the short row, padding is read. {hint}")
+    asks = mask[1, 0, 2:, :2].any()
+    expect(bool(asks), "In the short row you masked rows, which read. Mask columns, which are read: the keys.")
+    hint = "The first two columns stay as they were: real tokens may be read by every later position."
+    expect_equal("Columns 0 and 1 of the short row", mask[1, 0, :, :2].int(), causal[:, :2].int(), hint)
+
+
+def check_read_other(fn) -> None:
+    written, read = torch.randn(2, 3, 6, generator=_dice()), torch.randn(2, 5, 6, generator=_dice())
+    w_q, w_k, w_v = torch.randn(3, 6, 4, generator=_dice())
+    got = fn(written, read, w_q, w_k, w_v)
+    expect(isinstance(got, torch.Tensor), f"Return a tensor, yours is {type(got).__name__}.")
+    hint = "One output for each token being written: the queries come from `written`."
+    expect_equal("The shape", tuple(got.shape), (2, 3, 4), hint)
+    itself = F.scaled_dot_product_attention(written @ w_q, written @ w_k, written @ w_v)
+    same = torch.allclose(got, itself, atol=1e-5)
+    expect(not same, "Your output does not depend on `read`: take keys and values from it.")
+    causal = F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_v, is_causal=True)
+    expect(not torch.allclose(got, causal, atol=1e-5), "What is read is finished: no causal mask here.")
+    expected = F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_v)
+    expect_close("The output", got, expected, "softmax(q kᵀ / √K) v with q = written w_q, k = read w_k, v = read w_v.")
+
+
+def check_induction_score(fn) -> None:
+    period, n_tokens = 4, 8
+    perfect = torch.zeros(n_tokens, n_tokens)
+    perfect[:period, 0] = 1.0  # the first time there is nothing to copy
+    perfect[range(period, n_tokens), range(1, n_tokens - period + 1)] = 1.0
+    got = fn(perfect, period)
+    hint = "Token t stood at t - period; the one *after* it stands at t - period + 1."
+    expect(not _is(got, 0.0), f"A perfect induction head should score 1, yours scores 0. {hint}")
+    hint = "Average over the second half only: the first time there is nothing to copy."
+    expect_close("The score of a perfect induction head", got, 1.0, hint)
+    itself = torch.zeros(n_tokens, n_tokens)
+    itself[range(period, n_tokens), range(period)] = 1.0
+    expect_close("The score of a head that looks at the earlier copy itself", fn(itself, period), 0.0)
+    many = fn(torch.stack([perfect, itself, perfect / 2]).view(3, 1, n_tokens, n_tokens), period)
+    hint = "Leave the leading axes alone: index the last two with `...` in front."
+    expect_close("The scores of three heads at once", many, torch.tensor([[1.0], [0.0], [0.5]]), hint)
+
+
+def check_window_mask(fn) -> None:
+    mask = fn(5, 2)
+    expect(isinstance(mask, torch.Tensor), f"Return a tensor, yours is {type(mask).__name__}.")
+    expect_equal("The shape for 5 tokens", tuple(mask.shape), (5, 5))
+    expect_equal("The dtype", mask.dtype, torch.bool)
+    expect(not mask.triu(1).any(), "Nobody may read ahead: above the diagonal all should be False.")
+    seen = mask.sum(dim=1).tolist()
+    hint = "The window counts the token itself: with window 2 it sees itself and one before it."
+    expect_equal("How many tokens each of the 5 sees", seen, [1, 2, 2, 2, 2], hint)
+    expected = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]]
+    expect_equal("The mask for window 2", mask.int().tolist(), expected, "The newest ones, not the oldest.")
+    whole = torch.ones(3, 3, dtype=torch.bool).tril()
+    expect_equal("The mask for a window longer than the text", fn(3, 9).int(), whole.int(), "That is the causal mask.")
+
+
+def _is(got, value: float) -> bool:
+    return isinstance(got, (torch.Tensor, float, int)) and torch.as_tensor(got).numel() == 1 and float(got) == value
+
+
+def _dice() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+CHECKS = {
+    "3.1": check_look_up,
+    "3.2": check_may_attend,
+    "3.3": check_masked_attention,
+    "3.4": check_split_into_heads,
+    "3.5": check_padded_mask,
+    "3.6": check_read_other,
+    "3.7": check_induction_score,
+    "3.8": check_window_mask,
+}

@@ -1,0 +1,198 @@
+"""Classic mistakes for chapter 3's exercises, each with a piece of the message that it must get."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def without_softmax(query, keys, values):
+    return (keys @ query) @ values
+
+
+def shares_by_plain_division(query, keys, values):
+    scores = keys @ query
+    return (scores / scores.sum()) @ values
+
+
+def hardest_match_only(query, keys, values):
+    return values[(keys @ query).argmax()]
+
+
+def true_means_hidden(n):
+    return torch.ones(n, n, dtype=torch.bool).triu(1)
+
+
+def mask_on_the_wrong_side(n):
+    return torch.ones(n, n, dtype=torch.bool).triu()
+
+
+def nobody_sees_itself(n):
+    return torch.ones(n, n, dtype=torch.bool).tril(-1)
+
+
+def mask_of_numbers(n):
+    return torch.ones(n, n).tril()
+
+
+def one_step_of_future(n):
+    return torch.ones(n, n, dtype=torch.bool).tril(1)
+
+
+def attention(scale=None, axis=-1, floor=-torch.inf, flip=False):
+    """Attention with one thing wrong."""
+
+    def answer(q, k, v, mask):
+        scores = q @ k.transpose(-2, -1) / (math.sqrt(q.shape[-1]) if scale is None else scale(q))
+        return scores.masked_fill(mask if flip else ~mask, floor).softmax(dim=axis) @ v
+
+    return answer
+
+
+def unscaled(q, k, v, mask):
+    return attention(scale=lambda q: 1.0)(q, k, v, mask)
+
+
+def scaled_by_the_width_itself(q, k, v, mask):
+    return attention(scale=lambda q: q.shape[-1])(q, k, v, mask)
+
+
+def scaled_by_the_model(q, k, v, mask):
+    return attention(scale=lambda q: math.sqrt(q.shape[-1] * q.shape[-3]))(q, k, v, mask)
+
+
+def softmax_over_queries(q, k, v, mask):
+    return attention(axis=-2)(q, k, v, mask)
+
+
+def masked_after_the_softmax(q, k, v, mask):
+    weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1)
+    return weights.masked_fill(~mask, 0.0) @ v
+
+
+def finite_mask(q, k, v, mask):
+    return attention(floor=-100.0)(q, k, v, mask)
+
+
+def mask_upside_down(q, k, v, mask):
+    return torch.nan_to_num(attention(flip=True)(q, k, v, mask))
+
+
+def view_alone(x, n_heads):
+    return x.view(x.shape[0], n_heads, x.shape[1], -1)
+
+
+def neighbours_torn_apart(x, n_heads):
+    return x.view(x.shape[0], x.shape[1], -1, n_heads).permute(0, 3, 1, 2)
+
+
+def never_transposed(x, n_heads):
+    return x.view(x.shape[0], x.shape[1], n_heads, -1)
+
+
+def padding_of_queries(lengths, n_tokens):
+    real = torch.arange(n_tokens) < lengths[:, None]
+    return torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril() & real[:, None, :, None]
+
+
+def padding_without_causality(lengths, n_tokens):
+    real = torch.arange(n_tokens) < lengths[:, None]
+    return real[:, None, None, :].expand(-1, 1, n_tokens, n_tokens)
+
+
+def padding_on_the_left(lengths, n_tokens):
+    real = torch.arange(n_tokens) >= n_tokens - lengths[:, None]
+    return torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril() & real[:, None, None, :]
+
+
+def queries_from_the_wrong_text(written, read, w_q, w_k, w_v):
+    return F.scaled_dot_product_attention(read @ w_q, written @ w_k, written @ w_v)
+
+
+def self_attention_again(written, read, w_q, w_k, w_v):
+    return F.scaled_dot_product_attention(written @ w_q, written @ w_k, written @ w_v)
+
+
+def causal_across_texts(written, read, w_q, w_k, w_v):
+    return F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_v, is_causal=True)
+
+
+def keys_as_values(written, read, w_q, w_k, w_v):
+    return F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_k)
+
+
+def the_copy_itself(weights, period):
+    return weights.diagonal(-period, dim1=-2, dim2=-1).mean(dim=-1)
+
+
+def first_half_too(weights, period):
+    return weights.diagonal(1 - period, dim1=-2, dim2=-1).sum(dim=-1) / weights.shape[-1]
+
+
+def all_heads_together(weights, period):
+    readers = torch.arange(period, weights.shape[-1])
+    return weights[..., readers, readers - period + 1].mean()
+
+
+def window_without_itself(n_tokens, window):
+    back = torch.arange(n_tokens)[:, None] - torch.arange(n_tokens)
+    return (back >= 0) & (back <= window)
+
+
+def window_both_ways(n_tokens, window):
+    back = torch.arange(n_tokens)[:, None] - torch.arange(n_tokens)
+    return back.abs() < window
+
+
+def the_oldest_ones(n_tokens, window):
+    causal = torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril()
+    return causal & (torch.arange(n_tokens) < window)
+
+
+WRONG = {
+    "3.1": [
+        (without_softmax, "The shares are 1/8, 2/8 and 5/8"),
+        (shares_by_plain_division, "The output of section 3.1 should be [6, 7]"),
+        (hardest_match_only, "yours is [8, 8]"),
+    ],
+    "3.2": [
+        (true_means_hidden, "Each token must see itself"),
+        (mask_on_the_wrong_side, "lets tokens see the future and not the past"),
+        (mask_of_numbers, "The dtype of the mask"),
+        (one_step_of_future, "Above the diagonal lies the future"),
+    ],
+    "3.3": [
+        (unscaled, "without any scale"),
+        (scaled_by_the_width_itself, "Take its square root"),
+        (scaled_by_the_model, "the scale of the whole model"),
+        (softmax_over_queries, "softmax over the keys, the last axis"),
+        (masked_after_the_softmax, "The first token's output should be"),
+        (finite_mask, "use minus infinity"),
+    ],
+    "3.4": [
+        (view_alone, "split first, then transpose"),
+        (neighbours_torn_apart, "neighbours stay together"),
+        (never_transposed, "The shape for (2, 3, 4) and 2 heads should be (2, 2, 3, 2)"),
+    ],
+    "3.5": [
+        (padding_of_queries, "Mask columns, which are read"),
+        (padding_without_causality, "A full row must still be causal"),
+        (padding_on_the_left, "positions 2 and 3"),
+    ],
+    "3.6": [
+        (queries_from_the_wrong_text, "the queries come from `written`"),
+        (self_attention_again, "Your output does not depend on `read`"),
+        (causal_across_texts, "no causal mask here"),
+        (keys_as_values, "v = read w_v"),
+    ],
+    "3.7": [
+        (the_copy_itself, "yours scores 0"),
+        (first_half_too, "Average over the second half only"),
+        (all_heads_together, "The scores of three heads at once"),
+    ],
+    "3.8": [
+        (window_without_itself, "The window counts the token itself"),
+        (window_both_ways, "Nobody may read ahead"),
+        (the_oldest_ones, "The newest ones, not the oldest"),
+    ],
+}
