@@ -241,7 +241,7 @@ def gpt_parameter_count(
     Raises:
         ValueError: a size is less than 1 (`n_layers`: less than 0).
 
-    Source: Radford et al. (2018, 2019); Brown et al. (2020), Table 2.1. Taught in ch01, section 1.8.
+    Source: Radford et al. (2018, 2019); Brown et al. (2020), Table 2.1. Taught in ch01, section 1.12.
     """
     d_ff = 4 * d_model if d_ff is None else d_ff
     if min(vocab_size, context_length, d_model, d_ff) < 1 or n_layers < 0:
@@ -262,7 +262,7 @@ def training_flops(n_parameters: float, n_tokens: float) -> float:
 
     Two for the forward pass (a multiplication and an addition), four for the backward pass.
 
-    Source: Kaplan et al. (2020), section 2.1. Taught in ch01, section 1.10.
+    Source: Kaplan et al. (2020), section 2.1. Taught in ch01, section 1.14.
     """
     return 6.0 * _positive("n_parameters", n_parameters) * _positive("n_tokens", n_tokens)
 
@@ -275,7 +275,7 @@ def epochs_seen(weight: float, n_tokens_seen: float, n_tokens_in_set: float) -> 
         n_tokens_seen: tokens of the whole run.
         n_tokens_in_set: tokens the set holds.
 
-    Source: Brown et al. (2020), Table 2.2. Taught in ch01, section 1.9.
+    Source: Brown et al. (2020), Table 2.2. Taught in ch01, section 1.13.
     """
     if not 0 <= weight <= 1:
         raise ValueError(f"found weight={weight}; give a share between 0 and 1")
@@ -299,7 +299,7 @@ def training_cost(flops: float, *, flops_per_second: float, dollars_per_hour: fl
         flops_per_second: operations a second that one accelerator really sustains.
         dollars_per_hour: rent of one accelerator.
 
-    Source: the arithmetic of C. Li (2020), "Demystifying GPT-3". Taught in ch01, section 1.10.
+    Source: the arithmetic of C. Li (2020), "Demystifying GPT-3". Taught in ch01, section 1.14.
     """
     hours = _positive("flops", flops) / _positive("flops_per_second", flops_per_second) / 3600
     return TrainingCost(hours, hours / _HOURS_PER_YEAR, hours * _positive("dollars_per_hour", dollars_per_hour))
@@ -311,7 +311,7 @@ def compute_optimal_size(flops: float, tokens_per_parameter: float = 20.0) -> tu
     Returns:
         (n_parameters, n_tokens) with 6 * n_parameters * n_tokens = flops.
 
-    Source: Hoffmann et al. (2022); the ratio of 20 is a rule of thumb. Taught in ch01, section 1.11.
+    Source: Hoffmann et al. (2022); the ratio of 20 is a rule of thumb. Taught in ch01, section 1.15.
     """
     ratio = _positive("tokens_per_parameter", tokens_per_parameter)
     n_parameters = math.sqrt(_positive("flops", flops) / (6 * ratio))
