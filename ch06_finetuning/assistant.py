@@ -159,7 +159,7 @@ class MarkReport:
         return "\n".join(f"{kind:{width}}  {rate}" for kind, rate in rows.items())
 
 
-def mark_assistant(assistant: Assistant, records, *, batch_size: int = 64) -> MarkReport:
+def mark_assistant(assistant: Assistant, records, *, batch_size: int = 64, max_new_tokens: int = 40) -> MarkReport:
     """Ask every record's prompt, greedily, and mark the answers exactly.
 
     Prompts of the same length are answered together, so a thousand records take seconds.
@@ -168,6 +168,7 @@ def mark_assistant(assistant: Assistant, records, *, batch_size: int = 64) -> Ma
         assistant: the assistant to examine.
         records: instruction records, see `data.loaders.load_instructions`.
         batch_size: prompts answered together, at least 1.
+        max_new_tokens: where an answer is cut off, at least 1.
 
     Source: Taught in ch06, section 6.11.
     """
@@ -176,7 +177,7 @@ def mark_assistant(assistant: Assistant, records, *, batch_size: int = 64) -> Ma
     answers = [""] * len(records)
     for batch in _same_length_batches(rows, batch_size):
         ids = assistant.tensor([rows[index] for index in batch])  # (B, T), one length
-        written = generate(assistant.model, ids, assistant.max_new_tokens, stop_id=assistant.end_id)
+        written = generate(assistant.model, ids, max_new_tokens, stop_id=assistant.end_id)
         for index, new in zip(batch, written[:, ids.shape[1] :].tolist()):
             answers[index] = assistant._text(new)
     return MarkReport(records, answers, [mark(record, answer) for record, answer in zip(records, answers)])

@@ -64,7 +64,7 @@ def answer_row(tokenizer, prompt: str, response: str, max_length: int, index: in
             f"record {index}: its prompt takes {len(asked)} tokens, so max_length={max_length} leaves no answer "
             "to learn from; shorten the prompt or raise max_length"
         )
-    row = torch.tensor([*asked, *tokenizer.encode(response), *special_ids(tokenizer, "<|endoftext|>")])
+    row = torch.tensor([*asked, *tokenizer.encode(response), tokenizer.special_tokens["<|endoftext|>"]])
     ids, targets = row[:-1], row[1:].clone()
     if mask_prompt:
         targets[: len(asked) - 1] = IGNORE_INDEX
@@ -168,8 +168,9 @@ class ReplayBatches:
 
 
 def create_instruction_loader(
-    records, tokenizer, *, batch_size, max_length, shuffle=True, seed=0, stories=(), replay_share=0.1, replay_batch=16
-) -> DataLoader:
+    records, tokenizer, *, batch_size: int, max_length: int, shuffle: bool = True, seed: int = 0,
+    mask_prompt: bool = True, stories=(), replay_share: float = 0.1, replay_batch: int = 16,
+) -> DataLoader:  # fmt: skip
     """Serve instruction batches, with batches of stories slipped in when stories are given.
 
     Args:
@@ -179,13 +180,14 @@ def create_instruction_loader(
         max_length: longest row in tokens.
         shuffle: False serves all records in their order, without stories.
         seed: seed of the order.
+        mask_prompt: False grades the prompts too.
         stories: stories to replay, as text or objects with `.text`.
         replay_share: share of all batches that are stories, 0 to 0.5.
         replay_batch: stories in such a batch.
 
     Source: Taught in ch06, sections 6.9 and 6.10.
     """
-    dataset = InstructionDataset(records, tokenizer, max_length)
+    dataset = InstructionDataset(records, tokenizer, max_length, mask_prompt=mask_prompt)
     lengths = [len(ids) for ids, _ in dataset.items]
     batches = EpochBatches(lengths, batch_size, shuffle=shuffle, drop_last=shuffle, seed=seed, group_by_length=shuffle)
     collate = partial(collate_instructions, pad_id=pad_id_of(tokenizer))
@@ -198,11 +200,13 @@ def create_instruction_loader(
 
 
 def special_ids(tokenizer, name: str) -> list[int]:
+    """Give the id of a special token as a list of one, or an empty list where the tokenizer has none."""
     specials = getattr(tokenizer, "special_tokens", {})
     return [specials[name]] if name in specials else []
 
 
 def pad_id_of(tokenizer) -> int:
+    """Give the id that fills up short rows: <|pad|>, or <|endoftext|> where there is no <|pad|>."""
     ids = special_ids(tokenizer, "<|pad|>") or special_ids(tokenizer, "<|endoftext|>")
     if not ids:
         raise ValueError("the tokenizer has neither <|pad|> nor <|endoftext|>: train it with these special tokens")
@@ -210,6 +214,7 @@ def pad_id_of(tokenizer) -> int:
 
 
 def texts_of(record, index: int, *names: str) -> list[str]:
+    """Take some texts out of a record; a missing or empty one is refused with the record's number."""
     for name in names:
         value = getattr(record, name, None)
         if not isinstance(value, str) or not value.strip():
@@ -218,6 +223,7 @@ def texts_of(record, index: int, *names: str) -> list[str]:
 
 
 def chat_specials(tokenizer) -> tuple[int, int, int]:
+    """Give the ids of <|user|>, <|assistant|> and <|endoftext|>."""
     names = ("<|user|>", "<|assistant|>", "<|endoftext|>")
     missing = [name for name in names if name not in getattr(tokenizer, "special_tokens", {})]
     if missing:

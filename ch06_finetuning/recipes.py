@@ -33,15 +33,18 @@ from ch06_finetuning.finetuning import (
 from ch06_finetuning.instructions import pad_id_of
 from data.loaders import MESSAGE_LABELS, load_instructions, load_messages, load_stories
 
-__all__ = ["finetune_assistant", "finetune_classifier", "load_classifier", "save_classifier"]
+__all__ = [
+    "ASSISTANT_CONFIG", "CLASSIFIER_CONFIG", "baseline_report", "classifier_report", "finetune_assistant",
+    "finetune_classifier", "load_classifier", "save_classifier",
+]  # fmt: skip
 
 MESSAGE_LENGTH = 128  # tokens; longer messages are cut
-CLASSIFIER = TrainConfig(
+CLASSIFIER_CONFIG = TrainConfig(
     max_steps=400, learning_rate=2e-3, warmup_steps=20, optimizer="muon", muon_learning_rate=5e-3, weight_decay=0.05,
     schedule="linear", eval_every=100,
 )  # fmt: skip
 CLASSIFIER_BATCH = 32
-ASSISTANT = TrainConfig(
+ASSISTANT_CONFIG = TrainConfig(
     max_steps=1200, learning_rate=2e-3, warmup_steps=30, optimizer="muon", muon_learning_rate=1e-2, weight_decay=0.05,
     schedule="linear", eval_every=300,
 )  # fmt: skip
@@ -95,13 +98,13 @@ def finetune_classifier(
     if not (resume and (folder / "manifest.json").is_file()):
         _train_and_save_classifier(folder, base, train_rows, seed, quick, on_step, resume, device)
     classifier, tokenizer = load_classifier(folder)
-    report = report_on(classifier, tokenizer, test_rows)
+    report = classifier_report(classifier, tokenizer, test_rows)
     return ClassifierRun(classifier, tokenizer, report, baseline_report(train_rows, test_rows))
 
 
 def _train_and_save_classifier(folder, base, train_rows, seed, quick, on_step, resume, device) -> None:
     model, tokenizer = load_model(base)
-    config = _config(CLASSIFIER, seed, quick)
+    config = _config(CLASSIFIER_CONFIG, seed, quick)
     settings = {"batch_size": CLASSIFIER_BATCH, "max_length": MESSAGE_LENGTH}
     train_loader = create_message_loader(train_rows, tokenizer, MESSAGE_LABELS, seed=seed, **settings)
     val_rows = load_messages("validation")[: 64 if quick else None]
@@ -116,7 +119,7 @@ def _train_and_save_classifier(folder, base, train_rows, seed, quick, on_step, r
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def report_on(classifier: GPTClassifier, tokenizer, messages):
+def classifier_report(classifier: GPTClassifier, tokenizer, messages):
     """Classify messages and compare with their labels: -> ClassificationReport.
 
     Source: Taught in ch06, section 6.6.
@@ -209,11 +212,11 @@ def finetune_assistant(
 
 def _train_and_save_assistant(folder, base, seed, quick, on_step, resume, device) -> None:
     model, tokenizer = load_model(base)
-    config = _config(ASSISTANT, seed, quick)
+    config = _config(ASSISTANT_CONFIG, seed, quick)
     settings = {"batch_size": ASSISTANT_BATCH, "max_length": model.config.context_length}
     train_loader = create_instruction_loader(
-        load_instructions("train"), tokenizer, seed=seed, **settings,
-        stories=load_stories("train", n=REPLAY_STORIES), replay_share=REPLAY_SHARE, replay_batch=REPLAY_BATCH,
+        load_instructions("train")[: 1000 if quick else None], tokenizer, seed=seed, **settings,
+        stories=load_stories("train", n=200 if quick else REPLAY_STORIES), replay_share=REPLAY_SHARE, replay_batch=REPLAY_BATCH,
     )  # fmt: skip
     val_rows = load_instructions("validation")[: 64 if quick else None]
     val_loader = create_instruction_loader(val_rows, tokenizer, shuffle=False, **settings)

@@ -111,7 +111,7 @@ def test_marks_are_exact_by_kind_and_equal_one_by_one_answers(assistant, untrain
     report = mark_assistant(assistant, RECORDS, batch_size=2)
     assert report.overall.value == 1.0 and not report.failures
     assert {kind: rate.n for kind, rate in report.kinds.items()} == {"coat": 3, "hat": 3}
-    other = mark_assistant(untrained, RECORDS)
+    other = mark_assistant(untrained, RECORDS, max_new_tokens=untrained.max_new_tokens)
     assert other.answers == [untrained.reply(record.prompt) for record in RECORDS]
     assert other.overall.value < 1.0 and len(other.failures) == 6 - sum(other.right)
     assert re.search(r"all +\d", str(other))
