@@ -21,7 +21,7 @@ from data.story_cache import cached_stories
 from data.story_world import SPLITS, Story
 from data.story_world.instruction_task import INSTRUCTION_KINDS, Instruction, mark, write_instructions
 from data.story_world.message_task import MESSAGE_LABELS, Message, write_messages
-from data.story_world.preference_task import Preference, story_reward, write_preferences
+from data.story_world.preference_task import Preference, reward_parts, story_reward, write_preferences
 
 __all__ = [
     "INSTRUCTION_KINDS",
@@ -38,6 +38,7 @@ __all__ = [
     "mark",
     "read_instructions",
     "read_messages",
+    "reward_parts",
     "story_reward",
 ]
 

@@ -138,6 +138,7 @@ _NAMES = {
     "catalogue": "data.loaders",
     "read_instructions": "data.loaders",
     "read_messages": "data.loaders",
+    "reward_parts": "data.loaders",
     "story_reward": "data.loaders",
     "MESSAGE_LABELS": "data.loaders",
     "DATA_DIR": "data.paths",
