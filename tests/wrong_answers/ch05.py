@@ -147,7 +147,7 @@ WRONG = {
         (means_forgotten_each_step, "Keep both means from step to step"),
     ],
     "5.6": [
-        (targets_not_shifted, "graded targets should be 4"),
+        (targets_not_shifted, "yours is [-100, -100, 9, 7, 8, 9]"),
         (one_target_too_many_masked, "yours is 3"),
         (nothing_masked, "yours is 6"),
     ],

@@ -1,0 +1,473 @@
+"""Chapter 5's formulas equal PyTorch's, training resumes in the same bits, and bad input gets a sentence."""
+
+import copy
+import dataclasses
+import itertools
+import math
+import os
+import signal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, create_story_dataloader
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch05_pretraining import pretraining
+from ch05_pretraining.curriculum import Curriculum, RepeatedTokens, batches_from
+from ch05_pretraining.optimizers import Muon, adamw_step, clip_gradients, orthogonalize
+from ch05_pretraining.pretraining import (
+    TrainConfig,
+    TrainingInterrupted,
+    cross_entropy,
+    evaluate,
+    learning_rate_at,
+    make_optimizers,
+    train,
+)
+from ch05_pretraining.story_scores import _windows, evaluate_stories
+from tests.sizes import n
+
+TINY = GPTConfig(vocab_size=64, context_length=32, d_model=32, n_heads=2, n_layers=2)
+DROPPING = dataclasses.replace(TINY, dropout=0.1)
+
+
+def tiny_model(seed=0, config=TINY):
+    torch.manual_seed(seed)
+    return GPTModel(config)
+
+
+def random_batches(n_batches, seed=0, rows=4, length=16, vocab_size=64):
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(vocab_size, (n_batches, rows, length + 1), generator=generator)
+    return [(row[:, :-1], row[:, 1:].clone()) for row in ids]
+
+
+def weights_of(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+# ---------------------------------------------------------------- by hand = by PyTorch
+
+
+@pytest.mark.parametrize("case", range(n(30, 500)))
+def test_cross_entropy_is_torchs(case):
+    generator = torch.Generator().manual_seed(case)
+    shape = [(3,), (2, 5), (1, 1), (4, 3, 2)][case % 4]
+    logits = torch.randn(*shape, 7, generator=generator, dtype=torch.float64) * 10 ** (case % 3)
+    targets = torch.randint(7, shape, generator=generator)
+    if targets.numel() > 1:
+        targets.view(-1)[0] = IGNORE_INDEX
+    expected = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+    assert_close(cross_entropy(logits, targets), expected, rtol=1e-12, atol=1e-12)
+    assert_close(cross_entropy(logits.float(), targets), expected.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", range(n(30, 500)))
+def test_clipping_is_torchs(case):
+    generator = torch.Generator().manual_seed(case)
+    mine = [torch.randn(shape, generator=generator, dtype=torch.float64) * (case + 1) for shape in [(3,), (2, 4), ()]]
+    theirs = [torch.nn.Parameter(torch.zeros_like(g)) for g in mine]
+    for parameter, gradient in zip(theirs, mine):
+        parameter.grad = gradient.clone()
+    limit = 0.1 * (case + 1) ** 2
+    assert_close(clip_gradients(mine, limit), torch.nn.utils.clip_grad_norm_(theirs, limit), rtol=1e-12, atol=1e-12)
+    for parameter, gradient in zip(theirs, mine):
+        assert_close(gradient, parameter.grad, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", range(n(30, 500)))
+def test_adamw_is_torchs(case):
+    generator = torch.Generator().manual_seed(case)
+    numbers = {"betas": (0.5 + case % 5 / 11, 0.95), "eps": 1e-8, "weight_decay": case % 3 / 10}
+    mine = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    theirs = torch.nn.Parameter(mine.clone())
+    optimizer = torch.optim.AdamW([theirs], lr=0.01 * (case + 1), fused=bool(case % 2), **numbers)
+    mean, square = torch.zeros_like(mine), torch.zeros_like(mine)
+    for step in range(1, 6):
+        theirs.grad = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+        adamw_step(mine, theirs.grad, mean, square, step, learning_rate=0.01 * (case + 1), **numbers)
+        optimizer.step()
+    assert_close(mine, theirs.detach(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (24, 8), (8, 32), (5, 3)])
+def test_muon_is_torchs_without_its_rounding_to_bfloat16(shape, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda self: self.clone())
+    mine = [torch.nn.Parameter(torch.randn(shape)) for _ in range(3)]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in mine]
+    ours = Muon(mine, 0.02, momentum=0.9, weight_decay=0.1)
+    reference = torch.optim.Muon(theirs, lr=0.02, momentum=0.9, weight_decay=0.1)
+    for _ in range(10):
+        for p, q in zip(mine, theirs):
+            p.grad = q.grad = torch.randn(shape)
+        ours.step()
+        reference.step()
+    for p, q in zip(mine, theirs):
+        assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+
+def test_orthogonalize_evens_out_the_singular_values_and_keeps_the_directions():
+    for shape in [(16, 16), (16, 48), (48, 16)]:
+        u, s, vt = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+        matrix = u @ torch.diag(torch.linspace(0.2, 1, len(s))) @ vt
+        values = torch.diag(u.mT @ orthogonalize(matrix) @ vt.mT)
+        assert values.min() > 0.6 and values.max() < 1.3
+        off_diagonal = u.mT @ orthogonalize(matrix) @ vt.mT - torch.diag(values)
+        assert off_diagonal.abs().max() < 1e-4
+
+
+def test_orthogonalize_treats_a_stack_as_its_matrices():
+    stack = torch.randn(3, 4, 6, dtype=torch.float64)
+    assert_close(orthogonalize(stack), torch.stack([orthogonalize(m) for m in stack]), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("warmup, steps, floor", itertools.product([1, 10], [40, 100], [0.0, 1e-4]))
+def test_cosine_schedule_is_torchs(warmup, steps, floor):
+    config = TrainConfig(steps, learning_rate=1e-2, warmup_steps=warmup, min_learning_rate=floor, schedule="cosine")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-2)
+    rise = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warmup, 1.0, total_iters=max(1, warmup - 1))
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps - warmup, eta_min=floor)
+    if warmup == 1:
+        rise = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+    both = torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[warmup])
+    for step in range(steps):
+        theirs = optimizer.param_groups[0]["lr"]
+        assert math.isclose(learning_rate_at(step, config), theirs, rel_tol=1e-9, abs_tol=1e-12)
+        optimizer.step()
+        both.step()
+
+
+def test_linear_cooldown_keeps_the_plateau_and_ends_near_zero():
+    config = TrainConfig(100, learning_rate=1.0, warmup_steps=10, schedule="linear", decay_fraction=0.4)
+    rates = [learning_rate_at(step, config) for step in range(100)]
+    assert rates[0] == 0.1 and rates[9:61] == [1.0] * 52
+    assert all(a > b for a, b in itertools.pairwise(rates[60:])) and 0 < rates[-1] < 0.03
+
+
+# ---------------------------------------------------------------- optimizers and first losses
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_every_parameter_has_one_optimizer_and_no_vector_is_decayed(optimizer):
+    model = tiny_model()
+    groups = [g for o in make_optimizers(model, TrainConfig(1, optimizer=optimizer)) for g in o.param_groups]
+    placed = [id(p) for g in groups for p in g["params"]]
+    assert sorted(placed) == sorted(id(p) for p in model.parameters())
+    for group in groups:
+        for p in group["params"]:
+            assert (group["weight_decay"] > 0) == (p.ndim == 2)
+
+
+def test_muon_moves_the_matrices_of_the_blocks_only():
+    model = tiny_model()
+    muon, adamw = make_optimizers(model, TrainConfig(1, optimizer="muon"))
+    by_muon = {id(p) for p in muon.param_groups[0]["params"]}
+    for name, p in model.named_parameters():
+        assert (id(p) in by_muon) == (name.startswith("blocks.") and p.ndim == 2)
+    with pytest.raises(ValueError, match="use optimizer='adamw'"):
+        make_optimizers(torch.nn.Linear(2, 2), TrainConfig(1, optimizer="muon"))
+    with pytest.raises(ValueError, match="give the others to AdamW"):
+        Muon([torch.nn.Parameter(torch.zeros(3))])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_loss_at_the_start_is_that_of_guessing(seed):
+    model = tiny_model(seed, GPTConfig.story())
+    batch = random_batches(1, seed, rows=4, length=64, vocab_size=GPTConfig.story().vocab_size)
+    assert abs(evaluate(model, batch) - math.log(GPTConfig.story().vocab_size)) < 0.1
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_one_batch_can_be_learned_by_heart(seed, optimizer):
+    model, batch = tiny_model(seed), random_batches(1, seed)
+    config = TrainConfig(150, learning_rate=1e-2, warmup_steps=10, weight_decay=0, optimizer=optimizer, eval_every=150)
+    assert train(model, batch, batch, config).val_losses[-1] < 0.05
+
+
+def test_learning_lowers_the_loss_on_batches_never_seen():
+    """Copying is a rule, so it carries over; a model that memorises would stay at ln 60 = 4.09."""
+    model = tiny_model()
+    seen = RepeatedTokens(200, 60, 8, 31, (2, 4), seed=1)
+    unseen = list(RepeatedTokens(4, 60, 16, 31, (2, 4), seed=2))
+    config = TrainConfig(200, learning_rate=1e-2, optimizer="muon", muon_learning_rate=0.02, eval_every=200)
+    assert train(model, seen, unseen, config).val_losses[-1] < 2.0
+
+
+# ---------------------------------------------------------------- exactness
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("stop", [1, 7, 10, 19])
+def test_a_resumed_run_ends_in_the_same_bits(tmp_path, optimizer, stop):
+    config = TrainConfig(20, optimizer=optimizer, warmup_steps=3, eval_every=5, checkpoint_every=3)
+    data, watched = random_batches(7), random_batches(2, seed=9)
+    whole = tiny_model(config=DROPPING)
+    expected = train(whole, data, watched, config)
+
+    def press_ctrl_c(progress):
+        if progress.step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(TrainingInterrupted, match="resume=True"):
+        train(tiny_model(config=DROPPING), data, watched, config, checkpoint_dir=tmp_path, on_step=press_ctrl_c)
+    torch.manual_seed(123)
+    resumed = tiny_model(seed=5, config=DROPPING)
+    history = train(resumed, data, watched, config, checkpoint_dir=tmp_path, resume=True)
+    assert torch.equal(weights_of(resumed), weights_of(whole))
+    assert history.losses == expected.losses and history.val_losses == expected.val_losses
+    assert history.steps == list(range(1, 21))
+
+
+def test_a_run_resumes_inside_a_curriculum_of_stories(tmp_path):
+    tokenizer = BPETokenizer.train("The cat sat on the mat. " * 3, 280, SPECIAL_TOKENS)
+    stories = [f"The {word} sat on the {place}." * k for word in "cat dog".split() for place in "mat hat".split()
+               for k in (1, 2, 3)]  # fmt: skip
+    config = dataclasses.replace(TINY, vocab_size=tokenizer.vocab_size, context_length=64)
+
+    def lessons():
+        reading = create_story_dataloader(stories, tokenizer, batch_size=4, max_length=64, seed=3)
+        return Curriculum([(RepeatedTokens(4, 270, 4, 32), 4), (reading, 10)], rehearse_every=4)
+
+    plan = TrainConfig(14, eval_every=100)
+    whole = tiny_model(config=config)
+    train(whole, lessons(), None, plan)
+    for stop in (3, 10, 14):
+        resumed = tiny_model(seed=stop % 3, config=config)
+
+        def press_ctrl_c(progress, stop=stop):
+            if progress.step == stop:
+                raise KeyboardInterrupt
+
+        try:
+            train(resumed, lessons(), None, plan, checkpoint_dir=tmp_path, resume=True, on_step=press_ctrl_c)
+        except TrainingInterrupted:
+            assert stop < 14
+    assert torch.equal(weights_of(resumed), weights_of(whole))
+
+
+def test_training_leaves_the_callers_random_numbers_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    model = tiny_model(config=DROPPING)
+    torch.manual_seed(7)
+    train(model, random_batches(2), None, TrainConfig(3))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_other_dropout():
+    runs = []
+    for seed in (0, 0, 1):
+        runs.append(tiny_model(config=DROPPING))
+        train(runs[-1], random_batches(2), None, TrainConfig(3, seed=seed))
+    assert torch.equal(weights_of(runs[0]), weights_of(runs[1]))
+    assert not torch.equal(weights_of(runs[0]), weights_of(runs[2]))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_accumulation_equals_the_full_batch_with_unequal_label_counts(optimizer):
+    batches = [(i.clone(), t.clone()) for i, t in random_batches(6, rows=2)]
+    for number, (_, targets) in enumerate(batches):
+        targets[:, : 2 * number] = IGNORE_INDEX
+    pairs = [tuple(torch.cat(parts) for parts in zip(*batches[k : k + 2])) for k in (0, 2, 4)]
+    config = TrainConfig(3, optimizer=optimizer, warmup_steps=0)
+    small, large = tiny_model().double(), tiny_model().double()
+    train(small, batches, None, dataclasses.replace(config, accumulation_steps=2))
+    train(large, pairs, None, config)
+    assert_close(weights_of(small), weights_of(large), rtol=1e-6, atol=1e-6)
+
+
+def test_auto_precision_picks_one_and_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining, "faster_precision", lambda *_: "float32")
+    chosen, plain = tiny_model(config=DROPPING), tiny_model(config=DROPPING)
+    train(chosen, random_batches(2), None, TrainConfig(3, precision="auto"))
+    train(plain, random_batches(2), None, TrainConfig(3))
+    assert torch.equal(weights_of(chosen), weights_of(plain))
+
+
+def test_bfloat16_trains_on_float32_weights():
+    model, batch = tiny_model(), random_batches(1)
+    history = train(model, batch, None, TrainConfig(2, precision="bfloat16"))
+    assert all(p.dtype == torch.float32 for p in model.parameters()) and math.isfinite(history.losses[-1])
+
+
+# ---------------------------------------------------------------- lessons in order
+
+
+def test_repeated_tokens_repeat_and_only_the_repeats_are_graded():
+    ids, targets = next(iter(RepeatedTokens(1, 50, 8, 40, (2, 9), seed=4)))
+    for row, goal in zip(ids.tolist(), targets.tolist()):
+        period = goal.index(next(t for t in goal if t != IGNORE_INDEX)) + 1
+        assert goal[: period - 1] == [IGNORE_INDEX] * (period - 1) and 2 <= period <= 9
+        assert all(goal[t] == row[t + 1 - period] for t in range(period - 1, 40))
+        assert row[period:] == row[:-period]
+
+
+def test_repeated_tokens_are_a_function_of_seed_and_number_and_ranks_share_them():
+    whole = list(RepeatedTokens(5, 50, 4, 20, (2, 9), seed=4))
+    again = RepeatedTokens(5, 50, 4, 20, (2, 9), seed=4)
+    again.set_epoch(0, 3)
+    assert torch.equal(next(iter(again))[0], whole[3][0])
+    halves = [list(RepeatedTokens(5, 50, 4, 20, (2, 9), seed=4, rank=r, world_size=2)) for r in (0, 1)]
+    assert torch.equal(halves[0][2][0], whole[2][0][0::2]) and torch.equal(halves[1][2][0], whole[2][0][1::2])
+    with pytest.raises(ValueError, match="choose shorter ones"):
+        RepeatedTokens(1, 50, 4, 8, (2, 9))
+
+
+@pytest.mark.parametrize("every", [0, 2, 3])
+def test_a_curriculum_gives_the_same_batches_from_any_start(every):
+    warm_up, reading = [f"copy {i}" for i in range(3)], [f"read {i}" for i in range(5)]
+    lessons = Curriculum([(warm_up, 4), (reading, 9)], rehearse_every=every)
+    whole = list(lessons)
+    assert len(whole) == len(lessons) == 13 and whole[:4] == ["copy 0", "copy 1", "copy 2", "copy 0"]
+    assert sum(b.startswith("copy") for b in whole[4:]) == (9 // every if every else 0)
+    assert [b for b in whole[4:] if b.startswith("read")][:3] == reading[:3]
+    for start in range(13):
+        lessons.set_epoch(0, start)
+        assert list(lessons) == whole[start:]
+
+
+def test_batches_go_on_into_the_next_epoch():
+    assert list(itertools.islice(batches_from([1, 2, 3], 4), 5)) == [2, 3, 1, 2, 3]
+    with pytest.raises(ValueError, match="the loader has no batches"):
+        next(batches_from([], 0))
+    with pytest.raises(ValueError, match="at least one phase"):
+        Curriculum([([1], 0)])
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+def test_evaluation_weighs_tokens_not_batches_and_keeps_the_mode():
+    model = tiny_model().train()
+    (ids, targets), other = random_batches(2)
+    targets[1:] = IGNORE_INDEX
+    both = torch.cat([ids, other[0]]), torch.cat([targets, other[1]])
+    assert math.isclose(evaluate(model, [(ids, targets), other]), evaluate(model, [both]), rel_tol=1e-5)
+    assert model.training
+    assert evaluate(model, [(ids, targets), other], max_batches=1) == evaluate(model, [(ids, targets)])
+
+
+class Story:
+    def __init__(self, text, log2_probability):
+        self.text, self.log2_probability = text, log2_probability
+
+
+def test_story_scores_are_those_of_the_definition():
+    tokenizer = BPETokenizer.train("the cat sat on the mat " * 5, 290, SPECIAL_TOKENS)
+    model = tiny_model(config=dataclasses.replace(TINY, vocab_size=tokenizer.vocab_size, context_length=64))
+    stories = [Story("The cat sat.", -6.0), Story("On the mat the cat sat down.", -14.0)]
+    end, nats, n_tokens = tokenizer.special_tokens["<|endoftext|>"], 0.0, 0
+    for story in stories:
+        row = torch.tensor([[end, *tokenizer.encode(story.text), end]])
+        nats += F.cross_entropy(model(row[:, :-1])[0], row[0, 1:], reduction="sum").item()
+        n_tokens += row.shape[1] - 1
+    scores = evaluate_stories(model, tokenizer, stories)
+    assert math.isclose(scores.nats_per_token, nats / n_tokens, rel_tol=1e-5)
+    assert math.isclose(scores.bits_per_word, nats / math.log(2) / 10, rel_tol=1e-5)
+    assert math.isclose(scores.bits_per_byte, nats / math.log(2) / 40, rel_tol=1e-5)
+    assert scores.floor_bits_per_word == 2.0 and scores.n_stories == 2
+    assert math.isclose(scores.times_floor, scores.bits_per_word / 2)
+    assert evaluate_stories(model, tokenizer, ["The cat sat."]).floor_bits_per_word is None
+    with pytest.raises(ValueError, match="give at least one"):
+        evaluate_stories(model, tokenizer, [])
+
+
+@pytest.mark.parametrize("length", [2, 5, 9, 10, 11, 14, 15, 33])
+def test_windows_grade_every_token_once_with_all_the_context_there_is(length):
+    graded, row = [], list(range(100, 100 + length))
+    for ids, targets in _windows(row, 8):
+        assert len(ids) == len(targets) <= 8
+        for place, (token, target) in enumerate(zip(ids, targets)):
+            if target != IGNORE_INDEX:
+                assert target == token + 1 and place >= min(4, token - 100)
+                graded.append(target)
+    assert graded == row[1:]
+
+
+# ---------------------------------------------------------------- what bad input gets
+
+
+def test_masked_empty_and_foreign_targets_get_a_sentence():
+    model = tiny_model()
+    ids, targets = random_batches(1)[0]
+    masked = torch.full_like(targets, IGNORE_INDEX)
+    with pytest.raises(ValueError, match="unmask at least one"):
+        cross_entropy(torch.zeros(2, 3), torch.tensor([IGNORE_INDEX] * 2))
+    with pytest.raises(ValueError, match="no target other than -100"):
+        evaluate(model, [(ids, masked)])
+    with pytest.raises(ValueError, match="no target other than -100"):
+        evaluate(model, [])
+    with pytest.raises(ValueError, match="all targets of step 0"):
+        train(model, [(ids, masked)], None, TrainConfig(1))
+    with pytest.raises(ValueError, match="no target other than -100"):
+        train(model, [(ids, targets)], [(ids, masked)], TrainConfig(1))
+    with pytest.raises(ValueError, match="the loader has no batches"):
+        train(model, [], None, TrainConfig(1))
+    with pytest.raises(ValueError, match="outside 0 to 63"):
+        train(model, [(ids, targets + 64)], None, TrainConfig(1))
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights():
+    model = tiny_model()
+    with torch.no_grad():
+        model.final_norm.weight[0] = math.nan
+    before = copy.deepcopy(model)
+    with pytest.raises(ValueError, match="lower learning_rate"):
+        train(model, random_batches(1), None, TrainConfig(1))
+    assert_close(weights_of(model), weights_of(before), equal_nan=True, rtol=0, atol=0)
+
+
+def test_a_learning_rate_far_too_high_ends_in_a_sentence_or_a_finite_loss():
+    config = TrainConfig(200, learning_rate=1e6, warmup_steps=0, grad_clip=0)
+    try:
+        history = train(tiny_model(), random_batches(3), None, config)
+    except ValueError as error:
+        assert "lower learning_rate" in str(error)
+    else:
+        assert all(map(math.isfinite, history.losses))
+
+
+@pytest.mark.parametrize("changes, fragment", [
+    ({"max_steps": 0}, "max_steps=0"), ({"learning_rate": 0}, "learning_rate=0"), ({"warmup_steps": -1}, "0 or more"),
+    ({"learning_rate": math.nan}, "above 0"), ({"optimizer": "adam"}, "one of adamw, muon"),
+    ({"decay_fraction": 0}, "at most 1"),
+    ({"precision": "float16"}, "one of float32"), ({"min_learning_rate": 1.0}, "0 to learning_rate"),
+    ({"accumulation_steps": 0}, "at least 1"), ({"grad_clip": math.inf}, "finite|0 or more"),
+    ({"schedule": "step"}, "cosine"),
+])  # fmt: skip
+def test_a_setting_out_of_range_is_refused(changes, fragment):
+    with pytest.raises(ValueError, match=fragment):
+        TrainConfig(**{"max_steps": 10} | changes)
+
+
+def test_a_real_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path):
+    def press(progress):
+        if progress.step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(TrainingInterrupted, match=r"stopped after step 4 of 9.*resume=True"):
+        train(tiny_model(), random_batches(2), None, TrainConfig(9), checkpoint_dir=tmp_path, on_step=press)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000004"]
+    with pytest.raises(TrainingInterrupted, match="give checkpoint_dir"):
+        train(tiny_model(), random_batches(2), None, TrainConfig(9), on_step=press)
+
+
+def test_checkpoints_of_another_run_are_refused(tmp_path):
+    train(tiny_model(), random_batches(2), None, TrainConfig(2), checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match="pass resume=True"):
+        train(tiny_model(), random_batches(2), None, TrainConfig(2), checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match="learning_rate was 0.003, now 0.001"):
+        train(tiny_model(), random_batches(2), None, TrainConfig(2, learning_rate=1e-3), checkpoint_dir=tmp_path,
+              resume=True)  # fmt: skip
+    with pytest.raises(ValueError, match="n_batches was 2, now 3"):
+        train(tiny_model(), random_batches(3), None, TrainConfig(2), checkpoint_dir=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="holds another shape|another model"):
+        other = GPTModel(dataclasses.replace(TINY, d_model=16))
+        train(other, random_batches(2), None, TrainConfig(2), checkpoint_dir=tmp_path, resume=True)
+    finished = train(tiny_model(), random_batches(2), None, TrainConfig(2), checkpoint_dir=tmp_path, resume=True)
+    assert finished.steps == [1, 2]
