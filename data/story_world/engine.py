@@ -569,6 +569,7 @@ class Tables:
         self.animals = [row for row in tables["kind"] if row is not self.child]
         self.names = {plain(row["sex"]): plain(row["names"]).split() for row in tables["name"]}
         self.surnames = self.names.pop("s")
+        self.sexes = {name: sex for sex, names in self.names.items() for name in names}
         self.tags = {(plain(row["mood"]), plain(row["end"])): [nodes[0] for nodes in row["verbs"]] for row in tables["tag"]}
         self.casts = {plain(row["name"]): row for row in tables["plot"]}
         self.plots = tuple(name for name in self.casts if not name.startswith("mini."))
