@@ -1,0 +1,51 @@
+"""The README's promises that a program can check: links, commands, chapters and quoted errors."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [path for path in (ROOT / "README.md", ROOT / "BENCHMARKS.md", ROOT / "data" / "README.md") if path.is_file()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_and_pictures_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"[a-z]+:", target):
+            assert (page.parent / target.split("#")[0]).exists(), target
+
+
+def test_every_command_that_is_named_exists():
+    for name in set(re.findall(r"course\.py ([a-z]+)", README)):
+        assert (ROOT / "shared" / "commands" / f"{name}.py").is_file(), name
+
+
+def test_every_option_of_run_that_is_named_exists():
+    from shared.commands import run
+
+    known = run.parser().format_help()
+    for line in re.findall(r"course\.py run ([^`\n]+)", README):
+        for option in re.findall(r"--[a-z-]+", line):
+            assert option in known, option
+
+
+def test_every_notebook_is_in_the_table():
+    for path in ROOT.glob("ch*/*.ipynb"):
+        if path.name != "exercises.ipynb" and ".mine-" not in path.name:
+            assert path.relative_to(ROOT).as_posix() in README, path.name
+
+
+def test_quoted_errors_are_the_words_of_the_code():
+    """A learner searches the page for what stands on the screen."""
+    quoted = re.findall(r"^\| `([^`]+)` \|", README, re.MULTILINE)
+    assert len(quoted) >= 8
+    paths = [ROOT / "course.py", *(p for d in ("shared", "data", "ch*") for p in ROOT.glob(f"{d}/**/*.py"))]
+    source = "".join(re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8")) for path in paths)
+    ours = [text for text in quoted if text.startswith(("course.py", "This ", "there is ", "the course "))]
+    assert len(ours) >= 4
+    for text in ours:
+        words = text.split(": ", 1)[1] if text.startswith("course.py") else text
+        assert words.split("…")[0].strip() in source, text

@@ -1,0 +1,79 @@
+"""The models that come with the course are whole, fit the world and the tokenizer, and score what their recipe says."""
+
+import json
+
+import pytest
+
+from ch05_pretraining.story_recipe import evaluate_stories
+from data.loaders import load_instructions, load_stories, mark
+from data.paths import DATA_DIR
+from data.story_cache import world_hash
+from shared import SPECIAL_TOKENS, load_assistant, load_story_gpt
+from shared.report import percent, sample_stories
+from tests.sizes import n
+
+GPT, ASSISTANT = DATA_DIR / "story_gpt", DATA_DIR / "story_assistant"
+pytestmark = pytest.mark.skipif(not GPT.is_dir(), reason="the models have not been shipped yet")
+
+
+@pytest.fixture(scope="module")
+def story_gpt():
+    return load_story_gpt()
+
+
+@pytest.fixture(scope="module")
+def recipes():
+    return [json.loads((folder / "recipe.json").read_text(encoding="utf-8")) for folder in (GPT, ASSISTANT)]
+
+
+def test_both_models_share_one_tokenizer_with_the_chat_specials(story_gpt):
+    _, tokenizer = story_gpt
+    assistant = load_assistant()
+    assert tokenizer.merges == assistant.tokenizer.merges
+    assert tuple(tokenizer.special_tokens) == tuple(assistant.tokenizer.special_tokens) == SPECIAL_TOKENS
+    assert tokenizer.vocab_size == assistant.model.config.vocab_size == story_gpt[0].config.vocab_size
+
+
+def test_the_models_were_trained_on_this_story_world(recipes):
+    assert recipes[0]["world"] == world_hash(), "the world has changed: train again and ship the new run"
+
+
+def test_the_models_take_a_few_megabytes():
+    for folder in (GPT, ASSISTANT):
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 5_000_000
+
+
+def test_the_loss_is_the_one_that_the_recipe_tells(story_gpt, recipes):
+    told = recipes[0]["results"]["splits"]["validation"]
+    stories = load_stories("validation", n(100, told["n_stories"]))
+    measured = evaluate_stories(*story_gpt, stories)
+    assert measured.times_floor == pytest.approx(told["bits_per_word"] / told["floor_bits_per_word"], abs=0.05)
+
+
+def test_the_recipe_meets_the_courses_bars(recipes):
+    stories, assistant = recipes[0]["results"], recipes[1]["results"]
+    validation = stories["splits"]["validation"]
+    assert validation["floor_bits_per_word"] >= 0.85
+    assert validation["bits_per_word"] <= 1.6 * validation["floor_bits_per_word"]
+    assert validation["bits_per_word"] < 0.8 * min(stories["ngrams"].values())
+    assert stories["coherent"]["n_correct"] >= 0.75 * stories["coherent"]["n"]
+    assert assistant["overall"]["n_correct"] >= 0.85 * assistant["overall"]["n"]
+
+
+def test_told_stories_are_new_and_mostly_coherent(story_gpt):
+    from data.story_world import check_story
+
+    told = sample_stories(*story_gpt, n(40, 200), seed=123)
+    assert sum(not check_story(story) for story in told) >= 0.6 * len(told)
+    assert len(set(told)) == len(told)
+    assert not set(told) & {story.text for story in load_stories("train", n(2_000, 20_000))}
+
+
+def test_the_assistant_answers_held_out_questions(recipes):
+    assistant, told = load_assistant(), recipes[1]["results"]["overall"]
+    records = load_instructions("test")
+    records = records[:: max(1, len(records) // n(60, 600))]
+    right = sum(mark(record, assistant.reply(record.prompt)) for record in records)
+    assert right / len(records) >= told["n_correct"] / told["n"] - 0.15, percent(
+        {"n_correct": right, "n": len(records)}
+    )
