@@ -1,0 +1,255 @@
+"""Classic mistakes for chapter 2's exercises, each with a piece of the message that it must get."""
+
+import math
+from collections import Counter
+
+import torch
+
+
+def _merge(ids, pair, new_id):
+    out = []
+    for id_ in ids:
+        out.append(id_)
+        if tuple(out[-2:]) == pair:
+            out[-2:] = [new_id]
+    return out
+
+
+def _rows(stories, end_id, pad_id):
+    longest = max(map(len, stories)) + 1
+    ids = torch.full((len(stories), longest), pad_id)
+    targets = torch.full((len(stories), longest), -100)
+    for row, story in enumerate(stories):
+        ids[row, : len(story) + 1] = torch.tensor([end_id, *story])
+        targets[row, : len(story) + 1] = torch.tensor([*story, end_id])
+    return ids, targets
+
+
+def merges_overlapping(ids, pair, new_id):
+    out, skip = [], False
+    for a, b in zip(ids, [*ids[1:], None]):
+        if (a, b) == pair:
+            out.append(new_id)
+            skip = True
+        elif skip:
+            skip = False
+        else:
+            out.append(a)
+    return out
+
+
+def merges_the_first_only(ids, pair, new_id):
+    for i in range(len(ids) - 1):
+        if (ids[i], ids[i + 1]) == pair:
+            return [*ids[:i], new_id, *ids[i + 2 :]]
+    return ids
+
+
+def merges_in_place(ids, pair, new_id):
+    ids[:] = _merge(ids, pair, new_id)
+    return ids
+
+
+def merges_either_order(ids, pair, new_id):
+    return _merge(_merge(ids, pair, new_id), pair[::-1], new_id)
+
+
+def forgets_the_last_id(ids, pair, new_id):
+    out, i = [], 0
+    while i < len(ids) - 1:
+        hit = (ids[i], ids[i + 1]) == pair
+        out.append(new_id if hit else ids[i])
+        i += 2 if hit else 1
+    return out
+
+
+def _counted(words, weigh=True):
+    counts = Counter()
+    for tokens, count in words.items():
+        for pair in zip(tokens, tokens[1:]):
+            counts[pair] += count if weigh else 1
+    return counts
+
+
+def ignores_how_often_a_piece_occurs(words):
+    counts = _counted(words, weigh=False)
+    return max(counts, key=lambda pair: (counts[pair], pair))
+
+
+def takes_the_first_of_a_tie(words):
+    counts = _counted(words)
+    return max(counts, key=counts.get)
+
+
+def counts_each_pair_once_a_piece(words):
+    counts = Counter()
+    for tokens, count in words.items():
+        for pair in set(zip(tokens, tokens[1:])):
+            counts[pair] += count
+    return max(counts, key=lambda pair: (counts[pair], pair))
+
+
+def counts_across_pieces(words):
+    tokens = [token for word, count in words.items() for _ in range(count) for token in word]
+    counts = Counter(zip(tokens, tokens[1:]))
+    return max(counts, key=lambda pair: (counts[pair], pair))
+
+
+def longest_token_first(piece, merges):
+    known, tokens = {a + b for a, b in merges}, []
+    while piece:
+        size = next((k for k in range(len(piece), 1, -1) if piece[:k] in known), 1)
+        tokens.append(piece[:size])
+        piece = piece[size:]
+    return tokens
+
+
+def merges_backwards(piece, merges):
+    tokens = list(piece)
+    for pair in reversed(merges):
+        tokens = _merge(tokens, pair, "".join(pair))
+    return tokens
+
+
+def merges_once_each(piece, merges):
+    tokens = list(piece)
+    for pair in merges:
+        tokens = merges_the_first_only(tokens, pair, "".join(pair))
+    return tokens
+
+
+def decodes_token_by_token(ids, vocabulary):
+    return "".join(vocabulary[id_].decode("utf-8", errors="replace") for id_ in ids)
+
+
+def decodes_strictly(ids, vocabulary):
+    return b"".join(vocabulary[id_] for id_ in ids).decode("utf-8")
+
+
+def decodes_and_drops(ids, vocabulary):
+    return b"".join(vocabulary[id_] for id_ in ids).decode("utf-8", errors="ignore")
+
+
+def targets_equal_inputs(ids, max_length, stride):
+    return [(ids[s : s + max_length],) * 2 for s in range(0, len(ids) - max_length, stride)]
+
+
+def a_window_without_its_last_target(ids, max_length, stride):
+    starts = range(0, len(ids) - max_length + 1, stride)
+    return [(ids[s : s + max_length], ids[s + 1 : s + max_length + 1]) for s in starts]
+
+
+def one_window_too_few(ids, max_length, stride):
+    starts = range(0, len(ids) - max_length - 1, stride)
+    return [(ids[s : s + max_length], ids[s + 1 : s + max_length + 1]) for s in starts]
+
+
+def stride_ignored(ids, max_length, stride):
+    starts = range(0, len(ids) - max_length, max_length)
+    return [(ids[s : s + max_length], ids[s + 1 : s + max_length + 1]) for s in starts]
+
+
+def padding_is_a_target(stories, end_id, pad_id):
+    ids, targets = _rows(stories, end_id, pad_id)
+    return ids, targets.where(targets != -100, pad_id)
+
+
+def story_not_opened(stories, end_id, pad_id):
+    longest = max(map(len, stories))
+    rows = [[*story, end_id] + [pad_id] * (longest - len(story)) for story in stories]
+    targets = [row[1:] + [-100] for row in rows]
+    return torch.tensor(rows), torch.tensor(targets)
+
+
+def end_never_predicted(stories, end_id, pad_id):
+    ids, targets = _rows(stories, end_id, pad_id)
+    return ids, targets.where(targets != end_id, -100)
+
+
+def masks_by_value(stories, end_id, pad_id):
+    ids, targets = _rows(stories, end_id, pad_id)
+    return ids, targets.where(targets != pad_id, -100)
+
+
+def nats_not_turned_into_bits(nats_per_token, n_tokens, n_bytes):
+    return nats_per_token * n_tokens / n_bytes
+
+
+def average_taken_per_token(nats_per_token, n_tokens, n_bytes):
+    return nats_per_token / math.log(2) / n_bytes * n_bytes
+
+
+def bytes_per_token_multiplied(nats_per_token, n_tokens, n_bytes):
+    return nats_per_token / math.log(2) * n_bytes / n_tokens
+
+
+def positions_looked_up_by_id(ids, token_table, position_table):
+    return token_table[ids] + position_table[ids % len(position_table)]
+
+
+def no_positions(ids, token_table, position_table):
+    return token_table[ids]
+
+
+def always_the_first_place(ids, token_table, position_table):
+    return token_table[ids] + position_table[0]
+
+
+def positions_counted_over_the_batch(ids, token_table, position_table):
+    places = torch.arange(ids.numel()).reshape(ids.shape) % len(position_table)
+    return token_table[ids] + position_table[places]
+
+
+def rows_mixed_up(ids, token_table, position_table):
+    return token_table[ids].sum(dim=1) + position_table[: ids.shape[0]]
+
+
+WRONG = {
+    "2.1": [
+        (merges_overlapping, "three 1s are one pair"),
+        (merges_the_first_only, "Every pair is replaced"),
+        (merges_in_place, "Build a new list"),
+        (merges_either_order, "The order within a pair matters"),
+        (forgets_the_last_id, "merge_pair([1, 1, 1], (1, 1), 9) should be [9, 1], yours is [9]"),
+    ],
+    "2.2": [
+        (ignores_how_often_a_piece_occurs, "brings its pairs ten times"),
+        (takes_the_first_of_a_tie, "last in the dictionary"),
+        (counts_each_pair_once_a_piece, "stands twice in one 'lll'"),
+        (counts_across_pieces, "No pair crosses"),
+    ],
+    "2.3": [
+        (longest_token_first, "The merge that was learned first"),
+        (merges_backwards, "u and g first"),
+        (merges_once_each, "applied everywhere"),
+    ],
+    "2.4": [
+        (decodes_token_by_token, "join the bytes first"),
+        (decodes_strictly, "a UnicodeDecodeError"),
+        (decodes_and_drops, "errors='replace'"),
+    ],
+    "2.5": [
+        (targets_equal_inputs, "one place later"),
+        (a_window_without_its_last_target, "should be 1, yours is 2"),
+        (one_window_too_few, "should be 2, yours is 1"),
+        (stride_ignored, "from start to start"),
+    ],
+    "2.6": [
+        (padding_is_a_target, "filling costs nothing"),
+        (story_not_opened, "A row begins with the end token"),
+        (end_never_predicted, "targets should be"),
+        (masks_by_value, "go by the length"),
+    ],
+    "2.7": [
+        (nats_not_turned_into_bits, "One nat is 1 / ln 2 bits"),
+        (average_taken_per_token, "bits_per_byte(ln 2, 100, 400) should be 0.25, yours is 1"),
+        (bytes_per_token_multiplied, "should be 0.25, yours is 4"),
+    ],
+    "2.8": [
+        (positions_looked_up_by_id, "Id 5 in place 0 should be [110, 11] of shape (2,), yours is [210, 11]"),
+        (no_positions, "yours is [10, 11]"),
+        (always_the_first_place, "the place is the column"),
+        (positions_counted_over_the_batch, "Every row of the batch starts at place 0"),
+        (rows_mixed_up, "(B, T) becomes (B, T, D)"),
+    ],
+}
