@@ -94,19 +94,28 @@ class Muon(torch.optim.Optimizer):
         learning_rate: size of one step, above 0.
         momentum: how much of the running gradient is kept, in [0, 1).
         weight_decay: share of the weights lost at learning rate 1.
+        pieces: equal bands of rows that are made orthogonal each for itself; a parameter group may have its own.
+            The queries, keys and values of every head lie in one matrix: taken whole, the values' large gradients
+            would leave queries and keys almost no update.
 
     Raises:
-        ValueError: a parameter is not a matrix.
+        ValueError: a parameter is not a matrix, or its rows cannot be cut into so many pieces.
 
     Source: Jordan et al. (2024). Taught in ch05, section 5.10.
     """
 
-    def __init__(self, parameters, learning_rate: float = 0.01, momentum: float = 0.95, weight_decay: float = 0.1):
-        super().__init__(parameters, {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(
+        self, parameters, learning_rate: float = 0.01, momentum: float = 0.95, weight_decay: float = 0.1,
+        pieces: int = 1,
+    ):  # fmt: skip
+        options = {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay, "pieces": pieces}
+        super().__init__(parameters, options)
         for group in self.param_groups:
             for p in group["params"]:
                 if p.ndim != 2:
                     raise ValueError(f"Muon moves matrices, not shape {tuple(p.shape)}: give the others to AdamW")
+                if p.shape[0] % group["pieces"]:
+                    raise ValueError(f"{p.shape[0]} rows cannot be cut into {group['pieces']} equal pieces")
 
     @torch.no_grad()
     def step(self) -> None:
@@ -119,9 +128,10 @@ class Muon(torch.optim.Optimizer):
         gradients = torch.stack([p.grad for p in matrices])  # (N, R, C)
         running = torch.stack([self.state[p].get("momentum", torch.zeros_like(p)) for p in matrices])
         running = group["momentum"] * running + gradients
-        updates = orthogonalize(gradients + group["momentum"] * running)  # Nesterov: look one step ahead
-        rows, columns = matrices[0].shape
-        step_size = group["lr"] * math.sqrt(max(1.0, rows / columns))
+        ahead = gradients + group["momentum"] * running  # Nesterov: look one step ahead
+        pieces = ahead.unflatten(1, (group["pieces"], -1))  # (N, n, R / n, C)
+        step_size = group["lr"] * math.sqrt(max(1.0, pieces.shape[-2] / pieces.shape[-1]))
+        updates = orthogonalize(pieces).flatten(1, 2)  # (N, R, C)
         for p, update, kept in zip(matrices, updates, running, strict=True):
             self.state[p]["momentum"] = kept.clone()
             p.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=step_size)

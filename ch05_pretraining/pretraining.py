@@ -184,8 +184,12 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
         return [adamw]
     if not by_muon:
         raise ValueError("optimizer='muon' found no matrix in `blocks`: use optimizer='adamw' for this model")
-    hidden = [named[name] for name in named if name in by_muon]
-    return [Muon(hidden, config.muon_learning_rate, weight_decay=config.weight_decay), adamw]
+    heads = {f"{name}.qkv_proj.weight": 3 * m.n_heads for name, m in model.named_modules() if hasattr(m, "qkv_proj")}
+    by_pieces: dict[int, list] = {}  # queries, keys and values of every head are matrices of their own
+    for name in (name for name in named if name in by_muon):
+        by_pieces.setdefault(heads.get(name, 1), []).append(named[name])
+    groups = [{"params": matrices, "pieces": pieces} for pieces, matrices in by_pieces.items()]
+    return [Muon(groups, config.muon_learning_rate, weight_decay=config.weight_decay), adamw]
 
 
 # ---------------------------------------------------------------- evaluation

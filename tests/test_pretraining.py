@@ -108,6 +108,28 @@ def test_muon_is_torchs_without_its_rounding_to_bfloat16(shape, monkeypatch):
         assert_close(p, q, rtol=1e-4, atol=1e-5)
 
 
+def test_muon_gives_queries_keys_and_values_of_every_head_an_update_of_their_own():
+    model = tiny_model()
+    muon, _ = make_optimizers(model, TrainConfig(1, optimizer="muon"))
+    whole = model.blocks[0].attention.qkv_proj.weight
+    pieces = 3 * model.config.n_heads
+    parts = [torch.nn.Parameter(part.detach().clone()) for part in whole.chunk(pieces)]
+    whole.grad = torch.randn_like(whole)
+    whole.grad[: len(whole) // 3] *= 1e-3  # the queries' gradient is far smaller than the values'
+    for part, gradient in zip(parts, whole.grad.chunk(pieces)):
+        part.grad = gradient.clone()
+    group = next(g for g in muon.param_groups if any(p is whole for p in g["params"]))
+    apart = Muon(parts, group["lr"], weight_decay=group["weight_decay"])
+    before = whole.detach().clone()
+    muon.step()
+    apart.step()
+    assert_close(whole, torch.cat(list(parts)), rtol=1e-4, atol=1e-6)
+    moved = (whole - before).chunk(3)
+    assert moved[0].norm() > 0.5 * moved[2].norm()
+    with pytest.raises(ValueError, match="cannot be cut into 5 equal pieces"):
+        Muon([{"params": parts, "pieces": 5}])
+
+
 def test_orthogonalize_evens_out_the_singular_values_and_keeps_the_directions():
     for shape in [(16, 16), (16, 48), (48, 16)]:
         u, s, vt = torch.linalg.svd(torch.randn(shape), full_matrices=False)
@@ -163,7 +185,7 @@ def test_every_parameter_has_one_optimizer_and_no_vector_is_decayed(optimizer):
 def test_muon_moves_the_matrices_of_the_blocks_only():
     model = tiny_model()
     muon, adamw = make_optimizers(model, TrainConfig(1, optimizer="muon"))
-    by_muon = {id(p) for p in muon.param_groups[0]["params"]}
+    by_muon = {id(p) for group in muon.param_groups for p in group["params"]}
     for name, p in model.named_parameters():
         assert (id(p) in by_muon) == (name.startswith("blocks.") and p.ndim == 2)
     with pytest.raises(ValueError, match="use optimizer='adamw'"):
