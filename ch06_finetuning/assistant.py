@@ -72,6 +72,21 @@ class Assistant:
         tokens = stream(self.model, ids, self.max_new_tokens, stop_id=self.end_id, **sampling)
         return self._pieces(tokens)
 
+    def stream_likely(self, prompt: str, history=(), *, n: int = 5, **sampling) -> Iterator[tuple[str, list]]:
+        """Answer piece by piece, each with the `n` likeliest tokens at its place and their probabilities."""
+        ids, written = self.prompt_ids(prompt, history), []
+        tokens = stream(self.model, self.tensor([ids]), self.max_new_tokens, stop_id=self.end_id, **sampling)
+        noted = (written.append(token) or token for token in tokens)
+        for piece in self._pieces(noted):
+            yield piece, self.likely_next([*ids, *written[:-1]], n)
+
+    @torch.no_grad()
+    def likely_next(self, ids: list[int], n: int = 5) -> list[tuple[str, float]]:
+        """Give the `n` likeliest next tokens after some ids, with their probabilities at temperature 1."""
+        window = self.tensor([ids[-self.model.config.context_length :]])  # (1, T)
+        probabilities = self.model(window)[0, -1].float().softmax(dim=-1)  # (V,)
+        return [(self.tokenizer.decode([id]), p) for p, id in zip(*(x.tolist() for x in probabilities.topk(n)))]
+
     def _pieces(self, tokens) -> Iterator[str]:
         written, shown = [], ""
         for token in tokens:

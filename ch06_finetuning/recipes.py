@@ -216,7 +216,8 @@ def _train_and_save_assistant(folder, base, seed, quick, on_step, resume, device
     settings = {"batch_size": ASSISTANT_BATCH, "max_length": model.config.context_length}
     train_loader = create_instruction_loader(
         load_instructions("train")[: 1000 if quick else None], tokenizer, seed=seed, **settings,
-        stories=load_stories("train", n=200 if quick else REPLAY_STORIES), replay_share=REPLAY_SHARE, replay_batch=REPLAY_BATCH,
+        stories=load_stories("train", n=200 if quick else REPLAY_STORIES),
+        replay_share=REPLAY_SHARE, replay_batch=REPLAY_BATCH,
     )  # fmt: skip
     val_rows = load_instructions("validation")[: 64 if quick else None]
     val_loader = create_instruction_loader(val_rows, tokenizer, shuffle=False, **settings)

@@ -66,6 +66,16 @@ def test_the_pieces_of_a_stream_join_to_the_reply(untrained, sampling):
         assert "".join(untrained.stream(record.prompt, **sampling)) == untrained.reply(record.prompt, **sampling)
 
 
+def test_likely_tokens_stand_beside_the_piece_they_could_replace(assistant):
+    prompt = RECORDS[0].prompt
+    pairs = list(assistant.stream_likely(prompt, n=3))
+    assert "".join(piece for piece, _ in pairs) == assistant.reply(prompt)
+    ids = assistant.prompt_ids(prompt)
+    logits = assistant.model(torch.tensor([ids]))[0, -1]
+    assert pairs[0][1][0][1] == pytest.approx(logits.softmax(0).max().item(), abs=1e-5)
+    assert all(len(likely) == 3 and sum(p for _, p in likely) <= 1 + 1e-6 for _, likely in pairs)
+
+
 def test_a_stream_never_shows_half_a_character(assistant):
     text = "fox 🦊 and — owl"
     halves = [assistant.tokenizer.encode(text)]

@@ -1,0 +1,202 @@
+"""`python course.py serve`: talk with the assistant in your browser, on this machine only.
+
+The server listens on the loopback address and answers nobody else: it refuses requests that name another host (a page
+that plays tricks with names) or come from another page, takes JSON of a limited size only, lets the page load nothing
+from elsewhere, and sends text, never HTML. Answers travel as they are written, one JSON object a line.
+"""
+
+import argparse
+import json
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[1] / "page"
+FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+}
+MOST_BYTES, MOST_TURNS = 64_000, 50
+READ_SECONDS, ANSWER_SECONDS = 10, 60
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the options of the command."""
+    options = argparse.ArgumentParser(prog="course.py serve", description="Talk with the assistant in your browser.")
+    options.add_argument("run", nargs="?", help="name of a run (default: the assistant that comes with the course)")
+    options.add_argument("--port", type=int, default=8765, help="port on this machine (default 8765; 0: any free one)")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Load the assistant and serve its page until Ctrl-C; return the exit status."""
+    from ch06_finetuning.finetuning import load_assistant
+
+    settings = parser().parse_args(arguments)
+    try:
+        server = make_server(load_assistant(settings.run or "shipped"), settings.port)
+    except (ValueError, OSError, OverflowError) as error:
+        print(f"course.py serve: {error}", file=sys.stderr)
+        return 1
+    print(f"Open http://127.0.0.1:{server.server_port} in your browser. Ctrl-C ends it.", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print("\nStopped.")
+    finally:
+        server.server_close()
+    return 0
+
+
+def make_server(assistant, port: int = 0) -> ThreadingHTTPServer:
+    """Bind a server for one assistant to the loopback address.
+
+    Args:
+        assistant: the assistant to talk with.
+        port: 0 takes any free one.
+    """
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+    server.daemon_threads = True
+    server.assistant, server.busy = assistant, threading.Lock()
+    server.hosts = {f"{name}:{server.server_port}" for name in ("127.0.0.1", "localhost")}
+    return server
+
+
+class _Refused(Exception):
+    """A request that gets a status and a sentence instead of what it wants."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = READ_SECONDS
+    server_version, sys_version = "course", ""
+
+    def do_GET(self) -> None:
+        self._guarded(self._send_file)
+
+    def do_POST(self) -> None:
+        self._guarded(self._answer)
+
+    def log_message(self, *_) -> None:
+        """Keep the terminal quiet: what people ask is nobody's business."""
+
+    def _guarded(self, serve) -> None:
+        try:
+            if self.headers.get("Host") not in self.server.hosts:
+                raise _Refused(403, "this server answers under 127.0.0.1 and localhost only")
+            if self.headers.get("Origin") not in {None, *(f"http://{host}" for host in self.server.hosts)}:
+                raise _Refused(403, "this server answers its own page only")
+            serve()
+        except _Refused as refusal:
+            status, sentence = refusal.args
+            self._send(status, "text/plain", sentence.encode("utf-8"))
+        except (ConnectionError, TimeoutError):
+            pass  # the page was closed in the middle of an answer
+
+    def _send_file(self) -> None:
+        if self.path not in FILES:
+            raise _Refused(404, "there is no such page")
+        name, kind = FILES[self.path]
+        self._send(200, kind, (PAGE / name).read_bytes())
+
+    def _send(self, status: int, kind: str, content: bytes | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        if content is not None:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if content is not None:
+            self.wfile.write(content)
+
+    def _answer(self) -> None:
+        if self.path != "/answer":
+            raise _Refused(404, "there is no such page")
+        question = self._question()
+        if not self.server.busy.acquire(timeout=ANSWER_SECONDS):
+            raise _Refused(503, "the assistant is busy; try again")
+        try:
+            self._send(200, "application/x-ndjson")
+            for piece in pieces(self.server.assistant, **question):
+                self.wfile.write(json.dumps(piece).encode("utf-8") + b"\n")
+                self.wfile.flush()
+        finally:
+            self.server.busy.release()
+
+    def _question(self) -> dict:
+        """Read and check a question; everything in it is what it should be or is refused."""
+        if self.headers.get_content_type() != "application/json":
+            raise _Refused(415, "send a question as application/json")
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > MOST_BYTES:
+            raise _Refused(413, f"a question may take {MOST_BYTES:,} bytes, and must say how many it takes")
+        try:
+            return checked_question(json.loads(self.rfile.read(int(length)).decode("utf-8")))
+        except (ValueError, RecursionError) as error:
+            raise _Refused(400, f"this is no question: {error}") from None
+
+
+def checked_question(value: object) -> dict:
+    """Take a question out of what was sent.
+
+    Args:
+        value: what JSON gave.
+
+    Raises:
+        ValueError: a part is missing or is not what it should be.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("prompt"), str):
+        raise ValueError("it needs a prompt, a text")
+    history, numbers = value.get("history", []), (value.get("temperature", 0), value.get("top_p", 1))
+    pairs = isinstance(history, list) and len(history) <= MOST_TURNS and all(map(_is_turn, history))
+    if not pairs:
+        raise ValueError(f"its history is not a list of at most {MOST_TURNS} pairs of texts")
+    if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+        raise ValueError("temperature and top_p are numbers")
+    if not 0 <= numbers[0] <= 2 or not 0 < numbers[1] <= 1:
+        raise ValueError("temperature is 0 to 2, and top_p above 0 and at most 1")
+    return {"prompt": value["prompt"], "history": history, "temperature": numbers[0], "top_p": numbers[1]}
+
+
+def _is_turn(turn: object) -> bool:
+    return isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) and text for text in turn)
+
+
+def pieces(assistant, prompt: str, history: list, temperature: float, top_p: float):
+    """Answer piece by piece: dictionaries with `text` and the likeliest tokens, or with the `trouble`.
+
+    Args:
+        assistant: who answers.
+        prompt: what is asked; control characters are taken out.
+        history: earlier (prompt, answer) pairs.
+        temperature: 0 for the likeliest answer.
+        top_p: share of the probability to draw from.
+    """
+    from shared.commands.chat import clean
+
+    until = time.monotonic() + ANSWER_SECONDS
+    try:
+        for text, likely in assistant.stream_likely(clean(prompt), history, temperature=temperature, top_p=top_p):
+            yield {"text": clean(text), "likely": [(clean(token), round(p, 4)) for token, p in likely]}
+            if time.monotonic() > until:
+                return
+    except ValueError as error:
+        yield {"trouble": str(error)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
