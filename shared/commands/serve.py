@@ -44,9 +44,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Load the assistant and serve its page until Ctrl-C; return the exit status."""
+    settings = parser().parse_args(arguments)
     from ch06_finetuning.finetuning import load_assistant
 
-    settings = parser().parse_args(arguments)
     try:
         server = make_server(load_assistant(settings.run or "shipped"), settings.port)
     except (ValueError, OSError, OverflowError) as error:
