@@ -527,7 +527,6 @@ def small_course(tmp_path, monkeypatch):
     (tmp_path / "tests").mkdir()
     monkeypatch.setattr(test_command, "ROOT", tmp_path)
     monkeypatch.setattr(test_command, "differing", list)
-    monkeypatch.setattr(test_command, "WORKERS", 1)
     return tmp_path / "tests" / "test_small.py"
 
 
@@ -542,5 +541,5 @@ def small_course(tmp_path, monkeypatch):
 )
 def test_the_test_command_counts_and_fails_when_anything_fails(small_course, capfd, source, code, closing):
     small_course.write_text(source, encoding="utf-8")
-    assert test_command.main(["--fast"]) == code
+    assert test_command.main(["--fast", "-n0"]) == code
     assert capfd.readouterr().out.splitlines()[-1] == closing

@@ -59,9 +59,8 @@ def notebook_tests(extra: list[str], scratch: Path) -> dict[str, int]:
 
 def _pytest(what: str, words: list[str], settings: dict[str, str], report: Path) -> dict[str, int]:
     """Run pytest in a process of its own and count what it reports."""
-    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *words]
-    if importlib.util.find_spec("xdist"):
-        command += ["-n", str(WORKERS), "--dist", "loadfile"]
+    workers = ["-n", str(WORKERS), "--dist", "loadfile"] if importlib.util.find_spec("xdist") else []
+    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *workers, *words]
     print(f"\n=== {what} ===", flush=True)
     code = subprocess.call(command, cwd=ROOT, env={**os.environ, **settings})
     counts = _count(report) if report.exists() else {"passed": 0, "failed": 0, "skipped": 0}
