@@ -36,6 +36,10 @@ _NAMES = {
     "pad_batch": "ch02_text_data.text_data",
     "create_dataloader": "ch02_text_data.text_data",
     "create_story_dataloader": "ch02_text_data.text_data",
+    "WordVectors": "ch02_text_data.embeddings",
+    "skip_gram_pairs": "ch02_text_data.embeddings",
+    "negative_sampling_loss": "ch02_text_data.embeddings",
+    "plain_words": "ch02_text_data.embeddings",
     # chapter 3: attention
     "causal_mask": "ch03_attention.attention",
     "attention_weights": "ch03_attention.attention",
