@@ -20,7 +20,10 @@ PRONOUN = re.compile(r"\b(he|him|his|himself|she|her|herself)\b", re.IGNORECASE)
 OWN_BODY = re.compile(
     r"\b(?:shook|hung|scratched|wiped|blew|held|bit|stamped|folded|tilted|cleared|tapped|raised|rubbed|rolled up|rolled|"
     r"clenched|stuck out|puffed out|clapped|waved|flapped|slapped) (his|her) "
-    r"(?:head|eyes|nose|lip|foot|arms|breath|throat|chin|teeth|cheeks|hands|paws|wings|knees|sleeves)\b")
+    r"(?:head|eyes|nose|lip|foot|arms|breath|throat|chin|teeth|cheeks|hands|paws|wings|knees|sleeves)\b"
+    r"|\bneeded (his|her) [a-z-]+"
+    r"|\b(?:went on|gave|turned out|took off|opened|turned|waited for|tapped|with all) (his|her) (?:way|word|pockets|coat|back|heart)\b")
+SCENERY_CAT = re.compile(r"[Tt]he cat (?:looked|stared|gazed) at h|(?:told|to|only|asked) the (?:cat|dog)\b")
 LOST_BABY = re.compile(r"its mother|This [a-z ]+ is lost")
 MOTHER = re.compile(r"When she saw the|\bThe [a-z]+ (?:bowed|touched|looked at|gazed at|stared at) ")
 MOST_NAMES, FEWEST_WORDS = 3, 50
@@ -93,6 +96,7 @@ class _Story:
         self.paragraphs = [part.strip() for part in re.split(r"\n+", self.text) if part.strip()]
         self.flat = "\n".join(self.paragraphs)
         self.narration = re.sub(r'"[^"\n]*"?', lambda m: '"' + " " * (len(m.group()) - 2) + '"', self.flat)
+        self.narration = re.sub(r"\b(Mrs?)\.", r"\1 ", self.narration)
         self.kind_pattern = "|".join(sorted(self.kinds + self.jobs, key=len, reverse=True))
         self.mentions = self._find_names()
         self.people = list(dict.fromkeys(name for name, _ in self.mentions))
@@ -259,10 +263,11 @@ def _kinds(story):
         said = story.narration[match.start() : match.end()].strip() == ""
         if kind not in kinds and (the or said) and not re.match(r" named| called", story.flat[match.end() :]):
             yield f"{match.group()!r}, but there is no {kind} in this story"
-    for match in re.finditer(rf"\b[Tt]he ({animals})\b(?! of the| and the)", story.narration):
+    for match in re.finditer(rf"\b[Tt]he ({animals})\b(?! of the| and the|'s)", story.narration):
         kind = match.group(1)
         seen = rf"\b(?:an?|one|two|three|four|five|six|seven|eight|nine|ten|another)\b[^.!?]{{0,40}}\b{kind}"
-        if kind not in kinds and not re.search(seen, story.flat[: match.start()]) and kind not in ("cat", "bear"):
+        if kind not in kinds and not re.search(seen, story.flat[: match.start()]) and not SCENERY_CAT.search(
+                story.flat[max(0, match.start() - 9) : match.end() + 14]):
             yield f"{match.group()!r}, but there is no {kind} in this story"
 
 
@@ -271,42 +276,110 @@ def _entities(story):
     people = [(at, story.sex_of(name), name) for name, at in story.mentions]
     nouns = [(m.start(), SEX_WORDS[m.group().lower()], m.group().lower())
              for m in re.finditer(r"\b(?:" + "|".join(SEX_WORDS) + r")\b", story.flat, re.IGNORECASE)]
-    kinds = {kind: story.sex_of(name) for name, kind in story.kind.items()}
-    called = [(m.start(), kinds[m.group(1)], m.group(1))
+    kinds = {kind: name for name, kind in story.kind.items()}
+    called = [(m.start(), story.sex_of(kinds[m.group(1)]), kinds[m.group(1)])
               for m in re.finditer(rf"\b[Tt]he (?:little |young )?({story.kind_pattern})\b", story.flat) if m.group(1) in kinds]
     return sorted(people + nouns + called)
 
 
 def _pronouns(story):
+    """Each he and she of the narration has somebody to mean: see the three small rules below."""
     if not story.people:
         return
-    hero_sex = story.sex_of(story.people[0])
-    entities, start = _entities(story), 0
-    babies = {story.sex_of(name) for name, kind in story.kind.items() if kind == "baby"}
+    hero_sex, entities, start = story.sex_of(story.people[0]), _entities(story), 0
+    yield from _first_paragraph(story, hero_sex)
+    told = [(at, sex, who) for at, sex, who in entities  # in the narration, or brought in by a line of speech
+            if story.narration[at] != " " or who in story.people and at == story.first(who)]
     for paragraph in story.paragraphs:
         end = start + len(paragraph)
-        here = [entity for entity in entities if start <= entity[0] < end]
+        here = [(at, sex) for at, sex, _ in told if start <= at < end]
         for match in PRONOUN.finditer(story.narration, start, end):
-            sex = PRONOUN_SEX[match.group().lower()]
-            stop = re.compile(r"[.!?]").search(story.narration, match.end())
-            known = sex in babies or any(s == sex and at < (stop.start() if stop else end) for at, s, _ in here)
-            known = known or sex == "f" and MOTHER.search(paragraph) and LOST_BABY.search(story.flat)
-            if not known and sex != hero_sex:
-                yield f"{match.group()!r} means nobody: ...{story.flat[max(0, match.start() - 20) : match.end() + 15]!r}"
+            sex, (begin, stop) = PRONOUN_SEX[match.group().lower()], _sentence(story, match, start, end)
+            if _means_nobody(story, sex, hero_sex, here, stop, paragraph) or _changes_subject(story, match, sex, hero_sex, here,
+                                                                                           begin, stop, start):
+                yield f"{match.group()!r} means nobody: ...{story.flat[max(start, match.start() - 25) : match.end() + 15]!r}"
                 break
+        yield from _answers(story, start, end)
+        yield from _to_oneself(story, told, start, end)
         yield from _own_body(story, entities, start, end)
         start = end + 1
+
+
+def _first_paragraph(story, hero_sex):
+    """While the hero is alone in the story, he and she mean the hero."""
+    end = len(story.paragraphs[0])
+    if len({name for name, at in story.mentions if at < end}) == 1:
+        for match in PRONOUN.finditer(story.narration, 0, end):
+            if PRONOUN_SEX[match.group().lower()] != hero_sex:
+                yield f"{match.group()!r}, but {story.people[0]} is {'she' if hero_sex == 'f' else 'he'}"
+                return
+
+
+DOES_TO = "told|gave|showed|asked|took|led|hugged|helped|thanked|saved|pulled|got|tripped|pushed"
+ONESELF = re.compile(rf"\b([A-Z][a-z]+) (?:{DOES_TO}) (him|her)(?: (?:what|the|a|an|up|all|about|back|everything|out)\b|[.,])"
+                     rf"|\b([Hh]e|[Ss]he) (?:{DOES_TO}) ([A-Z][a-z]+)\b(?!')"
+                     r"|\b([A-Z][a-z]+) took a turn, and then (he|she)\b")
+
+
+def _to_oneself(story, told, start, end):
+    """ "Mia told her everything": there must be another she."""
+    for match in ONESELF.finditer(story.narration, start, end):
+        name = next((word for word in match.groups() if word and word.lower() not in PRONOUN_SEX), None)
+        pronoun = next(word for word in match.groups() if word and word.lower() in PRONOUN_SEX)
+        if name in story.sex:
+            sex = PRONOUN_SEX[pronoun.lower()]
+            if not any(s == sex and who != name for _, s, who in told):
+                yield f"{match.group()!r}, but {name} is the only {'she' if sex == 'f' else 'he'}"
+
+
+def _sentence(story, match, start, end):
+    """Where the sentence around a match begins and stops."""
+    begin = max(story.narration.rfind(sign, start, match.start()) for sign in '.!?"\n') + 1
+    stop = re.compile(r"[.!?]").search(story.narration, match.end())
+    return max(begin, start), stop.start() if stop else end
+
+
+def _means_nobody(story, sex, hero_sex, here, stop, paragraph):
+    """A pronoun that is not the hero's needs somebody of that sex in its paragraph, up to the end of its sentence."""
+    babies = {story.sex_of(name) for name, kind in story.kind.items() if kind == "baby"}
+    if sex == hero_sex or sex in babies or any(s == sex and at < stop for at, s in here):
+        return False
+    return not (sex == "f" and MOTHER.search(paragraph) and LOST_BABY.search(story.flat))
+
+
+def _changes_subject(story, match, sex, hero_sex, here, begin, stop, start):
+    """ "Mia turned. But he ..." and "Mia climbed until he ...": the subject cannot change without a name."""
+    if match.group().lower() not in ("he", "she"):
+        return False
+    before, now = story.narration[begin : match.start()], {s for at, s in here if begin <= at < stop}
+    if re.search(r"(?:until|before|so much that|(?:twice|waited), and then) $", before):
+        now |= {PRONOUN_SEX[p.lower()] for p in re.findall(r"\b(?:he|she)\b", before, re.IGNORECASE)}
+        return bool(now) and sex not in now
+    if not re.fullmatch(r"\s*(?:(?:But|Then|So|And) )?", before) or '"' in story.flat[begin - 1 : stop + 3]:
+        return False
+    last = max(story.narration.rfind(sign, start, max(start, begin - 1)) for sign in '.!?"\n') + 1
+    said = {s for at, s in here if max(last, start) <= at < begin}
+    said |= {PRONOUN_SEX[p.lower()] for p in re.findall(r"\b(?:he|she)\b", story.narration[max(last, start) : begin], re.IGNORECASE)}
+    after_speech = story.flat[max(start, last - 1)] == '"'
+    return len(said) == 1 and sex not in said and (sex != hero_sex or "But" in before and not after_speech)
+
+
+def _answers(story, start, end):
+    """Mia asked Tom, "...?" He said: it is Tom who answers."""
+    for match in re.finditer(r'asked [^",.]*?([A-Z][a-z]+)[^",.]*, "[^"]*" (He|She)\b', story.flat[start:end]):
+        name, pronoun = match.groups()
+        if name in story.sex and story.sex_of(name) != PRONOUN_SEX[pronoun.lower()]:
+            yield f"{name} is asked, but {pronoun.lower()!r} answers"
 
 
 def _own_body(story, entities, start, end):
     """Who shakes a head shakes his or her own: it must agree with the subject of the sentence."""
     for match in OWN_BODY.finditer(story.narration, start, end):
-        begin = max(story.narration.rfind(sign, start, match.start()) for sign in '.!?"\n') + 1
-        sexes = {sex for at, sex, _ in entities if max(begin, start) <= at < match.start()}
-        sexes |= {PRONOUN_SEX[p.lower()] for p in re.findall(r"\b(?:he|she)\b", story.narration[max(begin, start) : match.start()],
-                                                           re.IGNORECASE)}
-        if len(sexes) == 1 and PRONOUN_SEX[match.group(1)] not in sexes:
-            yield f"{match.group()!r} does not agree: {story.flat[max(begin, start) : match.end()].strip()!r}"
+        begin, _ = _sentence(story, match, start, end)
+        sexes = {sex for at, sex, _ in entities if begin <= at < match.start()}
+        sexes |= {PRONOUN_SEX[p.lower()] for p in re.findall(r"\b(?:he|she)\b", story.narration[begin : match.start()], re.IGNORECASE)}
+        if len(sexes) == 1 and PRONOUN_SEX[next(filter(None, match.groups()))] not in sexes:
+            yield f"{match.group()!r} does not agree: {story.flat[begin : match.end()].strip()!r}"
 
 
 def _family(story):
@@ -335,14 +408,18 @@ def _family(story):
 
 def _speakers(story):
     """Nobody talks to himself by name, and "he said" needs a he who is not the one spoken to."""
-    for match in re.finditer(r'"([^"\n]+)" (?:(he|she)|[a-z]+ ([A-Z][a-z]+))\b', story.flat):
-        line, pronoun, speaker = match.groups()
+    entities = _entities(story)
+    after = [(m, m.group(1), m.group(2), m.group(3))
+             for m in re.finditer(r'"([^"\n]+)" (?:(he|she)|[a-z]+ ([A-Z][a-z]+))\b', story.flat)]
+    ahead = [(m, m.group(3), m.group(1), m.group(2))
+             for m in re.finditer(r'\b(?:([Hh]e|[Ss]he)|([A-Z][a-z]+)) [a-z]+(?: [a-z ]+)?, "([^"\n]+)"', story.flat)]
+    for match, line, pronoun, speaker in after + ahead:
         called = [name for name in story.people if re.search(rf"[,.!?] {re.escape(name)}[,.!?]|^{re.escape(name)}[,!?]", line)]
         if speaker in called and "hink" not in line:
             yield f"{speaker} talks to {speaker}: {match.group()[:50]!r}"
         if pronoun and called and not line.startswith("Go, "):
-            sexes = [s for _, s, who in _entities(story) if who not in called]
-            if PRONOUN_SEX[pronoun] not in sexes:
+            sex = PRONOUN_SEX[pronoun.lower()]
+            if not any(s == sex and who not in called for _, s, who in entities):
                 yield f"{pronoun!r} talks to {called[0]}, but nobody else is {pronoun!r}"
 
 
@@ -350,20 +427,26 @@ def _things(story):
     """A thing is first one of many, then the one of this story; and it keeps its color."""
     nouns = "|".join(sorted(map(re.escape, story.things), key=len, reverse=True))
     pattern = re.compile(rf"(?:\b([a-z]+|[A-Z][a-z]+'s|[A-Z][a-z]*) )?(?:\b([a-z-]+) )?\b({nouns})\b(?!-)")
-    colors, definite, main = {}, Counter(), None
+    looks = set().union(*story.things.values())
+    colors, known, main = {}, set(), None
     for match in pattern.finditer(story.flat):
         one, two, noun = match.groups()
-        determiner, adj = (one or "").lower(), two
-        if adj is None or adj not in story.things[noun]:
-            determiner, adj = (two or one or "").lower(), None
-        first = noun not in colors
-        colors.setdefault(noun, set()).update([adj] if adj else [])
-        if len(colors[noun]) > 1:
-            yield f"the {noun} is {' and '.join(sorted(colors[noun]))}"
         before = (two or one or "").lower()
-        scenery = ("*" if before in ("his", "her") else before, noun) in story.scenery
+        adj = two if two in story.things[noun] else None
+        determiner = (one or "").lower() if two in looks else before
+        if adj and not (noun in known and determiner in ("a", "an")):  # "an old book" may be one more book
+            colors.setdefault(noun, set()).add(adj)
+        if len(colors.get(noun, ())) > 1:
+            yield f"the {noun} is {' and '.join(sorted(colors[noun]))}"
+        scenery = ("*" if before in ("his", "her") else before, noun) in story.scenery or one == "back"
         scenery = scenery or re.match(r" in (?:the window|a box|one corner)", story.flat[match.end() :])
-        if first and not scenery and one != "back" and (determiner == "the" or main and determiner in ("his", "her", "my", "your")):
+        owned = determiner in ("his", "her", "my", "your")
+        if determiner in ("a", "an"):
+            main = main or (noun if adj and not scenery else None)
+        elif noun in known or scenery and not (adj and owned):
+            continue
+        elif determiner in ("the", "no") or main and owned:
             yield f"{match.group()!r} was never mentioned before"
-        if first and not main and not scenery and adj:
-            main = noun
+        else:
+            main = main or (noun if adj else None)
+        known.add(noun)
