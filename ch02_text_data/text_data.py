@@ -182,8 +182,7 @@ class BPETokenizer:
         Raises:
             ValueError: an id is negative or not in the vocabulary.
         """
-        pieces = [self.tokens[checked_id(id_, self.vocab_size)] for id_ in ids]
-        return b"".join(pieces).decode("utf-8", errors="replace")
+        return b"".join(self.tokens[checked_id(id_, self.vocab_size)] for id_ in ids).decode("utf-8", errors="replace")
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer as JSON; the file appears complete or not at all."""
@@ -197,8 +196,7 @@ class BPETokenizer:
     def to_tiktoken(self) -> tiktoken.Encoding:
         """Return the same tokenizer as tiktoken's class, written in Rust; `encode_ordinary` gives the same ids."""
         ranks = {token: id_ for id_, token in enumerate(self.tokens[: 256 + len(self.merges)])}
-        specials = self.special_tokens
-        return tiktoken.Encoding("ours", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=specials)
+        return tiktoken.Encoding("bpe", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=self.special_tokens)
 
     def _cut_at_specials(self, text: str, allowed: Collection[str]) -> list[str]:
         if unknown := [token for token in allowed if token not in self.special_tokens]:
