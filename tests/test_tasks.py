@@ -14,6 +14,7 @@ from data.loaders import (
     mark,
     story_reward,
 )
+from data.paths import DATA_DIR
 from data.story_world import PRON, SEX
 from data.story_world.preference_task import CORRUPTIONS, describe, reward_parts
 from data.story_world.tasks import Dice, fill, split_of, templates, words
@@ -128,15 +129,23 @@ def _as_pattern(template):
 OWN = {label: [_as_pattern(line) for line in templates("messages")[f"own.{label}"]] for label in MESSAGE_LABELS}
 
 
+def _figure_in_readme(rule):
+    text = (DATA_DIR / "README.md").read_text(encoding="utf-8")
+    return float(re.search(rf"\| {rule} \| ([\d.]+) % \|", text).group(1)) / 100
+
+
 def test_a_bag_of_words_is_not_enough():
     pytest.importorskip("sklearn")
-    assert 0.75 < message_baselines.bag_of_words(1) < 0.90
+    share = message_baselines.bag_of_words(1)
+    assert 0.75 < share < 0.90
+    assert share == pytest.approx(_figure_in_readme("logistic regression on words"), abs=0.01)
 
 
 def test_counting_cue_words_is_far_from_enough():
     test = load_messages("test")
-    right = sum(message_baselines.keyword_rule(message.text) == message.label for message in test)
-    assert 0.25 < right / len(test) < 0.60
+    share = sum(message_baselines.keyword_rule(message.text) == message.label for message in test) / len(test)
+    assert 0.25 < share < 0.60
+    assert share == pytest.approx(_figure_in_readme("count cue words"), abs=0.0006)
 
 
 # ------------------------------------------------------------------------------------------------------ instructions
