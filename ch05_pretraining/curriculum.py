@@ -1,4 +1,4 @@
-"""Lessons in order: batches that resume anywhere, a copying exercise, and phases one after another.
+"""Lessons in order: batches that resume anywhere, a copying exercise, a first reader, and phases one after another.
 
 A loader is any sized iterable of (ids, targets). Those here, and every loader of chapter 2, give the same
 batches for the same seed, so the number of steps done is all that a resumed run needs to know.
@@ -13,7 +13,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ch02_text_data.text_data import IGNORE_INDEX
+from ch02_text_data.text_data import IGNORE_INDEX, pad_batch
 
 
 class RepeatedTokens:
@@ -73,12 +73,77 @@ class RepeatedTokens:
         return row[self.mine, :-1], targets[self.mine]
 
 
+class FirstReader:
+    """Batches of very short stories: one in a row at first, later several one after another.
+
+    In a short story a name comes back every few words, so looking it up pays at once; several in a row then carry
+    the skill to later positions and past other stories' names.
+
+    Args:
+        n_steps: batches.
+        rows: token rows of short stories, each from end-of-text to end-of-text.
+        batch_size: stories of a batch, all ranks together.
+        alone_steps: first batches, with one story a row.
+        most_in_a_row: longest chain of stories after that.
+        seed: batch n is a function of (seed, n) alone.
+        rank: which share of the rows is ours.
+        world_size: number of shares.
+
+    Shape:
+        batches of ids (B, T), targets (B, T), padding masked; B shrinks as the chains grow.
+
+    Raises:
+        ValueError: no rows, or a batch with fewer rows than processes.
+
+    Source: this course, after Bengio et al. (2009). Taught in ch05, section 5.8.
+    """
+
+    def __init__(self, n_steps, rows, batch_size=32, alone_steps=280, most_in_a_row=6, seed=0, rank=0, world_size=1):
+        if not rows or batch_size // most_in_a_row < world_size:
+            raise ValueError(
+                f"{len(rows)} rows, batch_size={batch_size} and chains of {most_in_a_row} leave a batch empty: "
+                f"give stories, and a batch_size of at least {most_in_a_row * world_size}"
+            )
+        self.n_steps, self.rows, self.batch_size = n_steps, rows, batch_size
+        self.alone_steps, self.most_in_a_row, self.seed = alone_steps, most_in_a_row, seed
+        self.mine, self.start = slice(rank, None, world_size), 0
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Begin at batch `start`; every epoch is the same.
+
+        Args:
+            epoch: not used.
+            start: batches to skip.
+
+        Source: this course. Taught in ch05, section 5.8.
+        """
+        self.start = start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self._batch(number) for number in range(self.start, self.n_steps))
+
+    def _batch(self, number: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        most = 1 if number < self.alone_steps else self.most_in_a_row
+        chain = int(torch.randint(1, most + 1, (), generator=generator))
+        picks = torch.randint(len(self.rows), (self.batch_size // chain, chain), generator=generator)
+        chains = [self._chain(row) for row in picks.tolist()]
+        return pad_batch([(row[:-1], row[1:]) for row in chains[self.mine]])
+
+    def _chain(self, picks: list[int]) -> Tensor:
+        last = self.rows[picks[-1]]
+        return torch.cat([*(self.rows[i][:-1] for i in picks[:-1]), last])  # one end-of-text between two stories
+
+
 class Curriculum:
-    """Loaders one after another, each for a number of batches, with the first one rehearsed now and then.
+    """Loaders one after another, each for a number of batches, with the lesson before rehearsed now and then.
 
     Args:
         phases: (loader, batches) pairs; a loader that runs out begins its next epoch.
-        rehearse_every: in later phases every so-many-th batch comes from the first loader; 0 for never.
+        rehearse_every: in later phases every so-many-th batch comes from the phase before; 0 for never.
 
     Raises:
         ValueError: a phase without batches.
@@ -117,7 +182,8 @@ class Curriculum:
         every = self.rehearse_every if number else n + 1
         every = every or n + 1
         lessons = batches_from(loader, first - first // every)
-        rehearsals = batches_from(self.phases[0][0], self.phases[0][1] + first // every)
+        before, taught = self.phases[number - 1] if number else (loader, 0)
+        rehearsals = batches_from(before, taught + first // every)
         for i in range(first, n):
             yield next(rehearsals if (i + 1) % every == 0 else lessons)
 

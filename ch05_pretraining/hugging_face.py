@@ -248,7 +248,7 @@ def _their_tokenizer(tokenizer: BPETokenizer) -> dict:
                 {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
             ],
         },
-        "decoder": {"type": "ByteLevel"},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
         "model": {
             "type": "BPE",
             "vocab": {spell(part): id_ for id_, part in enumerate(parts)} | tokenizer.special_tokens,

@@ -3,8 +3,8 @@
     python -m ch05_pretraining.story_recipe --name first
     torchrun --standalone --nproc-per-node 2 -m ch05_pretraining.story_recipe --name first
 
-A tokenizer is trained on some of the stories. The model first practises copying on random tokens, which switches on the
-skill that keeps a name through a story, and then reads whole stories from their first token.
+A tokenizer is trained on some of the stories. The model begins with very short stories, which switch on the skill that
+keeps a name through a story, and then reads whole stories from their first token.
 
 References: Eldan and Li (2023), "TinyStories" (2305.07759); Olsson et al. (2022),
 2209.11895. Taught in ch05, section 5.7.
@@ -29,12 +29,13 @@ from ch02_text_data.text_data import (
     BPETokenizer,
     EpochBatches,
     GPTDataset,
+    StoryDataset,
     create_story_dataloader,
     pad_batch,
 )
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.checkpoints import CheckpointError, load_model, save_model
-from ch05_pretraining.curriculum import Curriculum, RepeatedTokens
+from ch05_pretraining.curriculum import Curriculum, FirstReader
 from ch05_pretraining.machine import rank_and_world_size
 from ch05_pretraining.pretraining import History, Progress, TrainConfig, train
 from ch05_pretraining.story_scores import StoryScores, evaluate_stories
@@ -54,19 +55,20 @@ class StoryRecipe:
     n_stories: int = 20_000
     n_tokenizer_stories: int = 2_000
     vocab_size: int = 2_048
-    batch_size: int = 16
-    copy_steps: int = 500
-    copy_batch_size: int = 16
-    copy_length: int = 64
-    copy_periods: tuple[int, int] = (2, 23)
-    rehearse_every: int = 0
-    story_steps: int = 1_200
-    learning_rate: float = 3e-3
+    n_minis: int = 16_000
+    mini_steps: int = 500
+    alone_share: float = 0.56
+    mini_batch_size: int = 32
+    rehearse_every: int = 8
+    batch_size: int = 8
+    story_steps: int = 2_500
+    learning_rate: float = 1e-2
     muon_learning_rate: float = 1e-2
     warmup_steps: int = 50
     weight_decay: float = 0.0
     schedule: str = "linear"
     decay_fraction: float = 0.6
+    precision: str = "auto"
     eval_every: int = 200
     n_watched: int = 128
     n_validation: int = 500
@@ -74,8 +76,8 @@ class StoryRecipe:
 
 
 QUICK = {
-    "n_stories": 1_000, "n_tokenizer_stories": 500, "copy_steps": 20, "story_steps": 60, "warmup_steps": 10,
-    "eval_every": 40, "n_watched": 32, "n_validation": 50, "n_heldout": 25,
+    "n_stories": 1_000, "n_tokenizer_stories": 500, "n_minis": 500, "mini_steps": 20,
+    "story_steps": 100, "warmup_steps": 10, "precision": "float32", "eval_every": 40, "n_watched": 32, "n_validation": 50, "n_heldout": 25,
 }  # fmt: skip
 
 
@@ -140,6 +142,8 @@ def _prepare(folder: Path, wanted: dict, settings: dict | None, text: str | None
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "tokenizer.json"
     recipe = _recipe_of(settings) if settings else StoryRecipe(**QUICK if wanted["quick"] else {})
+    if text is not None:  # nothing but the learner's own words
+        recipe = dataclasses.replace(recipe, mini_steps=0)
     if settings is None or not file.exists():
         _train_tokenizer(recipe, text).save(file)
     if settings is None:
@@ -171,8 +175,7 @@ def _stored_settings(folder: Path, wanted: dict, resume: bool) -> dict | None:
 
 
 def _recipe_of(settings: dict) -> StoryRecipe:
-    values = settings["recipe"]
-    return StoryRecipe(**values | {"copy_periods": tuple(values["copy_periods"])})
+    return StoryRecipe(**settings["recipe"])
 
 
 def _finished(folder: Path, settings: dict) -> StoryResult | None:
@@ -194,15 +197,17 @@ def _fit_to_minutes(recipe, minutes: float, tokenizer, seed: int, text: str | No
     sample = dataclasses.replace(recipe, n_stories=min(recipe.n_stories, 50 * recipe.batch_size), n_watched=1)
     model = _new_model(tokenizer, seed).to(device)
     phases = {
-        "copy_steps": dataclasses.replace(sample, copy_steps=8, story_steps=0),
-        "story_steps": dataclasses.replace(sample, copy_steps=0, story_steps=8),
+        "mini_steps": dataclasses.replace(sample, mini_steps=8, story_steps=0),
+        "story_steps": dataclasses.replace(sample, mini_steps=0, story_steps=8),
     }
     seconds = {}
     for name, probe in phases.items():
+        if not getattr(recipe, name):
+            continue
         loader, _ = _loaders(probe, tokenizer, model.config.context_length, seed, text)
         seconds[name] = getattr(recipe, name) * _seconds_per_step(model, loader, _train_config(probe, seed))
     share = minutes * 60 / sum(seconds.values())
-    return dataclasses.replace(recipe, **{name: max(1, round(share * getattr(recipe, name))) for name in phases})
+    return dataclasses.replace(recipe, **{name: max(1, round(share * getattr(recipe, name))) for name in seconds})
 
 
 def _seconds_per_step(model: GPTModel, loader, config: TrainConfig, warm_up: int = 2) -> float:
@@ -221,7 +226,7 @@ def _new_model(tokenizer: BPETokenizer, seed: int) -> GPTModel:
 
 def _train_config(recipe: StoryRecipe, seed: int) -> TrainConfig:
     return TrainConfig(
-        max_steps=recipe.copy_steps + recipe.story_steps,
+        max_steps=recipe.mini_steps + recipe.story_steps,
         learning_rate=recipe.learning_rate,
         muon_learning_rate=recipe.muon_learning_rate,
         warmup_steps=recipe.warmup_steps,
@@ -229,6 +234,7 @@ def _train_config(recipe: StoryRecipe, seed: int) -> TrainConfig:
         optimizer="muon",
         schedule=recipe.schedule,
         decay_fraction=recipe.decay_fraction,
+        precision=recipe.precision,
         eval_every=recipe.eval_every,
         seed=seed,
     )
@@ -236,14 +242,18 @@ def _train_config(recipe: StoryRecipe, seed: int) -> TrainConfig:
 
 def _loaders(recipe: StoryRecipe, tokenizer: BPETokenizer, context_length: int, seed: int, text: str | None):
     share = dict(zip(("rank", "world_size"), rank_and_world_size(), strict=True))
-    copying = RepeatedTokens(
-        recipe.copy_steps, tokenizer.vocab_size - len(tokenizer.special_tokens), recipe.copy_batch_size,
-        recipe.copy_length, recipe.copy_periods, seed, **share,
-    )  # fmt: skip
     build = _story_loaders if text is None else _text_loaders
     reading, watched = build(recipe, tokenizer, context_length, seed, text, share)
-    phases = [(copying, recipe.copy_steps), (reading, recipe.story_steps)]
+    phases = [(reading, recipe.story_steps)]
+    if recipe.mini_steps:
+        phases.insert(0, (_first_reader(recipe, tokenizer, context_length, seed, share), recipe.mini_steps))
     return Curriculum(phases, rehearse_every=recipe.rehearse_every), watched
+
+
+def _first_reader(recipe, tokenizer, context_length, seed, share) -> FirstReader:
+    minis = StoryDataset(load_stories("train", recipe.n_minis, mini=True), tokenizer, context_length)
+    alone = round(recipe.alone_share * recipe.mini_steps)
+    return FirstReader(recipe.mini_steps, minis.rows, recipe.mini_batch_size, alone, seed=seed, **share)
 
 
 def _story_loaders(recipe, tokenizer, context_length, seed, _text, share) -> tuple[DataLoader, DataLoader]:

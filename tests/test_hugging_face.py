@@ -56,7 +56,7 @@ def test_gpt2_comes_in_with_the_same_logits_and_greedy_tokens(case, tmp_path):
     assert_close(mine(ids), theirs(ids).logits, rtol=1e-10, atol=1e-10)
     prompt, new = ids[:, :3], mine.config.context_length - 3
     expected = theirs.generate(prompt, max_new_tokens=new, min_new_tokens=new, do_sample=False, pad_token_id=0,
-                               eos_token_id=None)  # fmt: skip
+                               eos_token_id=None, attention_mask=torch.ones_like(prompt))  # fmt: skip
     assert torch.equal(generate(mine, prompt, new), expected)
 
 
