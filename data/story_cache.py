@@ -16,7 +16,7 @@ from data.paths import DATA_DIR
 from data.story_world import Story, StoryWorld
 
 WORLD_DIR = DATA_DIR / "story_world"
-ENGINE_FILES = ("__init__.py", "engine.py", "template.py")
+ENGINE_FILES = ("__init__.py", "chooser.py", "engine.py", "teller.py", "template.py")
 
 
 @lru_cache(maxsize=1)
@@ -32,26 +32,27 @@ def world_hash() -> str:
     return digest.hexdigest()
 
 
-def write_stories(split: str, n: int, seed: int) -> list[Story]:
-    """Let the story world write the first `n` stories of a split and seed.
+def write_stories(split: str, n: int, seed: int, mini: bool = False) -> list[Story]:
+    """Let the story world write the first `n` stories, or mini stories, of a split and seed.
 
     Source: Taught in ch02, section 2.1.
     """
     world = StoryWorld(seed, split=split)
-    return [world.story() for _ in range(n)]
+    return [world.story(mini=mini) for _ in range(n)]
 
 
-def cached_stories(folder: Path, split: str, n: int, seed: int) -> list[Story]:
-    """Return the first `n` stories of a split and seed, from the cache when it holds them undamaged.
+def cached_stories(folder: Path, split: str, n: int, seed: int, mini: bool = False) -> list[Story]:
+    """Return the first `n` stories, or mini stories, of a split and seed, from the cache when it holds them undamaged.
 
     A folder that cannot be written costs time, not the stories.
 
     Source: Taught in ch02, section 2.1.
     """
-    path = Path(folder) / f"stories-{split}-{n}-seed{seed}-{world_hash()[:16]}.jsonl"
+    kind = "mini-stories" if mini else "stories"
+    path = Path(folder) / f"{kind}-{split}-{n}-seed{seed}-{world_hash()[:16]}.jsonl"
     stories = _read(path, n)
     if stories is None:
-        stories = write_stories(split, n, seed)
+        stories = write_stories(split, n, seed, mini)
         try:
             _write(path, stories)
         except OSError:  # a full disk or a read-only folder: the stories are here all the same

@@ -123,7 +123,9 @@ def wrong_verb(story, rng):
 
 def other_parent(story, rng):
     """Her mom becomes her uncle midway."""
-    family = [kind for kind in story.facts["family"] if len(re.findall(rf"\b(?:his|her) {kind}\b", story.text, re.I)) > 1]
+    family = [
+        kind for kind in story.facts["family"] if len(re.findall(rf"\b(?:his|her) {kind}\b", story.text, re.I)) > 1
+    ]
     if not family:
         return None
     other = rng.choice([kind for kind in ("mom", "dad", "grandma", "grandpa", "aunt", "uncle") if kind != family[0]])
@@ -147,7 +149,18 @@ def stranger(story, rng):
 
 
 MISTAKES = {  # the share that the checker must see
-    new_name: 0.8, other_kind: 0.8, flipped_story: 0.7, flipped_paragraph: 0.8, other_thing: 0.8, repeated_sentence: 0.95,
-    cut_short: 0.95, wrong_article: 0.95, doubled_word: 0.95, open_quotation: 0.95, wrong_verb: 0.8, other_parent: 0.8,
-    broken_word: 0.9, stranger: 0.95,
+    new_name: 0.8,
+    other_kind: 0.8,
+    flipped_story: 0.7,
+    flipped_paragraph: 0.8,
+    other_thing: 0.8,
+    repeated_sentence: 0.95,
+    cut_short: 0.95,
+    wrong_article: 0.95,
+    doubled_word: 0.95,
+    open_quotation: 0.95,
+    wrong_verb: 0.8,
+    other_parent: 0.8,
+    broken_word: 0.9,
+    stranger: 0.95,
 }

@@ -1,26 +1,19 @@
-"""The engine of the story world: one chooser, one teller with a memory, one world with its splits.
+"""The story world: its tables, its splits and its stories.
 
-Every random decision goes through Chooser, which adds up its bits, so each story knows the exact probability of its own
-derivation. Nothing is chosen before the text shows it: an object without a mention costs nothing.
+Every random decision goes through Chooser, so each story knows the exact probability of its own derivation.
 """
 
-import math
 import random
-import re
-from collections import defaultdict
 from functools import lru_cache
 from typing import NamedTuple
 
-from .template import Alt, Call, Paragraph, Remember, Say, Slot, load_world, plain
+from .chooser import Chooser
+from .teller import PRON, SOLVERS, Teller, article, finish
+from .template import load_world, plain
 from .validate import validate
 
 SPLITS = ("train", "validation", "test", "heldout_names", "heldout_objects", "heldout_both", "all")
-PRON = {"m": ("he", "him", "his", "himself"), "f": ("she", "her", "her", "herself")}
-PRON_FORMS = ("he", "him", "his", "self")
-# trouble of a thing -> abilities that solve it: high up, deep down, in the water, blocked
-SOLVERS = {"H": ("fly", "climb", "tall", "ladder"), "D": ("dig", "small", "spade", "rope"),
-           "W": ("swim", "fly", "net", "rope"), "B": ("strong", "small", "rope")}
-COVERS = ("umbrella", "blanket", "cape", "scarf", "map", "book", "box")
+__all__ = ["PRON", "SPLITS", "Story", "StoryWorld", "Tables", "article", "load_tables"]
 SOIL = ("garden", "farm", "meadow", "yard", "orchard", "hill")
 
 
@@ -32,532 +25,6 @@ class Story(NamedTuple):
     facts: dict
 
 
-class Chooser:
-    """The only source of randomness; counts what each choice costs.
-
-    `bits` is -log2 p under the split of the world, `free_bits` the same with no combination held out.
-    With `replay`, a list of earlier choices, these are taken again before any new one is drawn.
-    """
-
-    def __init__(self, rng, replay=()):
-        self.rng, self.replay = rng, replay
-        self.bits = self.free_bits = 0.0
-        self.trace = []  # (choice, number of options)
-
-    def _next(self, weights, total):
-        step = len(self.trace)
-        if step < len(self.replay):
-            return min(self.replay[step], len(weights) - 1)
-        u = self.rng.random() * total
-        for choice, weight in enumerate(weights):
-            u -= weight
-            if u < 0:
-                return choice
-        return len(weights) - 1
-
-    def draw(self, weights):
-        """An index, drawn in proportion to whole-number weights above zero."""
-        total = sum(weights)
-        choice = self._next(weights, total)
-        self._pay(choice, len(weights), math.log2(total / weights[choice]))
-        return choice
-
-    def pick(self, options):
-        """One of the options, each as likely as the others."""
-        n = len(options)
-        if n == 1:
-            return options[0]
-        step = len(self.trace)
-        choice = min(self.replay[step], n - 1) if step < len(self.replay) else int(self.rng.random() * n)
-        self._pay(choice, n, _log2(n))
-        return options[choice]
-
-    def masked(self, options, allowed):
-        """One of the options that are allowed in this split; `free_bits` pays for all of them."""
-        left = [option for option in options if allowed(option)]
-        self.free_bits += _log2(len(options)) - _log2(len(left))
-        return self.pick(left)
-
-    def _pay(self, choice, n, bits):
-        self.trace.append((choice, n))
-        self.bits += bits
-        self.free_bits += bits
-
-
-@lru_cache(None)
-def _log2(n):
-    return math.log2(n)
-
-
-class Character:
-    def __init__(self, name, sex, kind, row=None, role="friend", address=None):
-        self.name, self.sex, self.kind, self.row, self.role = name, sex, kind, row, role
-        self.address = address or name  # what others call them: "Mom"
-        self.body = plain(row["body"]) if row and "body" in row else "hand"
-        self.can = plain(row["can"]).split() if row else []
-        self.abil = None
-
-    @property
-    def is_child(self):
-        return self.kind in ("boy", "girl")
-
-
-class Thing:
-    def __init__(self, row, chooser):
-        self.row, self.chooser, self._adj = row, chooser, None
-        self.noun, self.plural, self.cls = plain(row["noun"]), plain(row["plural"]), plain(row["cls"])
-        self.prop = plain(row["prop"]).split()
-
-    @property
-    def adj(self):
-        """The adjective, chosen when the text first needs it."""
-        if self._adj is None:
-            self._adj = self.chooser.pick(self.row["adj"])[0]
-        return self._adj
-
-    @property
-    def label(self):
-        return f"{self.adj} {self.noun}"
-
-
-# --------------------------------------------------------------------------------------------------------- clean text
-VOWEL = r"(?:(?!uni|use|one\b|once|eu)[aeiou]|hour|honest)"
-ARTICLE = re.compile(rf"\b([Aa]) (?={VOWEL})")
-SENTENCE_START = re.compile(r'((?:^|[.!?]"? |\n|\n")"?)([a-z])')
-
-
-def article(noun_phrase):
-    """The noun phrase with "a" or "an" before it."""
-    return ARTICLE.sub(r"\1n ", "a " + noun_phrase)
-
-
-def _tidy(text):
-    """One space between words, one sign at the end of a sentence."""
-    return re.sub(r"([.!?]) ?\.$", r"\1", re.sub(r"  +", " ", text.strip()))
-
-
-def _finish(text):
-    """The finished story: spaces, signs, a or an, capital letters."""
-    text = re.sub(r"\s*\n\s*", "\n", text.strip())
-    text = re.sub(r" ([.,!?:;])", r"\1", re.sub(r"  +", " ", text)).replace(",.", ".")
-    text = ARTICLE.sub(r"\1n ", text)
-    text = SENTENCE_START.sub(lambda match: match.group(1) + match.group(2).upper(), text)
-    return text.replace("~", " ")
-
-
-# --------------------------------------------------------------------------------------------------------- the teller
-class Teller:
-    """Tells one story: keeps who is who, who was mentioned last, and writes the text."""
-
-    def __init__(self, world, chooser):
-        self.world, self.chooser = world, chooser
-        self.out, self.words, self.budget = [], 0, 70
-        self.bound, self.flags, self.facts = {}, set(), {}
-        self.used = defaultdict(set)
-        self.last, self.focus = {}, None  # the last character of each sex; the one the text is about
-        self.introduced, self.arguments, self.speech, self.spoke = [], [], [], None
-        self.object_pool = self.helper_terms = None
-
-    # ---- casting: what a plot needs before its first sentence
-    def cast(self, plot):
-        world, chooser = self.world, self.chooser
-        row = world.casts[plot]
-        self.plot, self.budget, self.traits = plot, int(plain(row["budget"])), plain(row["traits"]).split()
-        extras, helper, places = plain(row["extras"]).split(), plain(row["helper"]), plain(row["places"])
-        self.flags.add(plot)
-        hero = self.new_hero(plot)
-        if not hero.is_child:
-            self.flags.add("beast")
-        open_troubles = [trouble for trouble in SOLVERS if not set(SOLVERS[trouble]) & set(hero.can)]
-        self._cast_object(plot, extras, open_troubles if helper == "able" else None)
-        able = None
-        if helper == "able":
-            self.bound["trouble"] = chooser.pick([t for t in self.bound["o"].prop if t in open_troubles])
-            able = set(SOLVERS[self.bound["trouble"]])
-        if helper != "-":
-            self.helper_terms = (able, helper in ("any", "able"))
-        self.places = world.places(places)
-        self._cast_extras(extras)
-        for table in ("skill", "fear"):
-            rows = world.tables[table]
-            self.facts["_" + table] = [r for r in rows if not set(plain(r["no"]).split()) & set(hero.can)]
-
-    def _cast_object(self, plot, extras, troubles):
-        pool = self.world.objects(plot)
-        if troubles is not None:
-            pool = [row for row in pool if set(plain(row["prop"]).split()) & set(troubles)]
-        if not pool:
-            return
-        self.flags.add("o")
-        self.object_pool = pool, plot
-        if "o" in extras:
-            thing = self.new_object("o", pool, plot)
-            self.flags.update({"food"} if thing.cls == "food" else ())
-            self.flags.update({"cover"} if thing.noun in COVERS else ())
-
-    def _cast_extras(self, extras):
-        for key in extras:
-            if key == "k1":
-                self.new_friend("k1", self.bound["h"])
-            elif key.startswith("tr"):
-                taken = {thing.noun for thing in self.bound.values() if isinstance(thing, Thing)} | {self.lazy("o").noun}
-                rows = [r for r in self.world.tables["obj"] if plain(r["cls"]) in ("find", "food", "wear")]
-                self.new_object(key, [r for r in rows if plain(r["noun"]) not in taken])
-            elif key.startswith("c"):
-                clues = self.world.tables["clue"]
-                self.bound[key] = self.chooser.pick([row for row in clues if row is not self.bound.get("c1")])
-
-    def new_hero(self, plot):
-        """The hero's kind, then a name: the pair decides together with the plot which split the story is in."""
-        world, chooser = self.world, self.chooser
-        sex = "fm"[chooser.draw([1, 1])]
-        kinds = world.animals
-        if plot == "stuck":  # somebody who can fly, swim and dig needs no help
-            kinds = [k for k in kinds if not all(set(a) & set(plain(k["can"]).split()) for a in SOLVERS.values())]
-        row = self._kind_row(kinds)
-        name = chooser.masked(world.names[sex], lambda name: world.allows_hero(name, row, plot))
-        return self._enter("h", Character(name, sex, world.kind_name(row, sex), row))
-
-    def new_friend(self, key, other, able=None, adults=False):
-        """A second character; `able` restricts who can come, `adults` lets neighbors with a job come too."""
-        world, chooser = self.world, self.chooser
-        sex = "fm"[chooser.draw([1, 2] if other.sex == "f" else [2, 1])]
-        kinds, jobs = world.animals, world.tables["job"]
-        if able:
-            kinds = [k for k in kinds if set(plain(k["can"]).split()) & able]
-            jobs = [j for j in jobs if set(plain(j["can"]).split()) & able]
-        if adults and jobs and chooser.draw([3, 1]):
-            row = chooser.pick(jobs)
-            name = ("Mr. " if sex == "m" else "Mrs. ") + chooser.pick(world.surnames)
-            friend = Character(name, sex, plain(row["noun"]), row, "adult")
-        else:
-            row = self._kind_row(kinds, children=able is None)
-            taken = {c.name for c in self.bound.values() if isinstance(c, Character)}
-            name = chooser.pick([n for n in world.names[sex] if n not in taken])
-            friend = Character(name, sex, world.kind_name(row, sex), row)
-        if able:
-            friend.abil = chooser.pick([ability for ability in friend.can if ability in able])
-        return self._enter(key, friend)
-
-    def _kind_row(self, kinds, children=True):
-        if children and self.chooser.draw([5, 4]):
-            return self.world.child
-        return self.chooser.pick(kinds)
-
-    def _enter(self, key, character):
-        self.flags.update(f"{key}:{ability}" for ability in character.can)
-        self.bound[key] = character
-        return character
-
-    def new_object(self, key, pool, plot=None):
-        world = self.world
-        row = self.chooser.masked(pool, lambda r: world.allows_object(r, plot)) if plot else self.chooser.pick(pool)
-        self.flags.add(key)
-        self.bound[key] = Thing(row, self.chooser)
-        return self.bound[key]
-
-    def lazy(self, name):
-        """The value of a slot, bound the first time the text uses it."""
-        bound, tables = self.bound, self.world.tables
-        if name in bound:
-            return bound[name]
-        if name == "o":
-            self.new_object("o", *self.object_pool)
-        elif name == "g":
-            self.new_friend("g", bound["h"], *self.helper_terms)
-        elif name == "par":
-            row = self.chooser.pick(tables["par"])
-            noun = f"{PRON[bound['h'].sex][2]} {plain(row['noun'])}"
-            bound["par"] = Character(noun, plain(row["sex"]), plain(row["noun"]), None, "family", plain(row["voc"]))
-        elif name == "p":
-            bound["p"] = self.chooser.pick(self.places)
-            self.facts["place"], self.facts["place_at"] = plain(bound["p"]["noun"]), plain(bound["p"]["at"])
-        elif name in tables:
-            bound[name] = self.chooser.pick(self.facts.get("_" + name, tables[name]))
-        else:
-            bound[name] = _tidy(self.capture(self.expand, name))
-            self.flags.add(name)
-            if name in ("w", "t"):
-                self.facts[name] = bound[name]
-        return bound[name]
-
-    def trait(self):
-        if "trait" not in self.facts:
-            self.facts["trait"] = self.chooser.pick(self.traits)
-        return self.facts["trait"]
-
-    # ---- writing
-    def emit(self, text):
-        self.out.append(text)
-        self.words += text.count(" ")
-
-    def capture(self, write, *args):
-        """What a call would write, without writing it."""
-        kept, self.out = self.out, []
-        write(*args)
-        text, self.out = "".join(self.out), kept
-        return text
-
-    def tell(self, nodes):
-        for node in nodes:
-            self.HANDLERS[type(node)](self, node)
-
-    def _alt(self, node):
-        self.tell(self.chooser.pick(node.options))
-
-    def _paragraph(self, node):
-        self.emit("\n")
-        self.last, self.focus, self.spoke = {}, None, None
-
-    def _remember(self, node):
-        self.bound[node.key] = self.facts[node.key] = node.value
-        self.flags.add(node.key)
-        if node.value == "sad":
-            self.flags.add("sadend")
-
-    def _call(self, node):
-        if node.maybe:
-            late = self.words > (node.maybe if node.maybe > 1 else self.budget)
-            if late or self.chooser.draw([1, 1]):
-                return
-        name = node.name
-        if not isinstance(name, str):
-            name = "".join(part if isinstance(part, str) else self.key(part) for part in name)
-        if node.argument:
-            self.arguments.append(self.value(node.argument))
-        self.expand(name)
-        if node.argument:
-            self.arguments.pop()
-
-    def key(self, slot):
-        """The part of a rule's name that comes from the story, as in <solve:{trouble}:{g.abil}>."""
-        value = self.value(slot.name)
-        if slot.form == "trait":
-            return self.trait()
-        if isinstance(value, str):
-            return value
-        return plain(value.row["home"]) if slot.form == "home" else getattr(value, slot.form)
-
-    def expand(self, name):
-        """Write one variant of a rule; a variant comes back only when all others have been used."""
-        variants, used = self.world.rules[name], self.used[name]
-        possible = [i for i, v in enumerate(variants) if all((flag in self.flags) == want for want, flag in v.guards)]
-        fresh = [i for i in possible if i not in used] or possible
-        choice = fresh[self.chooser.draw([variants[i].weight for i in fresh])] if len(fresh) > 1 else fresh[0]
-        used.add(choice)
-        self.tell(variants[choice].nodes)
-
-    # ---- slots
-    def value(self, name):
-        if name == "c":
-            return self.arguments[-1]
-        if name in ("s", "x"):  # inside a line of speech: who speaks, who is spoken to
-            return self.speech[-1][name == "x"]
-        return self.bound[name] if name in self.bound else self.lazy(name)
-
-    def _slot(self, node):
-        value = self.value(node.name)
-        if isinstance(value, str):
-            self.emit(value)
-        elif isinstance(value, Character):
-            self.character(value, node.form)
-        elif isinstance(value, Thing):
-            self.thing(value, node.form)
-        elif node.name == "p" and node.form == "found":
-            self.found(value)
-        elif node.name == "p" and node.form == "see2":
-            self.cell("p", value, "see")
-            self.emit(" and ")
-            self.cell("p", value, "see")
-        else:
-            self.cell(node.name, value, node.form or "noun")
-
-    def found(self, place):
-        """Where the lost thing lay: chosen once, then always the same spot."""
-        if "found" not in self.facts:
-            self.facts["found"] = self.capture(self.cell, "p", place, "spot")
-        self.emit(self.facts["found"])
-
-    def cell(self, name, row, field):
-        if field.endswith("2"):  # the second mention: "a blue butterfly" becomes "the blue butterfly"
-            self.emit(re.sub(r"^an? ", "the ", plain(row[field[:-1]])))
-            return
-        cells, used = row[field], self.used[f"{name}.{field}"]
-        fresh = [i for i in range(len(cells)) if i not in used] or list(range(len(cells)))
-        choice = self.chooser.pick(fresh)
-        used.add(choice)
-        self.tell(cells[choice])
-
-    def thing(self, thing, form):
-        draw = self.chooser.draw
-        if form == "play":
-            self.cell("o", thing.row, "play")
-        elif form == "x":
-            self.emit(thing.label if draw([2, 1]) else thing.noun)
-        elif form == "the":
-            self.emit("the " + (thing.label if draw([3, 1]) else thing.noun))
-        else:
-            self.emit({"a": lambda: f"a {thing.label}", "n": lambda: thing.noun, "adjn": lambda: thing.label,
-                       "pl": lambda: thing.plural, "plx": lambda: f"{thing.adj} {thing.plural}"}[form]())
-
-    # ---- characters: name, pronoun or "the little fox", whichever is clear
-    def clear(self, character):
-        return self.last.get(character.sex) is character
-
-    def mention(self, character, focus=True):
-        self.last[character.sex] = character
-        if character not in self.introduced:
-            self.introduced.append(character)
-        if character is self.bound.get("g"):
-            self.flags.add("g")
-        if focus:
-            self.focus = character
-
-    def only_one(self, character):
-        return sum(isinstance(c, Character) and c.kind == character.kind for c in self.bound.values()) == 1
-
-    def character(self, character, form):
-        if form in PRON_FORMS:
-            return self.pronoun(character, form)
-        if form in ("part", "food", "went"):
-            return self.body(character, form)
-        if form == "v":
-            return self.emit(character.address)
-        if form == "kind":
-            return self.emit(character.kind)
-        if form == "trait":
-            return self.emit(self.trait())
-        if form == "a":
-            return self.emit("a " + self.a_kind(character))
-        if form == "k":
-            return self.emit(self.little(character))
-        {"": self.subject, "n": self.by_name, "o": self.object_case, "s": self.possessive, "nk": self.name_kind,
-         "intro": self.introduce, "intro0": self.introduce}[form](character, form)
-        self.mention(character, focus=form != "o")
-
-    def subject(self, character, form):
-        draw = self.chooser.draw
-        if not self.clear(character):
-            kind = character.role == "friend" and character in self.introduced and self.only_one(character)
-            choice = 1 + (draw([7, 1]) if kind else 0)
-        elif character.role != "friend":
-            choice = draw([5, 4])
-        else:
-            hero = character is self.bound["h"] and self.focus is not None and self.focus.sex != character.sex
-            sure, kind = self.focus is character or hero, self.only_one(character)
-            choice = draw([6, 3, 1] if kind else [6, 3]) if sure else 1 + (draw([6, 1]) if kind else 0)
-        self.emit((PRON[character.sex][0], character.name, "the ")[choice])
-        if choice == 2:
-            self.emit(self.little(character))
-
-    def by_name(self, character, form):
-        self.emit(character.name)
-
-    def object_case(self, character, form):
-        self.emit(PRON[character.sex][1] if self.clear(character) else character.name)
-
-    def possessive(self, character, form):
-        self.emit(PRON[character.sex][2] if self.clear(character) else character.name + "'s")
-
-    def pronoun(self, character, form):
-        free = self.last.get(character.sex) is None and self.out and self.out[-1] != "\n"
-        if self.clear(character) or form == "self" or free and character in self.introduced:
-            self.emit(PRON[character.sex][PRON_FORMS.index(form)])
-        else:
-            self.emit(character.name + ("'s" if form == "his" else ""))
-        self.mention(character, focus=form == "he")
-
-    def name_kind(self, character, form):
-        if character.is_child:
-            here = ("little %s", "young %s", "%s from next door", "%s from school", f"a {character.kind} named %s")
-            self.emit(self.chooser.pick(here) % character.name)
-        else:
-            self.emit(f"{character.name} the {character.kind}")
-
-    def introduce(self, character, form):
-        if character.role == "adult":
-            here = (f"{character.name} the {character.kind}", f"a {character.kind} named {character.name}")
-            return self.emit(self.chooser.pick(here))
-        choice = self.chooser.draw([3, 1, 1]) if form == "intro" else 0
-        if choice == 0:
-            named = self.chooser.pick(("named", "called"))
-            return self.emit(f"a {self.a_kind(character)} {named} {character.name}")
-        if choice == 2:
-            hero = self.bound["h"]
-            self.emit(f"{hero.name}'s friend ")
-            self.mention(hero, focus=False)
-            if character.is_child:
-                return self.emit(character.name)
-        self.name_kind(character, form)
-
-    def little(self, character):
-        return self.chooser.pick(("", "little ") if character.is_child else ("", "little ", "young ")) + character.kind
-
-    def a_kind(self, character):
-        pick = self.chooser.pick
-        choice = self.chooser.draw([3, 2, 2] if character.is_child else [3, 2, 2, 1])
-        size = pick(("little", "young", "small")) + " " if choice in (0, 2) else ""
-        adj = pick(character.row["adj"])[0] + " " if choice in (1, 2) else ""
-        return size + adj + character.kind
-
-    def body(self, character, form):
-        if form == "food" and "food" not in character.row:
-            return self.emit(self.chooser.pick(("fresh bread", "warm soup", "apple pie", "plum jam")))
-        self.arguments.append(character)
-        self.cell(character.name, character.row, "moves" if form == "went" else form)
-        self.arguments.pop()
-
-    # ---- direct speech: a line, a mood, four layouts
-    def _say(self, node):
-        speaker = self.value(node.speaker)
-        listener = self.value(node.listener) if node.listener else Character("everyone", "m", "child", role="all")
-        kept = dict(self.last), self.focus
-        self.speech.append((speaker, listener))
-        line = _tidy(self.capture(self.expand, node.line))
-        self.speech.pop()
-        self.last, self.focus = kept
-        layout = self.chooser.draw([5, 3, 2])
-        if layout == 2:
-            self._act_and_say(speaker, node.mood, line)
-            return
-        tags = self.world.tags[node.mood, line[-1]]
-        if self.spoke not in (None, speaker) and line[-1] == ".":
-            tags = tags + ["replied", "answered"]
-        self.spoke = speaker
-        if layout == 1:
-            tag = self.chooser.pick(tags)
-            self.character(speaker, "")
-            self.emit(f' {tag}, "{line}"')
-        else:
-            self._tag_after(speaker, node.mood, line, tags)
-
-    def _act_and_say(self, speaker, mood, line):
-        self.arguments.append(speaker)
-        self.expand("act." + mood)
-        self.arguments.pop()
-        self.emit(f' "{line}"')
-        self.spoke = speaker
-
-    def _tag_after(self, speaker, mood, line, tags):
-        """ "Come in," said Mia. -- or, when the line has two sentences, with the tag between them."""
-        rest, parts = "", re.match(r"(.*?(?<!Mr)(?<!Mrs)[.!?]) (.+)$", line)
-        if parts and self.chooser.draw([1, 2]) == 0:
-            line, rest = parts.groups()
-            tags = self.world.tags[mood, line[-1]]
-        verb, _, adverb = self.chooser.pick(tags).partition(" ")
-        self.emit('"' + (line[:-1] + "," if line[-1] == "." else line) + '"~')
-        if self.clear(speaker) and self.chooser.draw([1, 1]):
-            self.emit(f"{PRON[speaker.sex][0]} {verb}")
-            self.focus = speaker
-        else:
-            self.emit(f"{verb} {speaker.name}")
-            self.mention(speaker)
-        self.emit((" " + adverb if adverb else "") + "." + (f' "{rest}"' if rest else ""))
-
-    HANDLERS = {str: emit, Alt: _alt, Slot: _slot, Call: _call, Say: _say, Remember: _remember, Paragraph: _paragraph}
-
-
-# ---------------------------------------------------------------------------------------------------------- the world
 class Tables:
     """The loaded world: tables and rules, and the views of them that casting needs."""
 
@@ -570,7 +37,9 @@ class Tables:
         self.names = {plain(row["sex"]): plain(row["names"]).split() for row in tables["name"]}
         self.surnames = self.names.pop("s")
         self.sexes = {name: sex for sex, names in self.names.items() for name in names}
-        self.tags = {(plain(row["mood"]), plain(row["end"])): [nodes[0] for nodes in row["verbs"]] for row in tables["tag"]}
+        self.tags = {
+            (plain(row["mood"]), plain(row["end"])): [nodes[0] for nodes in row["verbs"]] for row in tables["tag"]
+        }
         self.casts = {plain(row["name"]): row for row in tables["plot"]}
         self.plots = tuple(name for name in self.casts if not name.startswith("mini."))
         self.minis = tuple(name[5:] for name in self.casts if name.startswith("mini."))
@@ -593,8 +62,13 @@ class Tables:
         """The things a plot can be about."""
         if plot not in self._pools:
             classes = plain(self.casts[plot]["objects"]).split()
-            self._pools[plot] = [row for row in self.tables["obj"] if plain(row["cls"]) in classes or "trouble" in classes
-                                 and set(plain(row["prop"]).split()) & set(SOLVERS)]
+            self._pools[plot] = [
+                row
+                for row in self.tables["obj"]
+                if plain(row["cls"]) in classes
+                or "trouble" in classes
+                and set(plain(row["prop"]).split()) & set(SOLVERS)
+            ]
         return self._pools[plot]
 
     def places(self, flag):
@@ -673,7 +147,7 @@ class StoryWorld:
         return self.object_is_held(row, plot) == (self.split in ("heldout_objects", "heldout_both"))
 
     def allows_plot(self, plot):
-        """The object splits leave out plots that may not name their object, or that pick it for the hero's abilities."""
+        """The object splits leave out plots that may not name their object, or choose it by what the hero can do."""
         if self.split not in ("heldout_objects", "heldout_both"):
             return True
         return self.names_object(plot) and plain(self.casts[plot]["helper"]) != "able"
@@ -689,7 +163,7 @@ class StoryWorld:
         plot = prefix + (plot or chooser.masked(plots, lambda name: self.allows_plot(prefix + name)))
         teller.cast(plot)
         teller.expand(plot if mini else "plot." + plot)
-        return teller, _finish("".join(teller.out)), chooser
+        return teller, finish("".join(teller.out)), chooser
 
     def story(self, plot=None, mini=False):
         """Write the next story.
@@ -704,7 +178,7 @@ class StoryWorld:
 
 def _facts(teller, chooser):
     bound = teller.bound
-    facts = {key: value for key, value in teller.facts.items() if key[0] != "_"}
+    facts = dict(teller.facts)
     hero, named = bound["h"], [c for c in teller.introduced if c.role != "family"]
     facts.update(plot=teller.plot, free_bits=chooser.free_bits, choices=len(chooser.trace))
     facts["hero"] = {"name": hero.name, "kind": hero.kind, "sex": hero.sex, "pronoun": PRON[hero.sex][0]}

@@ -11,7 +11,7 @@ and inside a text:
     {h} {o} {p}  a slot: a character, object, place, table row, or a rule whose text is then kept
     {h.his}      a form of a slot        <rule h>    the rule, with {c} standing for the character h
     {say h d.thanks glad g}              direct speech: speaker, rule of the line, mood, listener
-    {set end sad}                        remember a fact           <rule:{trouble}>  a rule whose name depends on the story
+    {set end sad}                        remember a fact           <rule:{trouble}>  a rule named by the story
     ~            a space after which no capital follows            ¶           a new paragraph
 """
 
@@ -106,7 +106,7 @@ def _node(text, at, where):
         return _alternatives(text, at + 1, where)
     end = text.find("}" if sign == "{" else ">", at)
     if end < 0:
-        raise WorldError(f"{where}: {text[at:at + 20]!r} is never closed")
+        raise WorldError(f"{where}: {text[at : at + 20]!r} is never closed")
     body = text[at + 1 : end]
     return (_slot(body, where) if sign == "{" else _call(body, where)), end + 1
 

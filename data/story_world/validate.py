@@ -3,8 +3,27 @@
 from .template import Alt, Call, Remember, Say, Slot, WorldError
 
 PEOPLE = {"h", "g", "k1", "c", "s", "x", "par"}
-PEOPLE_FORMS = {"", "n", "o", "s", "he", "him", "his", "self", "v", "kind", "trait", "a", "k", "intro", "intro0", "nk",
-                "part", "food", "went"}
+PEOPLE_FORMS = {
+    "",
+    "n",
+    "o",
+    "s",
+    "he",
+    "him",
+    "his",
+    "self",
+    "v",
+    "kind",
+    "trait",
+    "a",
+    "k",
+    "intro",
+    "intro0",
+    "nk",
+    "part",
+    "food",
+    "went",
+}
 THINGS = {"o", "tr1", "tr2"}
 THING_FORMS = {"a", "n", "x", "the", "adjn", "pl", "plx", "play"}
 PLACE_FORMS = {"at", "to", "spot", "see", "see2", "air", "found", "noun"}
@@ -26,12 +45,16 @@ def validate(tables):
 
 
 def _guards(variant, tables):
-    abilities = {ability for row in tables.tables["kind"] + tables.tables["job"] for ability in row["can"][0][0].split()}
+    abilities = {
+        ability for row in tables.tables["kind"] + tables.tables["job"] for ability in row["can"][0][0].split()
+    }
     for _, flag in variant.guards:
         who, _, ability = flag.partition(":")
         known = ability in abilities if ability else who in FLAGS or who in tables.plots
         if not known:
-            raise WorldError(f"{variant.where}: the guard {flag!r} can never hold; use a plot or one of {sorted(FLAGS)}")
+            raise WorldError(
+                f"{variant.where}: the guard {flag!r} can never hold; use a plot or one of {sorted(FLAGS)}"
+            )
 
 
 def _nodes(nodes, where, tables):
