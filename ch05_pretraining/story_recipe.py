@@ -59,7 +59,7 @@ class StoryRecipe:
     mini_steps: int = 500
     alone_share: float = 0.56
     mini_batch_size: int = 32
-    rehearse_every: int = 8
+    rehearse_every: int = 12
     batch_size: int = 8
     story_steps: int = 2_500
     learning_rate: float = 1e-2
@@ -77,7 +77,8 @@ class StoryRecipe:
 
 QUICK = {
     "n_stories": 1_000, "n_tokenizer_stories": 500, "n_minis": 500, "mini_steps": 20,
-    "story_steps": 100, "warmup_steps": 10, "precision": "float32", "eval_every": 40, "n_watched": 32, "n_validation": 50, "n_heldout": 25,
+    "story_steps": 100, "warmup_steps": 10, "precision": "float32", "eval_every": 40, "n_watched": 32,
+    "n_validation": 50, "n_heldout": 25,
 }  # fmt: skip
 
 

@@ -76,13 +76,14 @@ def load_text(name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def load_stories(split: str = "train", n: int = 20_000, seed: int = 0) -> list[Story]:
+def load_stories(split: str = "train", n: int = 20_000, seed: int = 0, *, mini: bool = False) -> list[Story]:
     """Load the first `n` stories of a split; the first call writes them, later ones read them from data/cache.
 
     Args:
         split: "train", "validation", "test", "heldout_names", "heldout_objects", "heldout_both", or "all".
         n: number of stories, at least 1.
         seed: another seed, other stories.
+        mini: stories of about four sentences instead, for a first reader.
 
     Raises:
         ValueError: the split is unknown, or n is not a positive whole number.
@@ -93,7 +94,7 @@ def load_stories(split: str = "train", n: int = 20_000, seed: int = 0) -> list[S
     for name, value, least in (("n", n, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value!r} is not a whole number of at least {least}")
-    return cached_stories(CACHE_DIR, split, n, seed)
+    return cached_stories(CACHE_DIR, split, n, seed, mini)
 
 
 def load_messages(split: str) -> list[Message]:

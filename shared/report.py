@@ -144,10 +144,10 @@ def draw_losses(path: Path, trained, scores: dict) -> None:
     references = {name: bits * to_nats for name, bits in scores.get("ngrams", {}).items()}
     floor = validation["floor_bits_per_word"] and validation["floor_bits_per_word"] * to_nats
     ax = losses(trained.history, title=_finding(validation), floor=floor, references=references)
-    copying = trained.settings["recipe"]["copy_steps"]
-    if 0 < copying < len(trained.history.steps):
-        ax.axvline(copying, color=COLORS["baseline"], linestyle=":", linewidth=1.2)
-        ax.annotate(" reading begins", (copying, ax.get_ylim()[1]), va="top", fontsize=9, color="#444444")
+    first_reader = trained.settings["recipe"]["mini_steps"]
+    if 0 < first_reader < len(trained.history.steps):
+        ax.axvline(first_reader, color=COLORS["baseline"], linestyle=":", linewidth=1.2)
+        ax.annotate(" long stories begin", (first_reader, ax.get_ylim()[1]), va="top", fontsize=9, color="#444444")
     ax.figure.savefig(path, dpi=150)
     plt.close(ax.figure)
 

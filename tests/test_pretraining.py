@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, create_story_dataloader
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining import pretraining
-from ch05_pretraining.curriculum import Curriculum, RepeatedTokens, batches_from
+from ch05_pretraining.curriculum import Curriculum, FirstReader, RepeatedTokens, batches_from
 from ch05_pretraining.optimizers import Muon, adamw_step, clip_gradients, orthogonalize
 from ch05_pretraining.pretraining import (
     TrainConfig,
@@ -336,6 +336,26 @@ def test_repeated_tokens_are_a_function_of_seed_and_number_and_ranks_share_them(
     assert torch.equal(halves[0][2][0], whole[2][0][0::2]) and torch.equal(halves[1][2][0], whole[2][0][1::2])
     with pytest.raises(ValueError, match="choose shorter ones"):
         RepeatedTokens(1, 50, 4, 8, (2, 9))
+
+
+def test_the_first_reader_chains_whole_stories_and_starts_anywhere():
+    rows = [torch.tensor([0, *range(10 * n, 10 * n + n), 0]) for n in range(1, 6)]
+    reader = FirstReader(12, rows, 6, alone_steps=4, most_in_a_row=3, seed=2)
+    whole = list(reader)
+    for number, (ids, targets) in enumerate(whole):
+        for row_ids, row_targets in zip(ids, targets):
+            row = row_targets[row_targets != -100]
+            assert torch.equal(row_ids[1 : len(row)], row[:-1]) and row_ids[0] == 0 and row[-1] == 0
+            stories = (row == 0).sum()  # each ends in one end-of-text
+            assert stories == 1 if number < 4 else 1 <= stories <= 3
+    assert max(int((targets == 0).sum(1).max()) for _, targets in whole[4:]) == 3
+    reader.set_epoch(0, 7)
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(reader, whole[7:], strict=True))
+    halves = [list(FirstReader(12, rows, 6, 4, 3, seed=2, rank=r, world_size=2)) for r in (0, 1)]
+    for (_, targets), *parts in zip(whole, *halves, strict=True):
+        assert sum(int((t != -100).sum()) for _, t in parts) == int((targets != -100).sum())
+    with pytest.raises(ValueError, match="batch_size of at least 6"):
+        FirstReader(1, rows, 4, most_in_a_row=3, world_size=2)
 
 
 @pytest.mark.parametrize("every", [0, 2, 3])
