@@ -191,12 +191,12 @@ def test_yo_yo_is_one_word():
 
 
 def test_answers_about_a_story_can_be_read_in_it():
-    reading = {"who", "what", "where", "animal", "feeling", "said", "first"}
     for record in load_instructions("test"):
-        if record.kind in reading:
-            story = record.prompt.rpartition("\n")[0] or record.prompt
-            answer = re.sub(r"^(It was|a|an) ", "", record.response).rstrip(".")
-            assert answer in story, record
+        story = record.prompt.partition("\n")[0]
+        if record.kind in ("who", "what", "where", "animal", "feeling", "first"):
+            assert re.search(rf"\b{record.response.rstrip('.').split()[-1]}\b", story), record
+        if record.kind == "said":
+            assert record.response in story, record
 
 
 def test_the_marked_facts_are_those_of_the_story():
@@ -204,48 +204,57 @@ def test_the_marked_facts_are_those_of_the_story():
     checked = Counter()
     for record in load_instructions("test"):
         story, _, question = record.prompt.partition("\n")
-        if record.kind in ("animal", "truefalse"):
-            name = next(word for word in re.findall(r"[A-Z]\w+", question) if word in SEX)
-            animal = _animal_of(name, story)
-            if record.kind == "animal":
-                assert record.response.split()[-1] == animal, record
-            else:
-                claim = re.search(rf"{name} is an? (\w+)", question).group(1)
-                assert record.response == ("true" if claim == animal else "false"), record
+        if record.kind in READERS:
+            asked = next((word for word in re.findall(r"[A-Z]\w+", question) if word in SEX), None)
+            assert mark(record, READERS[record.kind](story, question, asked)), record
             checked[record.kind] += 1
-        if record.kind in ("who", "first"):
-            names = list(dict.fromkeys(word for word in re.findall(r"[A-Z]\w+", story) if word in SEX))
-            asked = next((name for name in names if name in question), None)
-            expected = names[0] if record.kind == "first" else next(name for name in names if name != asked)
-            assert expected in record.response, record
-            checked[record.kind] += 1
-    assert checked == {"animal": 80, "truefalse": 80, "who": 80, "first": 80}
+    assert checked == dict.fromkeys(READERS, 80)
 
 
-def _animal_of(name, story):
+def _animal_of(story, question, name):
     animals = "|".join(words().animals)
-    before = ("{name} the ", "{name} was an? (?:little )?", "{name}, a young ")
-    forms = [form.format(name=name) + f"({animals})" for form in before]
-    forms += [rf"({animals}) (?:called |named )?{name}\b"]
-    return next(match.group(1) for form in forms if (match := re.search(form, story)))
+    return re.search(rf"{name} the ({animals})\b", story).group(1)
+
+
+def _called(story, question, name):
+    animal = next(word for word in words().animals if re.search(rf"the {word}\b", question))
+    return re.search(rf"{animal} called (\w+)", story).group(1)
+
+
+def _verdict(story, question, name):
+    claim = re.search(rf"{name} is an? (\w+)", question).group(1)
+    return "true" if claim == _animal_of(story, question, name) else "false"
+
+
+READERS = {
+    "animal": _animal_of,
+    "who": _called,
+    "truefalse": _verdict,
+    "feeling": lambda story, question, name: re.findall(rf"{name} was (\w+)[,.]", story)[-1],
+    "first": lambda story, question, name: next(word for word in re.findall(r"[A-Z]\w+", story) if word in SEX),
+    "where": lambda story, question, name: next(at for at, _ in words().places if f" {at}" in story),
+}
 
 
 def test_counts_and_repeats_are_right():
-    numbers = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
-    plurals = {thing.plural: thing.noun for thing in words().things}
+    numbers = {"two": 2, "three": 3, "four": 4, "five": 5}
     for record in load_instructions("test"):
         if record.kind == "count":
-            plural = max((p for p in plurals if f" {p} " in f" {_spaced(record.prompt)} "), key=len)
             things = re.search(r"[:?] ((?:[\w -]+, )+[\w -]+)", record.prompt).group(1).split(", ")
-            assert things.count(plurals[plural]) == numbers[record.response], record
+            number = record.response.rstrip(".").split()[-1]
+            assert len(things) == numbers[number] and mark(record, number) and mark(record, str(len(things))), record
+            assert [part.split(": ")[1] for part in record.response.split(". ")[:-1]] == things, record
         if record.kind == "repeat":
             phrase, times = record.prompt.split(": ")[1], 3 if "three times" in record.prompt else 2
             times = 1 if "once" in record.prompt else times
             assert record.response.split(", ") == [phrase] * times
 
 
-def _spaced(text):
-    return re.sub(r"[.?:,]", " ", text)
+def test_no_prompt_line_begins_with_a_name():
+    """Behind a space a name is always the same token; at the beginning of a line it is another one."""
+    for record in load_instructions("test"):
+        firsts = [re.search(r"\w+", line).group() for line in record.prompt.split("\n")]
+        assert not set(firsts) & set(SEX), record
 
 
 def test_the_odd_one_is_the_only_one_that_does_not_fit():

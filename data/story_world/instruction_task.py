@@ -52,7 +52,7 @@ def write_instructions(split: str) -> list[Instruction]:
 
 
 # --------------------------------------------------------------------------------------- questions about a short story
-def _story(dice: Dice, speech: bool) -> tuple[str, dict[str, str]]:
+def _story(kind: str, dice: Dice) -> tuple[str, dict[str, str]]:
     """A story of two animals and its facts, under the names of the slots in the tables."""
     rules, first = templates("instructions"), dice.person()
     second, thing = dice.person([first["n"]]), _thing(dice)
@@ -60,28 +60,33 @@ def _story(dice: Dice, speech: bool) -> tuple[str, dict[str, str]]:
     facts = {"A": first["n"], "B": second["n"], "a": animals[0], "b": animals[1], "f": feelings[0], "g": feelings[1]}
     facts.update({f"A{form}": first[form] for form in ("he", "him", "his", "He")})
     facts.update(noun=thing.noun, o=_with_adjective(thing, dice), p=dice.pick(words().places)[0])
-    lines = dice.pick(rules["speech"]).split(" // ")
-    facts.update(lines=" // ".join(lines))
-    opening, told, end = (dice.pick(rules[part]) for part in ("opening", "thing", "end"))
-    parts = [opening, told, *(lines if speech else ()), end]
-    facts["X"], facts["Y"] = dice.shuffled((first["n"], second["n"]))
-    return fill(" ".join(parts), facts, dice), facts
+    told = [dice.pick(rules[_opening(kind, dice)]), dice.pick(rules["thing"])]
+    if kind == "said" or dice.below(4) == 0:
+        facts["speech"] = dice.pick(rules["speech"])
+        told += facts["speech"].split(" // ")
+    story = fill(" ".join([*told, dice.pick(rules["end"])]), facts, dice)
+    asked = dice.pick(("AaBbf", "BbAag"))  # name and animal of the one, of the other, and how the one feels
+    return story, {**facts, **{slot: facts[source] for slot, source in zip("XxYyh", asked)}}
+
+
+def _opening(kind: str, dice: Dice) -> str:
+    """A question for the animal reads on from the name, one for the name from the animal; others take either."""
+    orders = {"animal": "name", "truefalse": "name", "who": "animal"}
+    return f"opening.{orders.get(kind) or dice.pick(['name', 'animal'])}"
 
 
 def _about_story(kind: str, dice: Dice) -> tuple[Instruction, tuple[str, ...]]:
     """A story, a question about it, and the pair that decides its split."""
-    story, facts = _story(dice, speech=kind == "said" or dice.below(4) == 0)
+    story, facts = _story(kind, dice)
     answers, key, slots = STORY_ANSWERS[kind](facts, dice)
     question = fill(dice.pick(templates("instructions")[f"ask.{kind}"]), {**facts, **slots}, dice)
     return Instruction(kind, f"{story}\n{question}", answers[0], tuple(answers)), key
 
 
-def _name_answers(name: str) -> list[str]:
-    return [f"It was {name}.", name, f"It is {name}.", f"{name} was."]
-
-
 def _who(facts, dice):
-    return _name_answers(facts["Y"]), (facts["X"], facts["Y"]), {}
+    animal, name = facts["x"], facts["X"]
+    answers = [f"The {animal} is called {name}.", name, f"It is {name}.", f"It is called {name}."]
+    return answers, (animal, name), {}
 
 
 def _what(facts, dice):
@@ -96,32 +101,35 @@ def _where(facts, dice):
 
 
 def _animal(facts, dice):
-    animal = facts["a"] if facts["X"] == facts["A"] else facts["b"]
-    return [with_article(animal), animal, f"{facts['X']} is {with_article(animal)}"], (animal, facts["X"]), {}
+    animal = with_article(facts["x"])
+    answers = [f"In this story, {facts['X']} is {animal}.", animal, facts["x"], f"{facts['X']} is {animal}"]
+    return answers, (facts["x"], facts["X"]), {}
 
 
 def _feeling(facts, dice):
-    feeling, name = facts["f"] if facts["X"] == facts["A"] else facts["g"], facts["X"]
-    return [feeling, f"{name} was {feeling}", f"{name} felt {feeling}"], (feeling, name), {}
+    feeling, name = facts["h"], facts["X"]
+    return [f"In the end, {name} was {feeling}.", feeling, f"{name} was {feeling}"], (feeling, name), {}
 
 
 def _said(facts, dice):
-    line = dice.pick(facts["lines"].split(" // "))
-    said, speaker = line.split('"')[1], line[line.index("{") + 1]
+    line = fill(dice.pick(facts["speech"].split(" // ")), facts, dice)
+    said, speaker = line.split('"')[1], line.rstrip(".").split()[-1]
     said = said[:-1] + "." if said.endswith(",") else said
-    return _name_answers(facts[speaker]), (said, facts[speaker]), {"said": said}
+    return [line, speaker, f"It was {speaker}.", f"{speaker} said it."], (said, speaker), {"said": said}
 
 
 def _first(facts, dice):
-    return _name_answers(facts["A"]), (facts["A"], facts["B"]), {}
+    return [f"It is {facts['A']}.", facts["A"], f"It was {facts['A']}."], (facts["A"], facts["B"]), {}
 
 
 def _truefalse(facts, dice):
-    animal, other = (facts["a"], facts["b"]) if facts["X"] == facts["A"] else (facts["b"], facts["a"])
-    strange = [kind for kind in words().animals if kind not in (animal, other)]
-    true = dice.below(2) == 0
-    claim = animal if true else dice.pick([other, dice.pick(strange)])
-    return ["true" if true else "false"], (claim, facts["X"]), {"claim": claim}
+    """The answer first says what is written, then what follows: a step that a small model needs."""
+    name, animal = facts["X"], facts["x"]
+    strange = dice.pick([kind for kind in words().animals if kind not in (animal, facts["y"])])
+    claim = animal if dice.below(2) else dice.pick([facts["y"], strange])
+    verdict = "true" if claim == animal else "false"
+    reason = f"{name} is {with_article(animal)}, so it is {verdict}."
+    return [f"In this story, {reason}", verdict, f"It is {verdict}.", reason], (claim, name), {"claim": claim}
 
 
 STORY_ANSWERS = {
@@ -169,11 +177,12 @@ def _swap(kind: str, dice: Dice):
 
 
 def _count(kind: str, dice: Dice):
-    thing, other = dice.sample(words().things, 2)
-    n = 1 + dice.below(5)
-    things = dice.shuffled([thing.noun] * n + [other.noun] * (1 + dice.below(3)))
-    slots = {"plural": thing.plural, "list": ", ".join(things)}
-    return _asked(kind, dice, slots, [NUMBERS[n], str(n), f"{NUMBERS[n]} {thing.plural}"], thing.noun, other.noun)
+    """The answer counts aloud, one thing after the other."""
+    things = [thing.noun for thing in dice.sample(words().things, 2 + dice.below(4))]
+    n = NUMBERS[len(things)]
+    aloud = " ".join(f"{NUMBERS[i].capitalize()}: {thing}." for i, thing in enumerate(things, start=1))
+    answers = [f"{aloud} There are {n}.", n, str(len(things)), f"There are {n}.", f"{n} things"]
+    return _asked(kind, dice, {"list": ", ".join(things)}, answers, *things[:2])
 
 
 def _oddone(kind: str, dice: Dice):
