@@ -237,7 +237,8 @@ def chain(tmp_path, monkeypatch):
             target = Path(folder) / folder_name if folder_name else Path(folder)
             target.mkdir(parents=True, exist_ok=True)
             (target / "manifest.json").write_text(name, encoding="utf-8")
-            (Path(folder) / "settings.json").write_text("{}", encoding="utf-8")
+            kept = {key: value for key, value in options.items() if key != "text"}
+            (Path(folder) / "settings.json").write_text(json.dumps(kept), encoding="utf-8")
             return name
 
         return train
@@ -303,6 +304,17 @@ def test_a_contradicting_second_call_is_answered_in_one_sentence(chain, capsys, 
     assert run.main(second) == 1
     said = capsys.readouterr().err
     assert sentence in said and "--name NEWNAME" in said and said.count("\n") == 1
+
+
+def test_a_run_that_was_begun_without_the_command_is_taken_over(chain, capsys):
+    folder = chain.folder / "default"
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text(
+        '{"seed": 5, "minutes": null, "quick": false, "text": null}', encoding="utf-8"
+    )
+    assert run.main(["--seed", "4"]) == 1 and "begun with --seed 5" in capsys.readouterr().err
+    assert run.main([]) == 0
+    assert all(options["seed"] == 5 for _, options in chain.calls)
 
 
 def test_options_may_be_repeated_or_left_out(chain):

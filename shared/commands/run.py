@@ -92,10 +92,13 @@ def open_run(options: argparse.Namespace, runs: Path) -> Run:
     text = _read_text(given["text"]) if "text" in given else None
     if text is not None:
         given["text"] = hashlib.sha256(text).hexdigest()
-    if (run.folder / "settings.json").exists():
+    defaults = {"seed": 0, "minutes": None, "text": None, "device": "cpu", "quick": False}
+    begun = _read_json(run.folder / "settings.json")  # what train_story_gpt keeps, whoever has called it
+    if begun:
+        run.state["settings"] = run.settings or {key: begun.get(key, value) for key, value in defaults.items()}
         _refuse_contradiction(run, given)
     else:
-        run.state["settings"] = {"seed": 0, "minutes": None, "text": None, "device": "cpu", "quick": False, **given}
+        run.state["settings"] = {**defaults, **given}
     run.save()
     if text is not None:
         (run.folder / "text.txt").write_bytes(text)
