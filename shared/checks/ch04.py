@@ -1,0 +1,121 @@
+"""Checks of chapter 4: norm, GELU, block, tied weights, stored matrices, cache size, greedy, one cached step."""
+
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+from ch03_attention.attention import scaled_dot_product_attention
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from shared.exercises import expect, expect_close, expect_equal
+
+
+def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def check_layer_norm(fn) -> None:
+    ones, zeros = torch.ones(4).double(), torch.zeros(4).double()
+    x = torch.tensor([[1.0, 2.0, 3.0, 6.0], [10.0, 10.0, 30.0, 30.0]]).double()
+    expected = torch.tensor([[-1.069045, -0.534522, 0.0, 1.603567], [-1.0, -1.0, 1.0, 1.0]]).double()
+    hint = "Each row by itself, and the variance divides by the number of values, here 4."
+    expect_close("layer_norm of (1, 2, 3, 6) and (10, 10, 30, 30)", fn(x, ones, zeros), expected, hint)
+    flat = fn(torch.full((1, 4), 5.0).double(), ones, zeros)
+    expect_close("layer_norm of four equal numbers", flat, torch.zeros(1, 4), "eps belongs under the root: no 0 / 0.")
+    x, weight, bias = _numbers(2, 3, 4), _numbers(4, seed=1), _numbers(4, seed=2)
+    expected = nn.functional.layer_norm(x, (4,), weight, bias)
+    expect_close("layer_norm with weight and bias", fn(x, weight, bias), expected, "First the weight, then the bias.")
+
+
+def check_gelu(fn) -> None:
+    x = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0], dtype=torch.float64)
+    hint = "x times the probability that a standard normal number is smaller than x."
+    expect_close("gelu of -2, -1, 0, 1, 2", fn(x), nn.functional.gelu(x), hint)
+
+
+def check_block(fn) -> None:
+    norm1, norm2 = (lambda x: x / 10), (lambda x: x / 100)
+    attention, feed_forward = (lambda x: 3 * x), (lambda x: 7 * x)
+    got = fn(torch.tensor([[100.0]]), norm1, attention, norm2, feed_forward)
+    hint = "x + attention(norm1(x)) first; then the same with norm2 and feed_forward, on what came out."
+    expect_close("The block of x = 100 (norms divide, branches multiply)", got, torch.tensor([[139.1]]), hint)
+
+
+def check_tie(fn) -> None:
+    model = GPTModel(GPTConfig(11, 4, 6, 2, 1, tie_weights=False))
+    before = model.token_embedding.weight.detach().clone()
+    fn(model)
+    same = model.head.weight.data_ptr() == model.token_embedding.weight.data_ptr()
+    equal = torch.equal(model.head.weight, model.token_embedding.weight)
+    hint = "They have equal values in two places." if equal else "They do not even have equal values."
+    expect(same, f"Head and token embedding should be one tensor in one place (data_ptr). {hint}")
+    expect_equal("The token embedding after tying", model.token_embedding.weight.detach(), before, "Keep its values.")
+    expected = GPTModel(GPTConfig(11, 4, 6, 2, 1)).n_parameters
+    expect_equal("n_parameters after tying", model.n_parameters, expected, "It must stay a parameter: it is trained.")
+
+
+def check_load_projection(fn) -> None:
+    for d_in, d_out in ((4, 12), (6, 6)):
+        linear, stored, bias = nn.Linear(d_in, d_out).double(), _numbers(d_in, d_out), _numbers(d_out, seed=1)
+        fn(linear, stored, bias)
+        x = _numbers(3, d_in, seed=2)
+        hint = "nn.Linear stores (out, in), GPT-2's files hold (in, out); a square matrix fits either way round."
+        what = f"The layer's output after loading a matrix of shape ({d_in}, {d_out})"
+        expect_close(what, linear(x), x @ stored + bias, hint)
+
+
+def check_cache_bytes(fn) -> None:
+    config = GPTConfig(100, 16, d_model=12, n_heads=3, n_layers=5)
+    hint = "A key and a value of width D, in every block, for every token of every row."
+    expect_equal("cache_bytes(config, 1, 1) of 5 blocks, width 12", fn(config, 1, 1), 2 * 5 * 12 * 4, hint)
+    expect_equal("cache_bytes(config, 3, 7)", fn(config, 3, 7), 2 * 5 * 12 * 4 * 21, "Rows times tokens.")
+    expect_equal("cache_bytes(GPT-2 1558M, 1, 1024)", fn(GPTConfig.gpt2("1558M"), 1, 1024), 629_145_600, hint)
+
+
+class _Counting(nn.Module):
+    """Says after each token that the next one is a sum of those in its window, which tells what was read."""
+
+    config = SimpleNamespace(context_length=4, vocab_size=23)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        if ids.shape[1] > 4:
+            raise ValueError(f"{ids.shape[1]} tokens were given and the context holds 4")
+        return nn.functional.one_hot(ids.cumsum(dim=1) % 23, 23).double()
+
+
+def check_greedy(fn) -> None:
+    model = _Counting()
+    hint = "The scores after the *last* token choose the next one, for each row by itself."
+    expect_equal("greedy of [[1, 2], [5, 6]] for one token", fn(model, torch.tensor([[1, 2], [5, 6]]), 1),
+                 torch.tensor([[1, 2, 3], [5, 6, 11]]), hint)  # fmt: skip
+    try:
+        got = fn(model, torch.tensor([[1, 2, 3]]), 4)
+    except ValueError:
+        got = None
+    expect(got is not None, "greedy gave the model more than its context of 4 tokens; let the window slide.")
+    expect_equal("greedy of [[1, 2, 3]] for four tokens in a context of 4", got,
+                 torch.tensor([[1, 2, 3, 6, 12, 0, 21]]), "Read the newest context_length tokens.")  # fmt: skip
+
+
+def check_cached_step(fn) -> None:
+    q, k, v = _numbers(1, 2, 5, 3), _numbers(1, 2, 5, 3, seed=1), _numbers(1, 2, 5, 3, seed=2)  # (B, H, T, K)
+    result = fn(q[:, :, 4:], k[:, :, 4:], v[:, :, 4:], k[:, :, :4], v[:, :, :4])
+    expect(isinstance(result, tuple) and len(result) == 3, "cached_step should return three things: out, keys, values.")
+    hint = "The new key and value go behind the old ones, along the axis of tokens."
+    expect_equal("The keys after the step", result[1], k, hint)
+    expect_equal("The values after the step", result[2], v, hint)
+    expected = scaled_dot_product_attention(q[:, :, 4:], k, v)
+    hint = "The newest token may read all that is stored, itself included: no mask at all."
+    expect_close("The output of the new token", result[0], expected, hint)
+
+
+CHECKS = {
+    "4.1": check_layer_norm,
+    "4.2": check_gelu,
+    "4.3": check_block,
+    "4.4": check_tie,
+    "4.5": check_load_projection,
+    "4.6": check_cache_bytes,
+    "4.7": check_greedy,
+    "4.8": check_cached_step,
+}

@@ -1,0 +1,151 @@
+"""Classic mistakes in chapter 4's exercises, each with a fragment of the sentence it must get."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def norm_with_the_other_variance(x, weight, bias, eps=1e-5):
+    return (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, keepdim=True) + eps) * weight + bias
+
+
+def norm_without_eps(x, weight, bias, eps=1e-5):
+    return (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True, correction=0) * weight + bias
+
+
+def norm_with_the_bias_first(x, weight, bias, eps=1e-5):
+    return (F.layer_norm(x, x.shape[-1:], eps=eps) + bias) * weight
+
+
+def gelu_as_relu(x):
+    return F.relu(x)
+
+
+def gelu_without_x(x):
+    return 0.5 * (1 + torch.erf(x / 2**0.5))
+
+
+def gelu_without_the_root(x):
+    return x * 0.5 * (1 + torch.erf(x))
+
+
+def post_norm(x, norm1, attention, norm2, feed_forward):
+    x = norm1(x + attention(x))
+    return norm2(x + feed_forward(x))
+
+
+def without_shortcuts(x, norm1, attention, norm2, feed_forward):
+    return feed_forward(norm2(attention(norm1(x))))
+
+
+def both_branches_read_the_input(x, norm1, attention, norm2, feed_forward):
+    return x + attention(norm1(x)) + feed_forward(norm2(x))
+
+
+def tied_by_a_copy(model):
+    model.head.weight = nn.Parameter(model.token_embedding.weight.detach().clone())
+
+
+def tied_by_nothing(model):
+    return model.token_embedding.weight
+
+
+def tied_the_other_way_round(model):
+    model.token_embedding.weight = model.head.weight
+
+
+def projection_as_stored(linear, stored, bias):
+    linear.weight.data = stored.clone() if stored.shape[0] == stored.shape[1] else stored.T.clone()
+    linear.bias.data = bias.clone()
+
+
+def projection_reshaped(linear, stored, bias):
+    linear.weight.data = stored.reshape(stored.shape[1], stored.shape[0]).clone()
+    linear.bias.data = bias.clone()
+
+
+def cache_of_keys_only(config, batch_size, n_tokens):
+    return config.n_layers * batch_size * n_tokens * config.d_model * 4
+
+
+def cache_of_one_row(config, batch_size, n_tokens):
+    return 2 * config.n_layers * n_tokens * config.d_model * 4
+
+
+def cache_of_every_head_full_width(config, batch_size, n_tokens):
+    return 2 * config.n_layers * config.n_heads * batch_size * n_tokens * config.d_model * 4
+
+
+def greedy_from_the_first_token(model, ids, n_new):
+    for _ in range(n_new):
+        ids = torch.cat([ids, model(ids[:, -4:])[:, 0].argmax(-1, keepdim=True)], dim=1)
+    return ids
+
+
+def greedy_without_a_window(model, ids, n_new):
+    for _ in range(n_new):
+        ids = torch.cat([ids, model(ids)[:, -1].argmax(-1, keepdim=True)], dim=1)
+    return ids
+
+
+def greedy_in_the_oldest_window(model, ids, n_new):
+    for _ in range(n_new):
+        ids = torch.cat([ids, model(ids[:, :4])[:, -1].argmax(-1, keepdim=True)], dim=1)
+    return ids
+
+
+def step_with_a_square_mask(q, k, v, old_keys, old_values):
+    keys, values = torch.cat([old_keys, k], 2), torch.cat([old_values, v], 2)
+    return F.scaled_dot_product_attention(q, keys, values, is_causal=True), keys, values
+
+
+def step_that_forgets_itself(q, k, v, old_keys, old_values):
+    return F.scaled_dot_product_attention(q, old_keys, old_values), old_keys, old_values
+
+
+def step_that_reads_only_itself(q, k, v, old_keys, old_values):
+    keys, values = torch.cat([old_keys, k], 2), torch.cat([old_values, v], 2)
+    return F.scaled_dot_product_attention(q, k, v), keys, values
+
+
+WRONG = {
+    "4.1": [
+        (norm_with_the_other_variance, "divides by the number of values"),
+        (norm_without_eps, "eps belongs under the root"),
+        (norm_with_the_bias_first, "First the weight"),
+    ],
+    "4.2": [
+        (gelu_as_relu, "yours is [0, 0, 0, 1, 2]"),
+        (gelu_without_x, "yours is [0.02275"),
+        (gelu_without_the_root, "x times the probability"),
+    ],
+    "4.3": [
+        (post_norm, "yours is [3.2]"),
+        (without_shortcuts, "yours is [2.1]"),
+        (both_branches_read_the_input, "yours is [137]"),
+    ],
+    "4.4": [
+        (tied_by_a_copy, "equal values in two places"),
+        (tied_by_nothing, "not even have equal values"),
+        (tied_the_other_way_round, "Keep its values"),
+    ],
+    "4.5": [
+        (projection_as_stored, "shape (6, 6)"),
+        (projection_reshaped, "shape (4, 12)"),
+    ],
+    "4.6": [
+        (cache_of_keys_only, "yours is 240."),
+        (cache_of_one_row, "Rows times tokens"),
+        (cache_of_every_head_full_width, "yours is 1440."),
+    ],
+    "4.7": [
+        (greedy_from_the_first_token, "The scores after the *last* token"),
+        (greedy_without_a_window, "let the window slide"),
+        (greedy_in_the_oldest_window, "newest context_length tokens"),
+    ],
+    "4.8": [
+        (step_with_a_square_mask, "no mask at all"),
+        (step_that_forgets_itself, "The keys after the step"),
+        (step_that_reads_only_itself, "The output of the new token"),
+    ],
+}
