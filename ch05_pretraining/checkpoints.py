@@ -7,7 +7,7 @@ opening a file from a stranger runs none of their code.
 
 Left out: sharded files and asynchronous saving, which models too large for one disk write need.
 References: the safetensors format; Pillai et al. (2014), "All file systems are not created equal".
-Taught in ch05, section 5.13.
+Taught in ch05, section 5.12.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def write_folder(target: str | Path, files: dict[str, bytes]) -> Path:
     Raises:
         CheckpointError: the disk is full or the place cannot be written; what stood there before still stands.
 
-    Source: Pillai et al. (2014), section 2. Taught in ch05, section 5.13.
+    Source: Pillai et al. (2014), section 2. Taught in ch05, section 5.12.
     """
     target = Path(target)
     temporary = target.with_name(f".{target.name}.tmp")
@@ -78,7 +78,7 @@ def read_folder(folder: str | Path) -> dict[str, bytes]:
     Raises:
         CheckpointError: a file is missing, shortened, changed or of a newer format.
 
-    Source: this course. Taught in ch05, section 5.13.
+    Source: this course. Taught in ch05, section 5.12.
     """
     folder = _settled(Path(folder))
     files = {}
@@ -211,7 +211,7 @@ class Checkpoint:
         Raises:
             CheckpointError: a name or a shape differs.
 
-        Source: this course. Taught in ch05, section 5.13.
+        Source: this course. Taught in ch05, section 5.12.
         """
         copy_tensors(model, self.model, self.folder)
         for number, one in enumerate(_as_list(optimizer)):
@@ -231,7 +231,7 @@ def save_checkpoint(folder: str | Path, step: int, model: nn.Module, optimizer=N
     Raises:
         CheckpointError: the disk is full or the folder cannot be written.
 
-    Source: this course. Taught in ch05, section 5.13.
+    Source: this course. Taught in ch05, section 5.12.
     """
     folder = Path(folder)
     files = {
@@ -254,7 +254,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     Raises:
         CheckpointError: there is no checkpoint, or none that verifies.
 
-    Source: this course. Taught in ch05, section 5.13.
+    Source: this course. Taught in ch05, section 5.12.
     """
     folder, problems = Path(folder), []
     candidates = [folder] if folder.name.startswith("step-") else list_checkpoints(folder)
@@ -278,7 +278,7 @@ def list_checkpoints(folder: str | Path) -> list[Path]:
     Args:
         folder: the checkpoints of one run; it need not exist.
 
-    Source: this course. Taught in ch05, section 5.13.
+    Source: this course. Taught in ch05, section 5.12.
     """
     folder = Path(folder)
     return sorted(folder.glob("step-????????"), reverse=True) if folder.is_dir() else []
@@ -304,7 +304,7 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     Args:
         model: any module.
 
-    Source: this course. Taught in ch05, section 5.13.
+    Source: this course. Taught in ch05, section 5.12.
     """
     persistent = model.state_dict().keys()
     buffers = {name: tensor for name, tensor in model.named_buffers() if name in persistent}
@@ -322,7 +322,7 @@ def copy_tensors(model: nn.Module, tensors: dict[str, Tensor], source: object) -
     Raises:
         CheckpointError: names or shapes differ.
 
-    Source: this course. Taught in ch05, section 5.13.
+    Source: this course. Taught in ch05, section 5.12.
     """
     own = unique_tensors(model)
     if odd := sorted(own.keys() ^ tensors.keys()):
@@ -382,7 +382,7 @@ def save_model(folder: str | Path, model: GPTModel, tokenizer: BPETokenizer, rec
         ValueError: an unknown dtype.
         CheckpointError: the folder cannot be written.
 
-    Source: this course. Taught in ch05, section 5.13.
+    Source: this course. Taught in ch05, section 5.12.
     """
     if dtype not in ("float16", "float32"):
         raise ValueError(f"dtype={dtype!r} is not a stored precision: use 'float16' or 'float32'")
@@ -405,7 +405,7 @@ def load_model(folder: str | Path) -> tuple[GPTModel, BPETokenizer]:
     Raises:
         CheckpointError: the folder is missing, incomplete or damaged.
 
-    Source: this course. Taught in ch05, section 5.13.
+    Source: this course. Taught in ch05, section 5.12.
     """
     folder = Path(folder)
     files = read_folder(folder)
@@ -428,7 +428,7 @@ def load_story_gpt(source: str = "shipped") -> tuple[GPTModel, BPETokenizer]:
     Raises:
         CheckpointError: there is no such model; the message lists the runs there are.
 
-    Source: this course. Taught in ch05, section 5.6.
+    Source: this course. Taught in ch05, section 5.7.
     """
     if source == "shipped":
         return load_model(DATA_DIR / "story_gpt")

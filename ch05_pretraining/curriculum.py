@@ -199,7 +199,7 @@ def batches_from(loader: Iterable, start: int) -> Iterator[tuple[Tensor, Tensor]
     Raises:
         ValueError: the loader is empty.
 
-    Source: this course. Taught in ch05, section 5.13.
+    Source: this course. Taught in ch05, section 5.12.
     """
     sampler = getattr(loader, "batch_sampler", None)
     sampler = sampler if hasattr(sampler, "set_epoch") else loader

@@ -5,7 +5,7 @@ One table pairs GPT-2's names with ours and says which weights lie transposed: G
 its shape alone cannot betray a forgotten transpose. Only safetensors are read: a pickle can run code.
 
 Left out: other architectures, sharded files, downloads (`python course.py fetch gpt2-124M`).
-References: Radford et al. (2019); the file layout of the transformers library. Taught in ch05, section 5.14.
+References: Radford et al. (2019); the file layout of the transformers library. Taught in ch05, section 5.13.
 """
 
 import json
@@ -51,7 +51,7 @@ def gpt2_names(n_layers: int) -> dict[str, tuple[str, bool]]:
     Args:
         n_layers: number of blocks.
 
-    Source: Radford et al. (2019), released weights. Taught in ch05, section 5.14.
+    Source: Radford et al. (2019), released weights. Taught in ch05, section 5.13.
     """
     blocks = {
         f"h.{i}.{theirs}": (f"blocks.{i}.{ours}", transposed)
@@ -71,7 +71,7 @@ def load_gpt2(path_or_size: str | Path) -> GPTModel:
     Raises:
         ValueError: nothing there, not safetensors, another architecture, or weights missing.
 
-    Source: Radford et al. (2019), released weights. Taught in ch05, section 5.14.
+    Source: Radford et al. (2019), released weights. Taught in ch05, section 5.13.
     """
     path = Path(path_or_size)
     if str(path_or_size) in SIZES:
@@ -175,7 +175,7 @@ def export_hugging_face(model: GPTModel, tokenizer: BPETokenizer, folder: str | 
     Raises:
         ValueError: the folder cannot be written.
 
-    Source: the file layout of the transformers library. Taught in ch05, section 5.14.
+    Source: the file layout of the transformers library. Taught in ch05, section 5.13.
     """
     specials = tokenizer.special_tokens
     end, pad = specials["<|endoftext|>"], specials.get("<|pad|>", specials["<|endoftext|>"])

@@ -1,6 +1,6 @@
 """What a training loop needs from the machine: other processes, the faster precision, Ctrl-C between steps.
 
-References: Li et al. (2020), "PyTorch distributed" (2006.15704). Taught in ch05, section 5.13, and in its scaling
+References: Li et al. (2020), "PyTorch distributed" (2006.15704). Taught in ch05, section 5.12, and in its scaling
 notebook.
 """
 
