@@ -177,8 +177,7 @@ def write_report(folder: Path, state: dict, trained) -> str:
         _settings_sentence(settings, trained),
         _table(("what", "score", "wanted"), rows),
         "![Training and validation loss over the steps; the text below the figure says what to see](loss.png)",
-        "The blue line is the loss on what is being read, the dashed line the loss on stories kept aside. Left of the "
-        "dotted upright line the model practises copying random tokens; right of it, it reads.",
+        _what_to_see(settings),
         *_details(results),
         "## Seconds of each stage",
         _table(("stage", "seconds"), [(name, f"{spent:.0f}") for name, spent in state["seconds"].items()]),
@@ -189,6 +188,13 @@ def write_report(folder: Path, state: dict, trained) -> str:
     (folder / "stories.txt").write_text("\n\n".join(results["stories"]["samples"]) + "\n", encoding="utf-8")
     width = max(len(row[0]) for row in rows)
     return "\n".join(f"{name.ljust(width)}  {score}" for name, score, _ in rows)
+
+
+def _what_to_see(settings: dict) -> str:
+    lines = "The blue line is the loss on what is being read, the dashed line the loss on text kept aside."
+    if settings["text"]:
+        return lines
+    return f"{lines} Left of the dotted upright line the model reads very short stories; right of it, whole ones."
 
 
 def _settings_sentence(settings: dict, trained) -> str:

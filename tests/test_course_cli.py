@@ -317,6 +317,15 @@ def test_a_run_that_was_begun_without_the_command_is_taken_over(chain, capsys):
     assert all(options["seed"] == 5 for _, options in chain.calls)
 
 
+def test_a_run_of_another_story_world_is_not_mixed_with_this_one(chain, capsys):
+    folder = chain.folder / "default"
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text('{"seed": 0, "world": "0123456789abcdef"}', encoding="utf-8")
+    assert run.main([]) == 1
+    assert "the course's stories have changed since" in capsys.readouterr().err
+    assert stages(chain) == []
+
+
 def test_options_may_be_repeated_or_left_out(chain):
     assert run.main(["--seed", "2", "--minutes", "1"]) == 0
     assert run.main(["--seed", "2"]) == run.main([]) == 0
@@ -409,8 +418,8 @@ def test_the_whole_chain_works_on_a_few_steps(monkeypatch, tmp_path, capsys):
     from ch05_pretraining import story_recipe
     from ch06_finetuning import recipes
 
-    small = {"n_stories": 64, "n_tokenizer_stories": 64, "copy_steps": 2, "story_steps": 2, "warmup_steps": 1,
-             "eval_every": 2, "n_watched": 4, "n_validation": 4, "n_heldout": 2}  # fmt: skip
+    small = {"n_stories": 64, "n_tokenizer_stories": 64, "n_minis": 64, "mini_steps": 2, "story_steps": 2,
+             "warmup_steps": 1, "eval_every": 2, "n_watched": 4, "n_validation": 4, "n_heldout": 2}  # fmt: skip
     monkeypatch.setattr(story_recipe, "QUICK", story_recipe.QUICK | small)
     monkeypatch.setattr(recipes, "QUICK_STEPS", 2)
     monkeypatch.setattr(sys, "stdin", io.StringIO())

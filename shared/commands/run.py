@@ -97,6 +97,7 @@ def open_run(options: argparse.Namespace, runs: Path) -> Run:
     if begun:
         run.state["settings"] = run.settings or {key: begun.get(key, value) for key, value in defaults.items()}
         _refuse_contradiction(run, given)
+        _refuse_another_world(run, begun)
     else:
         run.state["settings"] = {**defaults, **given}
     run.save()
@@ -121,6 +122,16 @@ def _refuse_contradiction(run: Run, given: dict) -> None:
                 f"{_shown(run.folder)} was begun {was}: leave the option out to go on with it, "
                 "or begin another run with --name NEWNAME"
             )
+
+
+def _refuse_another_world(run: Run, begun: dict) -> None:
+    from data.story_cache import world_hash
+
+    if begun.get("world") and not world_hash().startswith(begun["world"]):
+        raise ValueError(
+            f"the course's stories have changed since {_shown(run.folder)} was begun, so it cannot go on: "
+            "begin another run with --name NEWNAME, or delete that folder"
+        )
 
 
 def _read_text(path: Path) -> bytes:
@@ -253,7 +264,7 @@ def pretrain(run: Run):
 
     settings = dict(run.settings)
     own_text = run.folder / "text.txt" if settings.pop("text") else None
-    source = "your text" if own_text else "stories, after some practice in copying"
+    source = "your text" if own_text else "stories, very short ones to begin with"
     if (run.folder / "story_gpt" / "manifest.json").is_file():
         print("pretraining: done earlier")
         return train_story_gpt(run.folder, text=own_text, **settings)
