@@ -106,12 +106,21 @@ def test_probabilities_match_frequencies():
     assert all(abs(plots[plot] - expected) < 5 * math.sqrt(expected) for plot in PLOTS)
 
 
-def test_the_free_bits_are_the_bits_when_nothing_is_held_out():
-    for _ in range(20):
-        story = StoryWorld(random.random(), "all").story()
-        assert story.facts["free_bits"] == pytest.approx(-story.log2_probability)
-    story = StoryWorld(1, "validation").story()
-    assert story.facts["free_bits"] > -story.log2_probability
+def test_the_probability_is_that_of_the_world_with_nothing_held_out():
+    for number in range(20):
+        story = StoryWorld(number, "all").story()
+        assert story.facts["split_bits"] == pytest.approx(-story.log2_probability)
+    for split in SPLITS[:-1]:
+        story = StoryWorld(1, split).story()
+        assert -story.log2_probability == story.facts["free_bits"] > story.facts["split_bits"] > 0
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_floor_of_every_split_is_high_enough(split):
+    world = StoryWorld(0, split)
+    stories = [world.story() for _ in range(n(400, 4_000))]
+    words = sum(len(story.text.split()) for story in stories)
+    assert 0.86 <= -sum(story.log2_probability for story in stories) / words <= 0.95
 
 
 def test_the_floor_is_high_enough_and_stories_fit_the_context(stories):

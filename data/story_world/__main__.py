@@ -12,7 +12,9 @@ def main():
     parser.add_argument("--split", default="train", choices=SPLITS)
     options = parser.parse_args()
     world = StoryWorld(options.seed, options.split)
-    print(f"# {options.stories} stories, seed {options.seed}, split {options.split}")
+    print(f"# {options.stories} stories, seed {options.seed}, split {options.split}\n")
+    command = f"python -m data.story_world --stories {options.stories} --seed {options.seed} --split {options.split}"
+    print(f"Made by `{command}`.")
     for number in range(1, options.stories + 1):
         story = world.story()
         bits, words = -story.log2_probability, len(story.text.split())

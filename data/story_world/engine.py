@@ -18,7 +18,12 @@ SOIL = ("garden", "farm", "meadow", "yard", "orchard", "hill")
 
 
 class Story(NamedTuple):
-    """A story, log2 of the probability that this split writes it, and the facts a question may ask for."""
+    """A story, log2 of the probability with which the world writes it, and the facts a question may ask for.
+
+    The probability is that of the whole world, with no combination held out: a model of the training stories cannot
+    know which combinations were kept from it, so this is the best that it can reach on any split. What the story costs
+    within its own split, where fewer heroes or things are possible, is `facts["split_bits"]`.
+    """
 
     text: str
     log2_probability: float
@@ -173,14 +178,14 @@ class StoryWorld:
             mini: write a story of about four sentences instead.
         """
         teller, text, chooser = self.tell(plot, mini)
-        return Story(text, -chooser.bits, _facts(teller, chooser))
+        return Story(text, -chooser.free_bits, _facts(teller, chooser))
 
 
 def _facts(teller, chooser):
     bound = teller.bound
     facts = dict(teller.facts)
     hero, named = bound["h"], [c for c in teller.introduced if c.role != "family"]
-    facts.update(plot=teller.plot, free_bits=chooser.free_bits, choices=len(chooser.trace))
+    facts.update(plot=teller.plot, free_bits=chooser.free_bits, split_bits=chooser.bits, choices=len(chooser.trace))
     facts["hero"] = {"name": hero.name, "kind": hero.kind, "sex": hero.sex, "pronoun": PRON[hero.sex][0]}
     facts["characters"] = [c.name for c in named]
     facts["kinds"] = {c.name: c.kind for c in named}
