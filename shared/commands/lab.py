@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         turn_news_off(Path(sys.prefix))
     command = [sys.executable, "-m", "jupyterlab", f"--port={options.port}", f"--ServerApp.root_dir={ROOT}"]
     command += ["--no-browser"] if options.no_browser else []
+    command += ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # as in most containers
     print("JupyterLab opens in your browser; Ctrl-C here ends it.", flush=True)
     try:
         return subprocess.call([*command, str(notebook)], cwd=ROOT)
