@@ -1,5 +1,6 @@
 """The README's promises that a program can check: links, commands, chapters and quoted errors."""
 
+import json
 import re
 from pathlib import Path
 
@@ -36,6 +37,21 @@ def test_every_notebook_is_in_the_table():
     for path in ROOT.glob("ch*/*.ipynb"):
         if path.name != "exercises.ipynb" and ".mine-" not in path.name:
             assert path.relative_to(ROOT).as_posix() in README, path.name
+
+
+def test_the_scores_are_those_of_the_shipped_models():
+    from shared.report import percent
+
+    folders = [ROOT / "data" / name for name in ("story_gpt", "story_assistant")]
+    if not all((folder / "recipe.json").is_file() for folder in folders):
+        pytest.skip("the models have not been shipped yet")
+    stories, assistant = (json.loads((f / "recipe.json").read_text(encoding="utf-8"))["results"] for f in folders)
+    validation = stories["splits"]["validation"]
+    told = [f"{validation[key]:.2f}" for key in ("bits_per_word", "floor_bits_per_word")]
+    told += [f"{stories['ngrams'][name]:.2f}" for name in ("bigram", "trigram")]
+    rates = (stories["coherent"], stories["classifier"]["accuracy"], stories["classifier"]["baseline"])
+    told += [percent(rate) for rate in (*rates, assistant["overall"])]
+    assert not [text for text in told if text not in README]
 
 
 def test_quoted_errors_are_the_words_of_the_code():

@@ -34,6 +34,8 @@ def ship(run: Path, data: Path) -> list[Path]:
         recipe = json.loads((run / name / "recipe.json").read_text(encoding="utf-8"))
         results = state["results"]["stories" if name == "story_gpt" else name]
         recipe["results"] = {key: value for key, value in results.items() if key not in ("of", "samples", "examples")}
+        if name == "story_gpt":  # the classifier itself is not shipped, what it scored is
+            recipe["results"]["classifier"] = state["results"]["classifier"]
         target = data / (name if name == "story_gpt" else "story_assistant")
         folders.append(save_model(target, model, tokenizer, recipe, dtype="float16"))
     return folders
