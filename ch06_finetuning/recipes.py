@@ -45,11 +45,11 @@ CLASSIFIER_CONFIG = TrainConfig(
 )  # fmt: skip
 CLASSIFIER_BATCH = 32
 ASSISTANT_CONFIG = TrainConfig(
-    max_steps=1200, learning_rate=2e-3, warmup_steps=30, optimizer="muon", muon_learning_rate=1e-2, weight_decay=0.05,
-    schedule="linear", eval_every=300,
+    max_steps=1000, learning_rate=1e-3, warmup_steps=30, optimizer="muon", muon_learning_rate=3e-3, weight_decay=0.05,
+    schedule="linear", eval_every=250,
 )  # fmt: skip
-ASSISTANT_BATCH = 64
-REPLAY_SHARE, REPLAY_BATCH, REPLAY_STORIES = 0.1, 16, 4000
+ASSISTANT_BATCH = 32
+REPLAY_SHARE, REPLAY_BATCH, REPLAY_STORIES = 0.1, 8, 2000
 QUICK_STEPS = 20
 
 
