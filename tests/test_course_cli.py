@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shared.commands import doctor, lab, restore, run, sample
+from shared.commands import doctor, lab, restore, run, sample, ship
 from shared.commands import test as test_command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -540,6 +540,50 @@ def test_doctor_says_what_is_missing_and_how_to_mend_it(monkeypatch, capsys):
     assert "MEND  no-such-package is not installed" in printed
     assert "MEND  1.0 GB of memory: close other programs" in printed
     assert "things to mend." in printed
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    """A run's folder with two tiny models and what `run` keeps about them."""
+    from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
+    from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+    from ch05_pretraining.checkpoints import save_model
+
+    tokenizer = BPETokenizer.train("the fox and the owl " * 20, 280, SPECIAL_TOKENS)
+    folder = tmp_path / "runs" / "done"
+    for name in ("story_gpt", "assistant"):
+        save_model(folder / name, GPTModel(GPTConfig(tokenizer.vocab_size, 16, 16, 2, 1)), tokenizer, {"steps": 2})
+    results = {
+        "stories": {"of": "x", "samples": ["long"], "splits": {}},
+        "classifier": {"accuracy": 1},
+        "assistant": {},
+    }
+    settings = {"seed": 0, "minutes": None, "text": None, "device": "cpu", "quick": False}
+    (folder / "run.json").write_text(json.dumps({"settings": settings, "results": results}), encoding="utf-8")
+    return folder
+
+
+def test_shipping_halves_the_models_and_keeps_recipe_and_scores(finished_run, tmp_path):
+    from ch05_pretraining.checkpoints import load_model
+
+    ship.ship(finished_run, tmp_path / "data")
+    for name in ("story_gpt", "story_assistant"):
+        shipped = tmp_path / "data" / name
+        original = finished_run / name.replace("story_assistant", "assistant")
+        sizes = [(folder / "model.safetensors").stat().st_size for folder in (shipped, original)]
+        assert sizes[0] < 0.6 * sizes[1]
+        assert load_model(shipped)[0].n_parameters == load_model(original)[0].n_parameters
+        assert json.loads((shipped / "recipe.json").read_text(encoding="utf-8"))["steps"] == 2
+    told = json.loads((tmp_path / "data" / "story_gpt" / "recipe.json").read_text(encoding="utf-8"))["results"]
+    assert told == {"splits": {}, "classifier": {"accuracy": 1}}
+
+
+def test_only_the_default_recipe_is_shipped(finished_run, tmp_path):
+    state = json.loads((finished_run / "run.json").read_text(encoding="utf-8"))
+    state["settings"]["quick"] = True
+    (finished_run / "run.json").write_text(json.dumps(state), encoding="utf-8")
+    with pytest.raises(ValueError, match="ship a run of the default recipe"):
+        ship.ship(finished_run, tmp_path / "data")
 
 
 @pytest.fixture
