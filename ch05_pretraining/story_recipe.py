@@ -61,9 +61,9 @@ class StoryRecipe:
     mini_batch_size: int = 32
     rehearse_every: int = 12
     batch_size: int = 8
-    story_steps: int = 2_500
+    story_steps: int = 3_000
     learning_rate: float = 1e-2
-    muon_learning_rate: float = 1e-2
+    muon_learning_rate: float = 2e-2
     warmup_steps: int = 50
     weight_decay: float = 0.0
     schedule: str = "linear"
