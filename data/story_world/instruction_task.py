@@ -1,6 +1,6 @@
 """Questions and requests whose answers can be marked exactly: fifteen kinds, from reading to grammar to counting.
 
-Seven kinds ask about a short story of two animals that stands in the prompt; eight ask for something small to be done
+Seven kinds ask about a short story that stands in the prompt; eight ask for something small to be done
 with words. In every kind a pair of words decides the split (a name and an animal, a verb and its subject), so a test
 question joins words that were never joined in training.
 """
@@ -60,19 +60,19 @@ def _story(kind: str, dice: Dice) -> tuple[str, dict[str, str]]:
     facts = {"A": first["n"], "B": second["n"], "a": animals[0], "b": animals[1], "f": feelings[0], "g": feelings[1]}
     facts.update({f"A{form}": first[form] for form in ("he", "him", "his", "He")})
     facts.update(noun=thing.noun, o=_with_adjective(thing, dice), p=dice.pick(words().places)[0])
-    told = [dice.pick(rules[_opening(kind, dice)]), dice.pick(rules["thing"])]
+    asked = "AaBbf" if kind == "animal" else dice.pick(("AaBbf", "BbAag"))
+    facts.update({slot: facts[source] for slot, source in zip("XxYyh", asked)})  # {h} is how {X} feels
+    told = [_line("opening", kind, dice), dice.pick(rules["thing"])]
     if kind == "said" or dice.below(4) == 0:
         facts["speech"] = dice.pick(rules["speech"])
         told += facts["speech"].split(" // ")
-    story = fill(" ".join([*told, dice.pick(rules["end"])]), facts, dice)
-    asked = dice.pick(("AaBbf", "BbAag"))  # name and animal of the one, of the other, and how the one feels
-    return story, {**facts, **{slot: facts[source] for slot, source in zip("XxYyh", asked)}}
+    return fill(" ".join([*told, _line("end", kind, dice)]), facts, dice), facts
 
 
-def _opening(kind: str, dice: Dice) -> str:
-    """A question for the animal reads on from the name, one for the name from the animal; others take either."""
-    orders = {"animal": "name", "truefalse": "name", "who": "animal"}
-    return f"opening.{orders.get(kind) or dice.pick(['name', 'animal'])}"
+def _line(part: str, kind: str, dice: Dice) -> str:
+    """A line for a part of the story: of its own where the kind of question needs one."""
+    rules = templates("instructions")
+    return dice.pick(rules.get(f"{part}.{kind}") or rules[part])
 
 
 def _about_story(kind: str, dice: Dice) -> tuple[Instruction, tuple[str, ...]]:
@@ -85,7 +85,7 @@ def _about_story(kind: str, dice: Dice) -> tuple[Instruction, tuple[str, ...]]:
 
 def _who(facts, dice):
     animal, name = facts["x"], facts["X"]
-    answers = [f"The {animal} is called {name}.", name, f"It is {name}.", f"It is called {name}."]
+    answers = [f"It is the {animal} {name}.", name, f"It is {name}.", f"The {animal} is called {name}."]
     return answers, (animal, name), {}
 
 
@@ -122,16 +122,6 @@ def _first(facts, dice):
     return [f"It is {facts['A']}.", facts["A"], f"It was {facts['A']}."], (facts["A"], facts["B"]), {}
 
 
-def _truefalse(facts, dice):
-    """The answer first says what is written, then what follows: a step that a small model needs."""
-    name, animal = facts["X"], facts["x"]
-    strange = dice.pick([kind for kind in words().animals if kind not in (animal, facts["y"])])
-    claim = animal if dice.below(2) else dice.pick([facts["y"], strange])
-    verdict = "true" if claim == animal else "false"
-    reason = f"{name} is {with_article(animal)}, so it is {verdict}."
-    return [f"In this story, {reason}", verdict, f"It is {verdict}.", reason], (claim, name), {"claim": claim}
-
-
 STORY_ANSWERS = {
     "who": _who,
     "what": _what,
@@ -140,7 +130,6 @@ STORY_ANSWERS = {
     "feeling": _feeling,
     "said": _said,
     "first": _first,
-    "truefalse": _truefalse,
 }
 
 
@@ -178,19 +167,25 @@ def _swap(kind: str, dice: Dice):
 
 def _count(kind: str, dice: Dice):
     """The answer counts aloud, one thing after the other."""
-    things = [thing.noun for thing in dice.sample(words().things, 2 + dice.below(4))]
+    things = dice.sample(_short_nouns(), 2 + dice.below(4))
     n = NUMBERS[len(things)]
     aloud = " ".join(f"{NUMBERS[i].capitalize()}: {thing}." for i, thing in enumerate(things, start=1))
     answers = [f"{aloud} There are {n}.", n, str(len(things)), f"There are {n}.", f"{n} things"]
     return _asked(kind, dice, {"list": ", ".join(things)}, answers, *things[:2])
 
 
-def _oddone(kind: str, dice: Dice):
+def _last(kind: str, dice: Dice):
+    things = dice.sample(_short_nouns(), 3 + dice.below(3))
+    answers = [f"It is {things[-1]}.", things[-1], f"The {things[-1]}"]
+    return _asked(kind, dice, {"list": ", ".join(things)}, answers, *things[-2:])
+
+
+def _group(kind: str, dice: Dice):
     rules = templates("instructions")
-    many, few = dice.sample([name for name in rules if name.startswith("group.")], 2)
-    odd, fitting = dice.pick(rules[few][0].split()), dice.sample(rules[many][0].split(), 3)
-    slots = {"list": ", ".join(dice.shuffled([*fitting, odd]))}
-    return _asked(kind, dice, slots, [f"It is {odd}.", odd], odd, many, *sorted(fitting)[:1])
+    name, *others = dice.sample([name for name in rules if name.startswith("group.")], 3)
+    word, *rest = (dice.pick(rules[group][0].split()) for group in (name, *others))
+    slots = {"group": name.removeprefix("group."), "list": ", ".join(dice.shuffled([word, *rest]))}
+    return _asked(kind, dice, slots, [f"It is {word}.", word], word, min(rest))
 
 
 def _repeat(kind: str, dice: Dice):
@@ -198,6 +193,10 @@ def _repeat(kind: str, dice: Dice):
     phrase = f"the {_with_adjective(thing, dice)}"
     slots = {"phrase": phrase, "times": times}
     return _asked(kind, dice, slots, [", ".join([phrase] * TIMES[times])], phrase, times)
+
+
+def _short_nouns() -> list[str]:
+    return [thing.noun for thing in words().things if " " not in thing.noun]
 
 
 def _thing(dice: Dice) -> Thing:
@@ -215,7 +214,8 @@ WRITERS = {
     "opposite": _opposite,
     "swap": _swap,
     "count": _count,
-    "oddone": _oddone,
+    "last": _last,
+    "group": _group,
     "repeat": _repeat,
 }
 INSTRUCTION_KINDS = tuple(WRITERS)
