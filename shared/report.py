@@ -106,15 +106,15 @@ def classifier_scores(outcome) -> dict:
 
 def assistant_scores(outcome) -> dict:
     """Take the plain numbers out of what `finetune_assistant` returned."""
-    right = next((k for k, ok in enumerate(outcome.marks.right) if ok), 0)
-    shown = [right, *(k for k in range(0, len(outcome.marks.records), max(1, len(outcome.marks.records) // 4)))]
+    n = len(outcome.marks.records)
+    shown = dict.fromkeys(k * (n - 1) // 5 for k in range(6))  # spread over the kinds, right or wrong
     return {
         "overall": _rate(outcome.marks.overall),
         "kinds": {kind: _rate(rate) for kind, rate in outcome.marks.kinds.items()},
         "stories_before": outcome.stories_before.bits_per_word,
         "stories_after": outcome.stories_after.bits_per_word,
         "examples": [
-            [outcome.marks.records[k].prompt, outcome.marks.answers[k], bool(outcome.marks.right[k])] for k in shown[:5]
+            [outcome.marks.records[k].prompt, outcome.marks.answers[k], bool(outcome.marks.right[k])] for k in shown
         ],
     }
 
