@@ -3,9 +3,9 @@
 Steps, batches and learning rates are fixed numbers, tuned on the validation split and reported on the test split. The
 order of the rows is a function of the seed, so an interrupted run that is started again ends in the same weights.
 
-Tried for the assistant: batches of 64 with Muon at 1e-2 learn the word kinds first (past, opposite, plural) but take the
-stories from 0.8 to 2 nats per token on the way; batches of 32 with Muon at 3e-3 keep the stories near 1 and learn to
-copy names first. What a base model cannot copy, no fine-tuning of this length taught it. Untried: both in turn.
+Tried for the assistant: batches of 64 with Muon at 1e-2 learn the word kinds first (past, opposite, plural) but take
+the stories from 0.8 to 2 nats per token on the way; batches of 32 with Muon at 3e-3 keep the stories near 1 and learn
+to copy names first. What a base model cannot copy, no fine-tuning of this length taught it. Untried: both in turn.
 """
 
 import json
