@@ -137,7 +137,8 @@ def _write_numbers(ax: Axes, values: np.ma.MaskedArray, image: Any) -> None:
         if value is np.ma.masked or values.mask is not np.ma.nomask and values.mask[row, column]:
             continue
         ink = "black" if image.norm(value) > 0.55 else "white"
-        ax.text(column, row, f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}", ha="center", va="center", color=ink, fontsize=9)
+        label = f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
+        ax.text(column, row, label, ha="center", va="center", color=ink, fontsize=9)
 
 
 def lines(
