@@ -16,7 +16,30 @@ from torch import Tensor
 from ch02_text_data.text_data import IGNORE_INDEX, pad_batch
 
 
-class RepeatedTokens:
+class _NumberedBatches:
+    """A loader whose batch number n is made on the spot, so that it can begin at any of them."""
+
+    n_steps, start = 0, 0
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Begin at batch `start`; every epoch is the same.
+
+        Args:
+            epoch: not used.
+            start: batches to skip.
+
+        Source: this course. Taught in ch05, section 5.8.
+        """
+        self.start = start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self._batch(number) for number in range(self.start, self.n_steps))
+
+
+class RepeatedTokens(_NumberedBatches):
     """Batches of random tokens that repeat with a hidden period: nothing to learn but copying.
 
     Args:
@@ -43,24 +66,6 @@ class RepeatedTokens:
             raise ValueError(f"periods={periods} must be increasing, from 1 to length={length}: choose shorter ones")
         self.n_steps, self.vocab_size, self.batch_size, self.length = n_steps, vocab_size, batch_size, length
         self.periods, self.seed, self.mine = periods, seed, slice(rank, None, world_size)
-        self.start = 0
-
-    def __len__(self) -> int:
-        return self.n_steps
-
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Begin at batch `start`; every epoch is the same.
-
-        Args:
-            epoch: not used.
-            start: batches to skip.
-
-        Source: this course. Taught in ch05, section 5.8.
-        """
-        self.start = start
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return (self._batch(number) for number in range(self.start, self.n_steps))
 
     def _batch(self, number: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
@@ -73,7 +78,7 @@ class RepeatedTokens:
         return row[self.mine, :-1], targets[self.mine]
 
 
-class FirstReader:
+class FirstReader(_NumberedBatches):
     """Batches of very short stories: one in a row at first, later several one after another.
 
     In a short story a name comes back every few words, so looking it up pays at once; several in a row then carry
@@ -106,24 +111,7 @@ class FirstReader:
             )
         self.n_steps, self.rows, self.batch_size = n_steps, rows, batch_size
         self.alone_steps, self.most_in_a_row, self.seed = alone_steps, most_in_a_row, seed
-        self.mine, self.start = slice(rank, None, world_size), 0
-
-    def __len__(self) -> int:
-        return self.n_steps
-
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Begin at batch `start`; every epoch is the same.
-
-        Args:
-            epoch: not used.
-            start: batches to skip.
-
-        Source: this course. Taught in ch05, section 5.8.
-        """
-        self.start = start
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        return (self._batch(number) for number in range(self.start, self.n_steps))
+        self.mine = slice(rank, None, world_size)
 
     def _batch(self, number: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
