@@ -40,7 +40,7 @@ class KVCache:
         max_length = config.context_length if max_length is None else max_length
         if batch_size < 1 or max_length < 1:
             raise ValueError(f"batch_size={batch_size} and max_length={max_length} must both be >= 1")
-        shape = (config.n_layers, batch_size, config.n_heads, max_length, config.d_head)
+        shape = (config.n_layers, batch_size, config.n_kv_heads, max_length, config.d_head)
         self.length = 0
         self.keys = torch.empty(shape, dtype=dtype, device=device)
         self.values = torch.empty(shape, dtype=dtype, device=device)

@@ -87,6 +87,11 @@ class GPTConfig:
         """Width of one head."""
         return self.d_model // self.n_heads
 
+    @property
+    def n_kv_heads(self) -> int:
+        """Heads of keys and values: as many as of queries (a `ModernConfig` may have fewer)."""
+        return self.n_heads
+
     def to_dict(self) -> dict:
         """Give the config as a dictionary that JSON can hold."""
         return dataclasses.asdict(self)

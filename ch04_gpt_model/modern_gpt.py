@@ -1,0 +1,249 @@
+"""A modern GPT: what changed in the models after GPT-2, in one Llama-style block and model.
+
+RMSNorm for LayerNorm, rotated queries and keys for learned positions, SwiGLU for GELU, keys and values shared by groups
+of heads, no biases, and norms on queries and keys. The plan is that of `gpt_model.py`, and so are the cache, the checks
+and `generate`. Dimensions: B rows, T tokens, S tokens that can be read, D width, H heads, G heads of keys and values,
+K = D / H, F feed-forward width, V vocabulary.
+
+Sources: Touvron et al. (2023), arXiv 2302.13971, section 2.2, for the choice; each part names its own. Taught in ch04,
+`modern_gpt.ipynb`.
+"""
+
+import dataclasses
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ch03_attention.attention import attention_weights, causal_mask
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, KVCache
+
+__all__ = ["ModernConfig", "rms_norm", "rotate", "RMSNorm", "SwiGLU", "GroupedQueryAttention", "ModernBlock",
+           "ModernGPT"]  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class ModernConfig(GPTConfig):
+    """The shape of a modern GPT: that of a GPT with three more choices and other defaults.
+
+    Args:
+        d_ff: width inside the feed-forward part; None means 8/3 x d_model, rounded up to a multiple of 8.
+        dropout: 0; models of this kind are trained without.
+        qkv_bias: give queries, keys and values a bias.
+        n_kv_heads: heads of keys and values, G; divides `n_heads`; None means as many as `n_heads`.
+        rope_base: ratio between the slowest and the fastest rotation, > 1 (10,000 in Llama, 500,000 in Llama 3).
+        qk_norm: normalise queries and keys in each head.
+        others: see `GPTConfig`.
+
+    Raises:
+        ValueError: a value is out of range.
+
+    Source: Touvron et al. (2023), section 2.2 and table 2. Taught in ch04, modern_gpt.ipynb, section M.7.
+    """
+
+    qkv_bias: bool = False
+    n_kv_heads: int | None = None
+    rope_base: float = 10_000.0
+    qk_norm: bool = True
+
+    def __post_init__(self):
+        for name, usual in (("d_ff", 8 * math.ceil(self.d_model / 3)), ("n_kv_heads", self.n_heads)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, usual)
+        super().__post_init__()
+        if self.n_kv_heads < 1 or self.n_heads % self.n_kv_heads:
+            raise ValueError(f"n_kv_heads={self.n_kv_heads} does not divide n_heads={self.n_heads}; choose a divisor")
+        if self.d_head % 2:
+            raise ValueError(f"a head is {self.d_head} wide; give an even width, because rotations turn pairs")
+        if not 1 < self.rope_base < math.inf:
+            raise ValueError(f"rope_base={self.rope_base} is not a number above 1; Llama takes 10000")
+        if self.dropout:
+            raise ValueError(f"dropout={self.dropout} was given and this model has none; give 0")
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
+    """Divide each token vector by its root mean square, then scale it by learned amounts.
+
+    Args:
+        x: token vectors.
+        weight: learned scale.
+        eps: added to the mean square, so that a vector of zeros stays one.
+
+    Shape:
+        x (..., D), weight (D,) -> (..., D).
+
+    Source: Zhang and Sennrich (2019), equation 4. Taught in ch04, modern_gpt.ipynb, section M.1.
+    """
+    return x / torch.sqrt(x.square().mean(dim=-1, keepdim=True) + eps) * weight
+
+
+class RMSNorm(nn.Module):
+    """`rms_norm` with its learned scale.
+
+    Args:
+        d_model: width of the vectors.
+        eps: added to the mean square.
+
+    Shape:
+        (..., D) -> (..., D).
+
+    Source: Zhang and Sennrich (2019), equation 4. Taught in ch04, modern_gpt.ipynb, section M.1.
+    """
+
+    def __init__(self, d_model: int, eps: float = 1e-6):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+def rotate(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
+    """Turn pairs of numbers of each query or key by angles that grow with the token's position.
+
+    Number i is paired with number i + K/2, as in the published Llama files of Hugging Face.
+
+    Args:
+        x: queries or keys; K is even.
+        start: position of the first token.
+        base: pair i turns by base^(-2i/K) radians a token: the first by 1, the last by nearly 1 / base.
+
+    Shape:
+        (..., T, K) -> (..., T, K). Lengths do not change.
+
+    Source: Su et al. (2021), section 3.4.2. Taught in ch04, modern_gpt.ipynb, section M.3.
+    """
+    n_tokens, n_pairs = x.shape[-2], x.shape[-1] // 2
+    exact = {"dtype": torch.promote_types(x.dtype, torch.float32), "device": x.device}
+    speeds = base ** (-torch.arange(n_pairs, **exact) / n_pairs)  # (K/2,) radians a token
+    angles = torch.arange(start, start + n_tokens, **exact)[:, None] * speeds  # (T, K/2)
+    cos, sin = angles.cos().to(x), angles.sin().to(x)
+    a, b = x.chunk(2, dim=-1)  # 2 x (..., T, K/2)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class SwiGLU(nn.Module):
+    """A feed-forward part whose inner numbers are multiplied by a gate, which the token sets itself.
+
+    Args:
+        d_model: width of the token vectors, in and out.
+        d_ff: width in between; 8/3 x d_model has the parameters of `FeedForward`.
+
+    Shape:
+        (B, T, D) -> (B, T, D).
+
+    Source: Shazeer (2020), equation 6. Taught in ch04, modern_gpt.ipynb, section M.4.
+    """
+
+    def __init__(self, d_model: int, d_ff: int):
+        super().__init__()
+        self.gate_proj = nn.Linear(d_model, d_ff, bias=False)
+        self.up_proj = nn.Linear(d_model, d_ff, bias=False)
+        self.down_proj = nn.Linear(d_ff, d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class GroupedQueryAttention(nn.Module):
+    """Causal attention in which several heads of queries share one head of keys and values.
+
+    Args:
+        config: shape of the model.
+
+    Shape:
+        (B, T, D) -> (B, T, D).
+
+    Source: Ainslie et al. (2023), section 2.2; norms on queries and keys: Henry et al. (2020). Taught in ch04,
+    modern_gpt.ipynb, sections M.5 and M.6.
+    """
+
+    def __init__(self, config: ModernConfig):
+        super().__init__()
+        self.n_shared, self.d_head, self.base = config.n_heads // config.n_kv_heads, config.d_head, config.rope_base
+        d_shared = config.n_kv_heads * config.d_head
+        self.q_proj = nn.Linear(config.d_model, config.d_model, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.d_model, d_shared, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.d_model, d_shared, bias=config.qkv_bias)
+        self.out_proj = nn.Linear(config.d_model, config.d_model, bias=False)
+        self.q_norm = RMSNorm(config.d_head) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(config.d_head) if config.qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        q, k, v = self.qkv(x, 0 if cache is None else cache.length)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)  # 2 x (B, G, S, K)
+        mask = causal_mask(q.shape[-2], k.shape[-2], device=x.device)  # (T, S)
+        heads = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)  # (B, H, T, K)
+        return self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, T, D)
+
+    def qkv(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Give rotated queries and keys, and values: (B, T, D) -> (B, H, T, K), (B, G, T, K), (B, G, T, K)."""
+        q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2)
+                   for proj in (self.q_proj, self.k_proj, self.v_proj))  # fmt: skip
+        return rotate(self.q_norm(q), start, self.base), rotate(self.k_norm(k), start, self.base), v
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Recompute by hand the attention weights for x: (B, T, D) -> (B, H, T, T)."""
+        q, k, _ = self.qkv(x)
+        k = k.repeat_interleave(self.n_shared, dim=1)  # (B, H, T, K)
+        return attention_weights(q, k, causal_mask(x.shape[1], device=x.device))
+
+
+class ModernBlock(nn.Module):
+    """A pre-norm block of the modern parts: (B, T, D) -> (B, T, D).
+
+    Args:
+        config: shape of the model.
+
+    Source: Touvron et al. (2023), section 2.2. Taught in ch04, modern_gpt.ipynb, section M.7.
+    """
+
+    def __init__(self, config: ModernConfig):
+        super().__init__()
+        self.norm1 = RMSNorm(config.d_model)
+        self.attention = GroupedQueryAttention(config)
+        self.norm2 = RMSNorm(config.d_model)
+        self.feed_forward = SwiGLU(config.d_model, config.d_ff)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+        x = x + self.attention(self.norm1(x), cache, layer)
+        return x + self.feed_forward(self.norm2(x))
+
+
+class ModernGPT(GPTModel):
+    """A GPT of modern blocks, with no table of positions; everything else is `GPTModel`'s.
+
+    Args:
+        config: shape of the model. Weights are drawn from PyTorch's global generator.
+
+    Shape:
+        ids (B, T) int64 -> logits (B, T, V).
+
+    Raises:
+        ValueError: ids are not (B, T) whole numbers in [0, V), or B or T is 0, or T exceeds the context.
+
+    Source: Touvron et al. (2023), section 2.2. Taught in ch04, modern_gpt.ipynb, section M.7.
+    """
+
+    def __init__(self, config: ModernConfig):
+        nn.Module.__init__(self)
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.drop = nn.Identity()
+        self.blocks = nn.ModuleList(ModernBlock(config) for _ in range(config.n_layers))
+        self.final_norm = RMSNorm(config.d_model)
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tie_weights:
+            self.head.weight = self.token_embedding.weight
+        self.init_weights()
+
+    def embed(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Look up what each token is; where it stands is told by the rotations: (B, T) -> (B, T, D)."""
+        self._check_ids(ids, 0 if cache is None else cache.length)
+        try:
+            return self.token_embedding(ids)
+        except IndexError:
+            raise ValueError(self._bad_id(ids)) from None
