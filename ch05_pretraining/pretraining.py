@@ -1,8 +1,9 @@
 """Pretraining: the loss, the schedule and the loop that turn random weights into a GPT.
 
 `cross_entropy` stands here in plain arithmetic and is tested equal to PyTorch's, which `train` calls for speed.
-Around the loop: `optimizers.py`, `curriculum.py` (the order of lessons), `checkpoints.py`, `hugging_face.py`,
-`machine.py` (processes, precision, Ctrl-C) and `story_recipe.py`, which puts them together.
+Around the loop: `optimizers.py`, `head_loss.py` (the same loss in slices), `curriculum.py` (the order of lessons),
+`checkpoints.py`, `hugging_face.py`, `machine.py` (processes, precision, Ctrl-C) and `story_recipe.py`, which puts them
+together.
 
 Left out: float16 with loss scaling, sharded optimizers, pipelines.
 References: Radford et al. (2019); Loshchilov and Hutter (2017), "SGDR" (1608.03983). Taught in ch05.
@@ -30,6 +31,7 @@ from ch05_pretraining.checkpoints import (
     save_checkpoint,
 )
 from ch05_pretraining.curriculum import batches_from
+from ch05_pretraining.head_loss import head_loss
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
 from ch05_pretraining.machine import CtrlC, faster_precision, own_random_numbers, rank_and_world_size, sum_over_ranks
 from ch05_pretraining.optimizers import Muon, adamw_step, clip_gradients, orthogonalize
@@ -231,18 +233,19 @@ def evaluation_totals(model: nn.Module, loader: Iterable, max_batches: int | Non
 
 
 def _loss_sum(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
-    if hasattr(model, "hidden"):  # a GPT: its head, a quarter of the work, runs only where a target is graded
-        graded = targets != IGNORE_INDEX
-        logits, targets = model.head(model.hidden(ids)[graded]), targets[graded]  # (n, V), (n,)
-    else:
-        logits = model(ids)  # (B, T, V), or (B, C) for a classifier
+    head = getattr(model, "head", None)
     try:
-        return F.cross_entropy(
-            logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
-        )
+        if hasattr(model, "hidden") and type(head) is nn.Linear and head.bias is None:
+            graded = targets != IGNORE_INDEX  # the head, a quarter of the work, runs only where a target is graded
+            n_scores = head.out_features
+            return head_loss(model.hidden(ids)[graded], head.weight, targets[graded])
+        logits = model(ids).flatten(0, -2)  # (B T, V), or (B, C) for a classifier
+        n_scores = logits.shape[-1]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
     except IndexError as error:
         raise ValueError(
-            f"a target lies outside 0 to {logits.shape[-1] - 1}: use the tokenizer that the model was made for"
+            f"a target lies outside 0 to {n_scores - 1}: use the tokenizer that the model was made for"
         ) from error
 
 

@@ -1,0 +1,59 @@
+"""The loss of a GPT's head without the logits of the whole batch: a few rows at a time, gradients included.
+
+A batch of 1,600 tokens over a vocabulary of 2,048 makes 13 MB of logits, and softmax and its gradient as much again;
+with GPT-2's vocabulary it is twenty-five times more. A slice that fits into the processor's cache is scored, graded
+and turned into gradients before the next one is touched.
+
+References: Hsu et al. (2024), "Liger kernel" (2410.10989), section 3.2. Taught in ch05, in its scaling notebook.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["head_loss"]
+
+ROWS_AT_ONCE = {"cpu": 256}  # a slice for the processor's cache; a GPU wants larger ones
+
+
+def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Sum the surprise at every target, as cross-entropy over `hidden @ weight.T` would.
+
+    Args:
+        hidden: the vectors that the head reads.
+        weight: the head's matrix; it has no bias.
+        targets: the tokens that came, none of them masked.
+
+    Shape:
+        hidden (n, D), weight (V, D), targets (n,) -> scalar, in nats.
+
+    Source: Hsu et al. (2024), section 3.2. Taught in ch05, in its scaling notebook.
+    """
+    return _HeadLoss.apply(hidden, weight, targets)
+
+
+class _HeadLoss(torch.autograd.Function):
+    """The derivative of -log p(target) by the logits is p, with 1 taken off at the target: no need to wait for it."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        n_rows = ROWS_AT_ONCE.get(hidden.device.type, 8192)
+        total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
+        to_hidden, to_weight = [], torch.zeros_like(weight) if any(ctx.needs_input_grad) else None
+        for rows, wanted in zip(hidden.split(n_rows), targets.split(n_rows)):
+            logits = F.linear(rows, weight).to(total.dtype)  # (n, V)
+            log_probabilities = logits.log_softmax(dim=-1)
+            total += F.nll_loss(log_probabilities, wanted, reduction="sum")
+            if to_weight is not None:
+                slopes = log_probabilities.exp_()
+                slopes[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
+                to_hidden.append((slopes @ weight).to(hidden.dtype))  # (n, D)
+                to_weight += slopes.T @ rows  # (V, D)
+        if to_weight is not None:
+            ctx.save_for_backward(torch.cat(to_hidden), to_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx, slope: Tensor):
+        to_hidden, to_weight = ctx.saved_tensors
+        return slope * to_hidden, slope * to_weight, None

@@ -1,0 +1,78 @@
+"""The loss of the head in slices is cross-entropy, and so are its gradients."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from ch02_text_data.text_data import IGNORE_INDEX
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch05_pretraining import head_loss as module
+from ch05_pretraining.head_loss import head_loss
+from ch05_pretraining.pretraining import evaluate
+from tests.sizes import n
+
+D, V = 6, 11
+
+
+def inputs(n_rows, dtype=torch.float64):
+    hidden = torch.randn(n_rows, D, dtype=dtype, requires_grad=True)
+    weight = torch.randn(V, D, dtype=dtype, requires_grad=True)
+    return hidden, weight, torch.randint(V, (n_rows,))
+
+
+def ordinary(hidden, weight, targets):
+    return F.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+
+
+@pytest.mark.parametrize("seed", range(n(5, 100)))
+@pytest.mark.parametrize("n_rows", [1, 7, 8, 9, 30])
+def test_loss_and_gradients_are_those_of_cross_entropy_wherever_the_slices_end(monkeypatch, n_rows, seed):
+    monkeypatch.setattr(module, "ROWS_AT_ONCE", {"cpu": 8})
+    torch.manual_seed(seed)
+    hidden, weight, targets = inputs(n_rows)
+    ours, theirs = head_loss(hidden, weight, targets), ordinary(hidden, weight, targets)
+    assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    got = torch.autograd.grad(ours * 0.3, (hidden, weight))
+    expected = torch.autograd.grad(theirs * 0.3, (hidden, weight))
+    assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_finite_differences_agree():
+    hidden, weight, targets = inputs(5)
+    assert torch.autograd.gradcheck(lambda h, w: head_loss(h, w, targets), (hidden, weight))
+
+
+def test_no_rows_cost_nothing():
+    hidden, weight, targets = inputs(0)
+    loss = head_loss(hidden, weight, targets)
+    loss.backward()
+    assert loss.item() == 0 and weight.grad.abs().max() == 0
+
+
+def test_under_autocast_the_sums_stay_in_float32():
+    hidden, weight, targets = inputs(300, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = head_loss(hidden, weight, targets)
+    loss.backward()
+    assert loss.dtype == weight.grad.dtype == hidden.grad.dtype == torch.float32
+    assert_close(loss, ordinary(hidden, weight, targets), rtol=1e-2, atol=0.0)
+
+
+def test_a_loss_that_needs_no_gradient_keeps_none():
+    hidden, weight, targets = inputs(9)
+    with torch.no_grad():
+        assert not head_loss(hidden, weight, targets).requires_grad
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_learns_the_same_from_slices_and_from_all_logits(tied):
+    model = GPTModel(GPTConfig(V, 8, 12, 2, 1, tie_weights=tied)).double()
+    ids, targets = torch.randint(V, (2, 3, 8))
+    targets[0, :5] = IGNORE_INDEX
+    graded = targets != IGNORE_INDEX
+    ours = head_loss(model.hidden(ids)[graded], model.head.weight, targets[graded])
+    theirs = F.cross_entropy(model(ids).flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=IGNORE_INDEX)
+    parameters = list(model.parameters())
+    assert_close(torch.autograd.grad(ours, parameters), torch.autograd.grad(theirs, parameters))
+    assert evaluate(model, [(ids, targets)]) == pytest.approx(theirs.item() / int(graded.sum()))
