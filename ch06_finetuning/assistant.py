@@ -102,15 +102,19 @@ class Assistant:
         """Put rows of ids of one length where the model is: -> (B, T)."""
         return torch.tensor(rows, device=next(self.model.parameters()).device)
 
-    def chat(self) -> None:
-        """Talk with the assistant in a notebook; an empty line or *quit* ends a text chat."""
+    def chat(self, *, remember: bool = False) -> None:
+        """Talk with the assistant in a notebook; an empty line or *quit* ends a text chat.
+
+        Args:
+            remember: let it read the earlier turns too, which misleads one that was trained on single questions.
+        """
         try:
             import ipywidgets
             from IPython.display import display
         except ImportError:
-            _text_chat(self)
+            _text_chat(self, remember)
         else:
-            display(_widget_chat(self, ipywidgets))
+            display(_widget_chat(self, ipywidgets, remember))
 
     def _text(self, ids: list[int]) -> str:
         specials = set(self.tokenizer.special_tokens.values())
@@ -209,17 +213,17 @@ def _same_length_batches(rows: list[list[int]], batch_size: int) -> list[list[in
     ]
 
 
-def _text_chat(assistant: Assistant) -> None:
+def _text_chat(assistant: Assistant, remember: bool) -> None:
     history = []
     while prompt := input("you> ").strip():
         if prompt in ("quit", "exit"):
             break
-        answer = assistant.reply(prompt, history)
+        answer = assistant.reply(prompt, history if remember else [])
         print(f"assistant> {answer}")
         history.append((prompt, answer))
 
 
-def _widget_chat(assistant: Assistant, widgets):
+def _widget_chat(assistant: Assistant, widgets, remember: bool = False):
     """Build a chat box: the talk so far as plain text, a line to type in, a button to start again."""
     talk, history = widgets.Textarea(layout={"width": "100%", "height": "16em"}, disabled=True), []
     line = widgets.Text(placeholder="Ask, then press Enter", layout={"width": "80%"}, continuous_update=False)
@@ -231,7 +235,7 @@ def _widget_chat(assistant: Assistant, widgets):
             return
         before = talk.value + f"you: {prompt}\nassistant: "
         try:
-            for piece in assistant.stream(prompt, history):
+            for piece in assistant.stream(prompt, history if remember else []):
                 talk.value = before = before + piece
             history.append((prompt, before.rsplit("assistant: ", 1)[-1]))
         except ValueError as error:

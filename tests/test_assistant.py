@@ -19,7 +19,8 @@ from ch06_finetuning.finetuning import (
     prompt_ids,
     train_assistant,
 )
-from shared.commands.chat import clean, talk
+from data.loaders import load_instructions
+from shared.commands.chat import clean, example_questions, talk
 
 COLOURS = ("red", "blue", "green")
 RECORDS = [
@@ -174,14 +175,36 @@ def run_chat(assistant, *lines):
 
 
 def test_the_chat_shows_answers_and_remembers_turns(assistant):
-    class Counting:
-        def stream(self, prompt, history, **sampling):
-            yield f"turn {len(history)}"
-
     assert run_chat(Counting(), "a", "", "b")[0] == [("a", "turn 0"), ("b", "turn 1")]
     history, shown = run_chat(assistant, RECORDS[0].prompt)
     assert history == [(RECORDS[0].prompt, RECORDS[0].response)]
     assert RECORDS[0].response in shown and shown.endswith("Goodbye.\n")
+
+
+class Counting:
+    """Says how many earlier turns it was given."""
+
+    def stream(self, prompt, history, **sampling):
+        yield self.reply(prompt, history)
+
+    def reply(self, prompt, history):
+        return f"turn {len(history)}"
+
+
+@pytest.mark.parametrize("remember", [False, True])
+def test_earlier_turns_are_read_only_when_asked_for(monkeypatch, capsys, remember):
+    history = talk(Counting(), {}, script("a", "b"), lambda _: None, remember=remember)
+    assert [answer for _, answer in history] == ["turn 0", f"turn {int(remember)}"]
+    monkeypatch.setattr("builtins.input", script("a", "b", ""))
+    assistant_module._text_chat(Counting(), remember)
+    assert capsys.readouterr().out == f"assistant> turn 0\nassistant> turn {int(remember)}\n"
+
+
+def test_the_examples_are_questions_of_the_validation_split_in_one_line():
+    questions = example_questions(4)
+    assert len(questions) == len(set(questions)) == 4
+    assert set(questions) <= {record.prompt for record in load_instructions("validation")}
+    assert not any("\n" in question for question in questions)
 
 
 def test_new_forgets_and_quit_ends(assistant):

@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import socket
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +26,7 @@ class Echo:
 
 @pytest.fixture(scope="module")
 def server():
-    server = serve.make_server(Echo())
+    server = serve.make_server(Echo(), 0, ["Who?", "<b>Where?</b>"])
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -54,7 +56,8 @@ def test_the_page_and_its_parts_may_load_nothing_from_elsewhere(server, path):
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert "unsafe" not in answer.headers["Content-Security-Policy"]
     assert "Access-Control-Allow-Origin" not in answer.headers
-    assert "http:" not in answer.text and "https:" not in answer.text and "innerHTML" not in answer.text
+    text = answer.text.replace("http://www.w3.org/2000/svg", "")  # the name of the picture's format
+    assert "http:" not in text and "https:" not in text and "innerHTML" not in text
 
 
 def test_an_answer_comes_as_lines_of_text_with_likely_tokens(server):
@@ -63,6 +66,43 @@ def test_an_answer_comes_as_lines_of_text_with_likely_tokens(server):
     assert "".join(row["text"] for row in rows) == "It was <b>Who?</b>[2J"
     assert rows[0]["likely"] == [["It", 0.9], ["He", 0.1]]
     assert answer.headers["Content-Type"].startswith("application/x-ndjson")
+
+
+def test_the_page_gets_its_examples_as_data(server):
+    answer = ask(server, "GET", "/examples")
+    assert json.loads(answer.text) == ["Who?", "<b>Where?</b>"]
+    assert answer.headers["Content-Type"].startswith("application/json")
+
+
+def test_a_question_that_trickles_in_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(serve, "READ_SECONDS", 0.2)
+    host = f"127.0.0.1:{server.server_port}"
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as slow:
+        head = f"POST /answer HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n"
+        slow.sendall(head.encode())
+        time.sleep(0.3)
+        slow.sendall(b" ")
+        assert b" 408 " in slow.recv(100)
+
+
+def test_an_answer_without_an_end_is_stopped(server, monkeypatch):
+    monkeypatch.setattr(serve, "ANSWER_SECONDS", -1)
+    rows = list(serve.pieces(Echo(), "Who?", [], 0, 1))
+    assert len(rows) == 2 and "stopped after" in rows[1]["trouble"]
+
+
+def test_a_second_question_waits_for_its_turn_and_is_then_refused(server, monkeypatch):
+    monkeypatch.setattr(serve, "ANSWER_SECONDS", 0.1)
+    with server.busy:
+        assert ask(server).status == 503
+    assert ask(server).status == 200
+
+
+@pytest.mark.parametrize("port", ["taken", -1, 70_000])
+def test_a_port_that_cannot_be_had_is_named_with_the_remedy(server, port):
+    port = server.server_port if port == "taken" else port
+    with pytest.raises(ValueError, match=rf"port {port} cannot be had \(.+\): take any free one with --port 0"):
+        serve.make_server(Echo(), port)
 
 
 def test_a_refused_prompt_is_answered_with_the_reason(server):

@@ -1,14 +1,15 @@
 """`python course.py chat`: talk with an assistant in the terminal.
 
-Answers appear as they are written. Earlier turns are read again as far as they fit into the model's context. Control
-characters are taken out of what is typed and of what is shown, and a special token that somebody types stays text.
+Answers appear as they are written. With `--remember`, earlier turns are read again as far as they fit into the model's
+context; it is no default, because an assistant that was trained on single questions mixes them up. Control characters
+are taken out of what is typed and of what is shown, and a special token that somebody types stays text.
 """
 
 import argparse
 import sys
 import unicodedata
 
-HELP = "Type a question and press Enter. /new forgets the talk so far, /quit ends it, Ctrl-C stops an answer."
+HELP = "Type a question and press Enter. /quit ends the talk, Ctrl-C stops an answer."
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--temperature", type=float, default=0.0, help="0 always gives the likeliest answer (default)")
     options.add_argument("--top-p", type=float, default=None, help="draw from the likeliest tokens of this total only")
     options.add_argument("--seed", type=int, default=None, help="makes drawn answers repeatable")
+    options.add_argument("--remember", action="store_true", help="read the talk so far with every question")
     return options
 
 
@@ -32,11 +34,27 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    talk(assistant, sampling)
+    print("You could ask: " + "\n               ".join(example_questions(3)))
+    talk(assistant, sampling, remember=settings.remember)
     return 0
 
 
-def talk(assistant, sampling: dict | None = None, read=input, write=None) -> list[tuple[str, str]]:
+def example_questions(n: int = 4) -> list[str]:
+    """Give short questions of different kinds that the assistant has not seen in training.
+
+    Args:
+        n: how many, at most one of each kind.
+    """
+    from data.loaders import load_instructions
+
+    shortest = {}
+    for record in load_instructions("validation"):
+        known = shortest.get(record.kind, record.prompt)
+        shortest[record.kind] = min(known, record.prompt, key=len)
+    return [prompt for prompt in shortest.values() if "\n" not in prompt][:n]
+
+
+def talk(assistant, sampling: dict | None = None, read=input, write=None, *, remember: bool = True) -> list[tuple]:
     """Ask and answer until /quit or the end of the input, and return the turns.
 
     Args:
@@ -44,16 +62,17 @@ def talk(assistant, sampling: dict | None = None, read=input, write=None) -> lis
         sampling: temperature, top_p and seed.
         read: gives the next line of the user, raises EOFError at the end.
         write: shows a piece of text.
+        remember: let the assistant read the earlier turns too.
     """
     write = write or _show
-    write(HELP + "\n")
+    write(HELP + (" /new forgets the talk so far.\n" if remember else "\n"))
     history = []
     while (line := _next_line(read)) is not None:
         if line == "/new":
             history.clear()
             write("(forgotten)\n")
         elif line:
-            _one_turn(assistant, line, history, sampling or {}, write)
+            _one_turn(assistant, line, history, sampling or {}, write, remember)
     write("Goodbye.\n")
     return history
 
@@ -71,10 +90,10 @@ def _next_line(read) -> str | None:
     return None if line in ("/quit", "/exit") else line
 
 
-def _one_turn(assistant, line: str, history: list, sampling: dict, write) -> None:
+def _one_turn(assistant, line: str, history: list, sampling: dict, write, remember: bool) -> None:
     pieces = []
     try:
-        for piece in assistant.stream(line, history, **sampling):
+        for piece in assistant.stream(line, history if remember else [], **sampling):
             pieces.append(clean(piece))
             write(pieces[-1])
     except KeyboardInterrupt:

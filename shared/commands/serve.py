@@ -7,6 +7,7 @@ from elsewhere, and sends text, never HTML. Answers travel as they are written, 
 
 import argparse
 import json
+import os
 import sys
 import threading
 import time
@@ -18,11 +19,12 @@ FILES = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 MOST_BYTES, MOST_TURNS = 64_000, 50
 READ_SECONDS, ANSWER_SECONDS = 10, 60
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
@@ -46,10 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Load the assistant and serve its page until Ctrl-C; return the exit status."""
     settings = parser().parse_args(arguments)
     from ch06_finetuning.finetuning import load_assistant
+    from shared.commands.chat import example_questions
 
     try:
-        server = make_server(load_assistant(settings.run or "shipped"), settings.port)
-    except (ValueError, OSError, OverflowError) as error:
+        server = make_server(load_assistant(settings.run or "shipped"), settings.port, example_questions())
+    except ValueError as error:
         print(f"course.py serve: {error}", file=sys.stderr)
         return 1
     print(f"Open http://127.0.0.1:{server.server_port} in your browser. Ctrl-C ends it.", flush=True)
@@ -62,16 +65,27 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def make_server(assistant, port: int = 0) -> ThreadingHTTPServer:
+class _Server(ThreadingHTTPServer):
+    allow_reuse_address = os.name != "nt"  # on Windows it would let two programs answer on one port
+
+
+def make_server(assistant, port: int = 0, examples: list[str] = ()) -> ThreadingHTTPServer:
     """Bind a server for one assistant to the loopback address.
 
     Args:
         assistant: the assistant to talk with.
-        port: 0 takes any free one.
+        port: 0 to 65535; 0 takes any free one.
+        examples: questions that the page offers to begin with.
+
+    Raises:
+        ValueError: the port cannot be had.
     """
-    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-    server.daemon_threads = True
-    server.assistant, server.busy = assistant, threading.Lock()
+    try:
+        server = _Server(("127.0.0.1", port), _Handler)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or "it is not in 0..65535"
+        raise ValueError(f"port {port} cannot be had ({reason}): take any free one with --port 0") from error
+    server.assistant, server.busy, server.examples = assistant, threading.Lock(), list(examples)
     server.hosts = {f"{name}:{server.server_port}" for name in ("127.0.0.1", "localhost")}
     return server
 
@@ -81,7 +95,7 @@ class _Refused(Exception):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = READ_SECONDS
+    timeout = READ_SECONDS  # for each wait
     server_version, sys_version = "course", ""
 
     def do_GET(self) -> None:
@@ -107,6 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
             pass  # the page was closed in the middle of an answer
 
     def _send_file(self) -> None:
+        if self.path == "/examples":
+            return self._send(200, "application/json", json.dumps(self.server.examples).encode("utf-8"))
         if self.path not in FILES:
             raise _Refused(404, "there is no such page")
         name, kind = FILES[self.path]
@@ -145,9 +161,18 @@ class _Handler(BaseHTTPRequestHandler):
         if not length.isdecimal() or int(length) > MOST_BYTES:
             raise _Refused(413, f"a question may take {MOST_BYTES:,} bytes, and must say how many it takes")
         try:
-            return checked_question(json.loads(self.rfile.read(int(length)).decode("utf-8")))
+            return checked_question(json.loads(self._read(int(length)).decode("utf-8")))
         except (ValueError, RecursionError) as error:
             raise _Refused(400, f"this is no question: {error}") from None
+
+    def _read(self, length: int) -> bytes:
+        """Read what was sent, in `READ_SECONDS` altogether, however slowly it comes."""
+        until, content = time.monotonic() + READ_SECONDS, b""
+        while len(content) < length and (part := self.rfile.read1(length - len(content))):
+            content += part
+            if time.monotonic() > until:
+                raise _Refused(408, f"a question must arrive within {READ_SECONDS} seconds")
+        return content
 
 
 def checked_question(value: object) -> dict:
@@ -193,6 +218,7 @@ def pieces(assistant, prompt: str, history: list, temperature: float, top_p: flo
         for text, likely in assistant.stream_likely(clean(prompt), history, temperature=temperature, top_p=top_p):
             yield {"text": clean(text), "likely": [(clean(token), round(p, 4)) for token, p in likely]}
             if time.monotonic() > until:
+                yield {"trouble": f"stopped after {ANSWER_SECONDS} seconds"}
                 return
     except ValueError as error:
         yield {"trouble": str(error)}
