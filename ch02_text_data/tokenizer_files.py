@@ -3,13 +3,13 @@
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import tiktoken
 
+from data.files import write_atomically
 from data.paths import CACHE_DIR
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ def write_tokenizer(path: str | Path, merges: list[tuple[bytes, bytes]], special
     """
     rows = ",\n".join(json.dumps([first.decode("latin-1"), second.decode("latin-1")]) for first, second in merges)
     head = f'"format": {json.dumps(FORMAT)},\n"special_tokens": {json.dumps(special_tokens)}'
-    _write_atomically(Path(path), f'{{{head},\n"merges": [\n{rows}\n]}}\n')
+    write_atomically(Path(path), f'{{{head},\n"merges": [\n{rows}\n]}}\n')
 
 
 def read_tokenizer(path: str | Path, build: Callable[[list[tuple[bytes, bytes]], list[str]], T]) -> T:
@@ -59,29 +59,6 @@ def read_tokenizer(path: str | Path, build: Callable[[list[tuple[bytes, bytes]],
             f"found a damaged or foreign tokenizer file {path} ({found}); expected the format {FORMAT!r}: "
             "restore the file or train the tokenizer again"
         ) from error
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        _replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _replace(temporary: Path, path: Path, attempts: int = 5) -> None:
-    for attempt in range(1, attempts + 1):
-        try:
-            return os.replace(temporary, path)
-        except PermissionError:  # on Windows a virus scanner may hold the file for a moment
-            if attempt == attempts:
-                raise
-            time.sleep(0.05 * attempt)
 
 
 def gpt2_tokenizer() -> tiktoken.Encoding:

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,11 @@ from torch import Tensor, nn
 
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from data.files import replace, write_durably
 from data.paths import DATA_DIR, runs_dir
 
 FORMAT = 1
 KEPT_CHECKPOINTS = 2
-WINDOWS_BUSY = (5, 32, 33)  # access denied, sharing violation, lock violation: another program is looking
 
 
 class CheckpointError(ValueError):
@@ -59,8 +58,8 @@ def write_folder(target: str | Path, files: dict[str, bytes]) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         for name, content in files.items():
-            _write_durably(temporary / name, content)
-        _write_durably(temporary / "manifest.json", _manifest(files))
+            write_durably(temporary / name, content)
+        write_durably(temporary / "manifest.json", _manifest(files))
         _flush_folder(temporary)
         _replace_folder(temporary, target)
     except OSError as error:
@@ -138,13 +137,6 @@ def _read_manifest(folder: Path) -> dict:
     return manifest
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _flush_folder(folder: Path) -> None:
     """Flush the folder's own entry, which Windows neither allows nor needs."""
     if os.name == "posix":
@@ -158,20 +150,10 @@ def _replace_folder(temporary: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old")
     if target.exists():
         shutil.rmtree(old, ignore_errors=True)
-        _rename(target, old)
-    _rename(temporary, target)
+        replace(target, old)
+    replace(temporary, target)
     _flush_folder(target.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _rename(source: Path, target: Path, attempts: int = 10) -> None:
-    for attempt in range(attempts):
-        try:
-            return os.replace(source, target)
-        except OSError as error:
-            if getattr(error, "winerror", None) not in WINDOWS_BUSY or attempt == attempts - 1:
-                raise
-            time.sleep(0.05 * 2**attempt)  # a virus scanner or an indexer holds the file for a moment
 
 
 def _settled(folder: Path) -> Path:

@@ -6,12 +6,11 @@ Change one word of a table and the name changes with it, so an old file is never
 
 import hashlib
 import json
-import os
-import time
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
+from data.files import write_atomically
 from data.paths import DATA_DIR
 from data.story_world import Story, StoryWorld
 
@@ -54,7 +53,8 @@ def cached_stories(folder: Path, split: str, n: int, seed: int, mini: bool = Fal
     if stories is None:
         stories = write_stories(split, n, seed, mini)
         try:
-            _write(path, stories)
+            body = "".join(json.dumps(list(story), ensure_ascii=False) + "\n" for story in stories)
+            write_atomically(path, _checksum(body) + "\n" + body)
         except OSError:  # a full disk or a read-only folder: the stories are here all the same
             pass
     return stories
@@ -71,31 +71,6 @@ def _read(path: Path, n: int) -> list[Story] | None:
         return [Story(*json.loads(line)) for line in islice(body.split("\n"), n)]
     except (OSError, ValueError, TypeError):
         return None
-
-
-def _write(path: Path, stories: list[Story]) -> None:
-    """Write beside the target and move it there, so that a file is complete or absent."""
-    body = "".join(json.dumps(list(story), ensure_ascii=False) + "\n" for story in stories)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "w", encoding="utf-8", newline="\n") as file:
-            file.write(_checksum(body) + "\n" + body)
-            file.flush()
-            os.fsync(file.fileno())
-        _move(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _move(part: Path, path: Path, attempts: int = 5) -> None:
-    for attempt in range(1, attempts + 1):
-        try:
-            return os.replace(part, path)
-        except PermissionError:  # on Windows a virus scanner may hold the file for a moment
-            if attempt == attempts:
-                raise
-            time.sleep(0.05 * attempt)
 
 
 def _checksum(body: str) -> str:

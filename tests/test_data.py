@@ -1,6 +1,7 @@
 """Texts, stories, checksums, the catalogue, and readers for files of your own."""
 
 import json
+import os
 import re
 
 import pytest
@@ -101,7 +102,7 @@ def test_a_cache_that_cannot_be_written_costs_no_story(tmp_path, monkeypatch):
 
 
 def test_no_half_written_file_stays_when_writing_fails(cache, monkeypatch):
-    monkeypatch.setattr(story_cache.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     assert len(load_stories("train", n=2)) == 2
     assert not list(cache.iterdir())
 

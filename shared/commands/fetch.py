@@ -18,6 +18,8 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from data.files import replace
+
 ATTEMPTS = 4  # for each address
 TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 18  # bytes
@@ -74,7 +76,7 @@ def fetch_file(entry: dict, folder: Path, *, attempts: int = ATTEMPTS, timeout: 
         part.parent.mkdir(parents=True, exist_ok=True)
         for address in entry["urls"]:
             if _from_address(address, part, entry, reasons, attempts, timeout, pause, say):
-                os.replace(part, target)
+                replace(part, target)
                 return target
     except OSError as error:
         raise FetchError(_disk_trouble(target, entry, error)) from error

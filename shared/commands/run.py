@@ -14,6 +14,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from data.files import write_atomically
+
 SETTINGS = ("seed", "minutes", "text", "device", "quick")  # what decides a run, once and for all
 
 
@@ -49,10 +51,7 @@ class Run:
 
     def save(self) -> None:
         """Write `run.json` all at once."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / ".run.json.tmp"
-        temporary.write_text(json.dumps(self.state, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, self.folder / "run.json")
+        write_atomically(self.folder / "run.json", json.dumps(self.state, indent=1) + "\n")
 
     def result(self, stage: str, model: str) -> dict | None:
         """Return a stage's stored result when the model it speaks of is still the one on disk."""
