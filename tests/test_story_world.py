@@ -17,13 +17,13 @@ from tests.sizes import n
 from tests.story_mistakes import MISTAKES
 
 FIRST_FIFTY = {  # sha256 of the first 50 stories of seed 0; the shipped models are trained on this text
-    "train": "3bf838a72c00f843e2b08aca9ea517dd3cf05bd36d680da95e3bdea9eab03f81",
-    "validation": "a10dad654176aba91812ace3b2bf54fa20de5ec8ae6fac0f79d7663f08862e95",
-    "test": "44f90ea8878f4b60de778c276a31e395d1fc9d395a36888b55dfb8f165f925f8",
-    "heldout_names": "ff23e895f0ec3196cd53a372805d2c7066a455722bdd9e0ee331204edd1acbb9",
-    "heldout_objects": "4e25f6f9ef7397db6507adc6c93c3d5f2c05069501ed0502e63f9a56c6177690",
-    "heldout_both": "5b9b8ee354d42aa03539d66cfedc4f510366673fd3f4061802f5efa5acf8beba",
-    "all": "441884f8d6ef32546144a610bc16ced84abbc941fab5980f6bde96d64e5e78ae",
+    "train": "d471921c15c3bbb7f666a2ea327e95d8b4141a2fc072b976addeb9f3a72efde7",
+    "validation": "22d2322f900a0477d319ec712fa56032132229c9af780d9a89c6e5487992858c",
+    "test": "f4f7652359b759b4e2a9780a227a45bc63f54bb08ed770ebae32d66f06f68ca3",
+    "heldout_names": "c325f5cf355ff4d0fa82c444b175fe51f16c037999ea5aed51296faca7bb4cb1",
+    "heldout_objects": "a2885dedb649bd0a60a36ab8422e05955352064f7a9cc1b7360278984f9d954d",
+    "heldout_both": "b19a6dfe686065c423361e44c7132acaa23db498598fd687d5c6d1cecac8ddb1",
+    "all": "65e7e0810befbef9709626f47839e585fa44e51117fd60a9cbecd97196cfc37d",
 }
 
 
@@ -82,7 +82,7 @@ def expand(rule, replay):
     return "".join(teller.out), chooser
 
 
-@pytest.mark.parametrize("rule", ["act.sad", "show:kind", "show:brave", "clap:paw", "num", "d.giveup", "d.sorrywander"])
+@pytest.mark.parametrize("rule", ["act.sad", "show:kind", "show:brave", "clap:paw", "num", "d.stay", "d.sorrywander"])
 def test_the_probabilities_of_all_derivations_of_a_rule_sum_to_one(rule):
     total, texts, waiting = 0.0, Counter(), [[]]
     while waiting:
@@ -209,7 +209,7 @@ def test_a_mini_story_has_a_hero_a_helper_a_thing_and_a_place(mini):
     world = StoryWorld(0)
     for _ in range(30):
         story = world.story(mini, mini=True)
-        assert len(story.text.split()) < 60
+        assert len(story.text.split()) < 70
         assert story.facts["plot"] == f"mini.{mini}"
         for key in ("object", "place_at", "end"):
             assert key in story.facts
@@ -249,7 +249,7 @@ def test_every_variant_can_be_told():
     assert len(missing) <= n(45, 3), missing
 
 
-def table_error(tmp_path, text, where="plots/lost.txt"):
+def table_error(tmp_path, text, where="plots/wander.txt"):
     """The error for a copy of the tables in which one file got more lines."""
     from data.story_world.template import TABLES
 
@@ -281,14 +281,14 @@ def table_error(tmp_path, text, where="plots/lost.txt"):
         ("= new\n{h} ran].", "stray ']'"),
         ("= new", "has no variants"),
         ("= open\n{h} ran.", "exists already"),
-        ("## skill: inf\nrun", "exists already"),
+        ("## lure: noun gone\nrun // away", "exists already"),
         ("## new: one two\nrun", "1 cells"),
     ],
 )
 def test_a_mistake_in_a_table_is_named_with_file_and_line(tmp_path, text, message):
     error = table_error(tmp_path, text)
     assert message in error
-    assert re.match(r"plots/lost\.txt:\d+: |the rule 'new'", error)
+    assert re.match(r"plots/wander\.txt:\d+: |the rule 'new'", error)
 
 
 def test_an_unknown_split_or_plot_is_named():
@@ -333,7 +333,7 @@ def test_the_checker_answers_any_text(text):
 
 
 def test_the_checker_says_what_is_wrong():
-    text = StoryWorld(6).story("lost").text
+    text = StoryWorld(6).story("wander").text
     assert check_story(text) == []
     assert any("does not end" in found for found in check_story(text[:-9]))
     assert any("not a word" in found for found in check_story(text.replace(" and ", " andible ", 1)))

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .chooser import Chooser
-from .teller import PRON, SOLVERS, Teller, article, finish
+from .teller import PRON, Teller, article, finish
 from .template import load_world, plain
 from .validate import validate
 
@@ -59,7 +59,7 @@ class Tables:
             row["adj"] = row["adj"] + self.common_adjectives
         colors = [plain(row["word"]) for row in self.tables["color"]]
         for row in self.tables["obj"]:
-            if plain(row["cls"]) != "food" and plain(row["prop"]) != "plain":
+            if plain(row["cls"]) != "food":
                 own = [nodes[0] for nodes in row["adj"]]
                 row["adj"] = row["adj"] + [[color] for color in colors if color not in own]
 
@@ -67,13 +67,7 @@ class Tables:
         """The things a plot can be about."""
         if plot not in self._pools:
             classes = plain(self.casts[plot]["objects"]).split()
-            self._pools[plot] = [
-                row
-                for row in self.tables["obj"]
-                if plain(row["cls"]) in classes
-                or "trouble" in classes
-                and set(plain(row["prop"]).split()) & set(SOLVERS)
-            ]
+            self._pools[plot] = [row for row in self.tables["obj"] if plain(row["cls"]) in classes]
         return self._pools[plot]
 
     def places(self, flag):
@@ -152,10 +146,8 @@ class StoryWorld:
         return self.object_is_held(row, plot) == (self.split in ("heldout_objects", "heldout_both"))
 
     def allows_plot(self, plot):
-        """The object splits leave out plots that may not name their object, or choose it by what the hero can do."""
-        if self.split not in ("heldout_objects", "heldout_both"):
-            return True
-        return self.names_object(plot) and plain(self.casts[plot]["helper"]) != "able"
+        """The object splits leave out plots that may not name their object."""
+        return self.split not in ("heldout_objects", "heldout_both") or self.names_object(plot)
 
     # ---- stories
     def tell(self, plot=None, mini=False, replay=()):

@@ -16,8 +16,6 @@ OWN_BODY = re.compile(
     r"(?:way|word|pockets|coat|back|heart)\b"
 )
 SCENERY_CAT = re.compile(r"[Tt]he cat (?:looked|stared|gazed) at h|(?:told|to|only|asked) the (?:cat|dog)\b")
-LOST_BABY = re.compile(r"its mother|This [a-z ]+ is lost")
-MOTHER = re.compile(r"When she saw the|\bThe [a-z]+ (?:bowed|touched|looked at|gazed at|stared at) ")
 
 
 def names(story):
@@ -80,7 +78,7 @@ def pronouns(story):
         here = [(at, sex) for at, sex, _ in told if start <= at < end]
         for match in PRONOUN.finditer(story.narration, start, end):
             sex, (begin, stop) = PRONOUN_SEX[match.group().lower()], _sentence(story, match, start, end)
-            lost = _means_nobody(story, sex, hero_sex, here, stop, paragraph)
+            lost = _means_nobody(sex, hero_sex, here, stop)
             if lost or _changes_subject(story, match, sex, hero_sex, here, begin, stop, start):
                 near = story.flat[max(start, match.start() - 25) : match.end() + 15]
                 yield f"{match.group()!r} means nobody: ...{near!r}"
@@ -127,12 +125,9 @@ def _sentence(story, match, start, end):
     return max(begin, start), stop.start() if stop else end
 
 
-def _means_nobody(story, sex, hero_sex, here, stop, paragraph):
+def _means_nobody(sex, hero_sex, here, stop):
     """A pronoun that is not the hero's needs somebody of that sex in its paragraph, up to the end of its sentence."""
-    babies = {story.sex_of(name) for name, kind in story.kind.items() if kind == "baby"}
-    if sex == hero_sex or sex in babies or any(s == sex and at < stop for at, s in here):
-        return False
-    return not (sex == "f" and MOTHER.search(paragraph) and LOST_BABY.search(story.flat))
+    return sex != hero_sex and not any(s == sex and at < stop for at, s in here)
 
 
 def _changes_subject(story, match, sex, hero_sex, here, begin, stop, start):

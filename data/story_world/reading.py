@@ -28,7 +28,6 @@ def _lists():
     world = load_tables()
     tables = world.tables
     sex = dict(world.sexes)
-    sex.update({plain(row["name"]): PRONOUN_SEX[plain(row["he"])] for row in tables["sib"]})
     kinds = [plain(row["noun"]) for row in world.animals] + ["boy", "girl"]
     things = {plain(row["noun"]): {nodes[0] for nodes in row["adj"]} for row in tables["obj"]}
     jobs = [plain(row["noun"]) for row in tables["job"]]
@@ -121,12 +120,6 @@ class Reading:
         start = self.first(name)
         before, after = self.flat[max(0, start - 70) : start], self.flat[start + len(name) :]
         adj = r"(?:[a-z-]+ ){0,4}?"
-        if name not in load_tables().sexes and not name.startswith("Mr"):
-            return (
-                "baby"
-                if re.search(r"\b(?:brother|sister|baby|named|called|name was|little)\b[^.]{0,30}$", before)
-                else None
-            )
         child = "girl" if self.sex_of(name) == "f" else "boy"
         kind = rf"({self.kind_pattern})\b"
         for pattern, where in (

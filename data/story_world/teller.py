@@ -10,9 +10,6 @@ from .template import Alt, Call, Paragraph, Remember, Say, Slot, plain
 
 PRON = {"m": ("he", "him", "his", "himself"), "f": ("she", "her", "her", "herself")}
 PRON_FORMS = ("he", "him", "his", "self")
-# trouble of a thing -> abilities that solve it: high up, deep down, in the water, blocked
-SOLVERS = {"H": ("fly", "climb", "tall", "ladder"), "D": ("dig", "small", "spade", "rope"),
-           "W": ("swim", "fly", "net", "rope"), "B": ("strong", "small", "rope")}  # fmt: skip
 COVERS = ("umbrella", "blanket", "cape", "scarf", "map", "book", "box")
 
 
@@ -21,8 +18,6 @@ class Character:
         self.name, self.sex, self.kind, self.row, self.role = name, sex, kind, row, role
         self.address = address or name  # what others call them: "Mom"
         self.body = plain(row["body"]) if row and "body" in row else "hand"
-        self.can = plain(row["can"]).split() if row else []
-        self.abil = None
 
     @property
     def is_child(self):
@@ -33,7 +28,6 @@ class Thing:
     def __init__(self, row, chooser):
         self.row, self.chooser, self._adj = row, chooser, None
         self.noun, self.plural, self.cls = plain(row["noun"]), plain(row["plural"]), plain(row["cls"])
-        self.prop = plain(row["prop"]).split()
 
     @property
     def adj(self):
@@ -83,11 +77,11 @@ class Teller:
         self.used = defaultdict(set)
         self.last, self.focus = {}, None  # the last character of each sex; the one the text is about
         self.introduced, self.arguments, self.speech, self.spoke = [], [], [], None
-        self.object_pool = self.helper_terms = None
+        self.object_pool = None
 
     # ---- casting: what a plot needs before its first sentence
     def cast(self, plot):
-        world, chooser = self.world, self.chooser
+        world = self.world
         row = world.casts[plot]
         self.plot, self.budget, self.traits = plot, int(plain(row["budget"])), plain(row["traits"]).split()
         extras, helper, places = plain(row["extras"]).split(), plain(row["helper"]), plain(row["places"])
@@ -95,21 +89,13 @@ class Teller:
         hero = self.new_hero(plot)
         if not hero.is_child:
             self.flags.add("beast")
-        open_troubles = [trouble for trouble in SOLVERS if not set(SOLVERS[trouble]) & set(hero.can)]
-        self._cast_object(plot, extras, open_troubles if helper == "able" else None)
-        able = None
-        if helper == "able":
-            self.bound["trouble"] = chooser.pick([t for t in self.bound["o"].prop if t in open_troubles])
-            able = set(SOLVERS[self.bound["trouble"]])
-        if helper != "-":
-            self.helper_terms = (able, helper in ("any", "able"))
+        self._cast_object(plot, extras)
+        self.adults = helper == "any"
         self.places = world.places(places)
         self._cast_extras(extras)
 
-    def _cast_object(self, plot, extras, troubles):
+    def _cast_object(self, plot, extras):
         pool = self.world.objects(plot)
-        if troubles is not None:
-            pool = [row for row in pool if set(plain(row["prop"]).split()) & set(troubles)]
         if not pool:
             return
         self.flags.add("o")
@@ -137,41 +123,29 @@ class Teller:
         """The hero's kind, then a name: the pair decides together with the plot which split the story is in."""
         world, chooser = self.world, self.chooser
         sex = "fm"[chooser.draw([1, 1])]
-        kinds = world.animals
-        if plot == "stuck":  # somebody who can fly, swim and dig needs no help
-            kinds = [k for k in kinds if not all(set(a) & set(plain(k["can"]).split()) for a in SOLVERS.values())]
-        row = self._kind_row(kinds)
+        row = self._kind_row()
         name = chooser.masked(world.names[sex], lambda name: world.allows_hero(name, row, plot))
         return self._enter("h", Character(name, sex, world.kind_name(row, sex), row))
 
-    def new_friend(self, key, other, able=None, adults=False):
-        """A second character; `able` restricts who can come, `adults` lets neighbors with a job come too."""
+    def new_friend(self, key, other, adults=False):
+        """A second character; `adults` lets neighbors with a job come too."""
         world, chooser = self.world, self.chooser
         sex = "fm"[chooser.draw([1, 2] if other.sex == "f" else [2, 1])]
-        kinds, jobs = world.animals, world.tables["job"]
-        if able:
-            kinds = [k for k in kinds if set(plain(k["can"]).split()) & able]
-            jobs = [j for j in jobs if set(plain(j["can"]).split()) & able]
-        if adults and jobs and chooser.draw([3, 1]):
-            row = chooser.pick(jobs)
+        if adults and chooser.draw([3, 1]):
+            row = chooser.pick(world.tables["job"])
             name = ("Mr. " if sex == "m" else "Mrs. ") + chooser.pick(world.surnames)
             friend = Character(name, sex, plain(row["noun"]), row, "adult")
         else:
-            row = self._kind_row(kinds, children=able is None)
+            row = self._kind_row()
             taken = {c.name for c in self.bound.values() if isinstance(c, Character)}
             name = chooser.pick([n for n in world.names[sex] if n not in taken])
             friend = Character(name, sex, world.kind_name(row, sex), row)
-        if able:
-            friend.abil = chooser.pick([ability for ability in friend.can if ability in able])
         return self._enter(key, friend)
 
-    def _kind_row(self, kinds, children=True):
-        if children and self.chooser.draw([5, 4]):
-            return self.world.child
-        return self.chooser.pick(kinds)
+    def _kind_row(self):
+        return self.world.child if self.chooser.draw([5, 4]) else self.chooser.pick(self.world.animals)
 
     def _enter(self, key, character):
-        self.flags.update(f"{key}:{ability}" for ability in character.can)
         self.bound[key] = character
         return character
 
@@ -190,7 +164,7 @@ class Teller:
         if name == "o":
             self.new_object("o", *self.object_pool)
         elif name == "g":
-            self.new_friend("g", bound["h"], *self.helper_terms)
+            self.new_friend("g", bound["h"], self.adults)
         elif name == "par":
             row = self.chooser.pick(tables["par"])
             noun = f"{PRON[bound['h'].sex][2]} {plain(row['noun'])}"
@@ -199,10 +173,7 @@ class Teller:
             bound["p"] = self.chooser.pick(self.places)
             self.facts["place"], self.facts["place_at"] = plain(bound["p"]["noun"]), plain(bound["p"]["at"])
         elif name in tables:
-            rows, able = tables[name], set(bound["h"].can)
-            if "no" in rows[0]:  # nothing to learn or to fear for those who are born to it
-                rows = [row for row in rows if not able & set(plain(row["no"]).split())]
-            bound[name] = self.chooser.pick(rows)
+            bound[name] = self.chooser.pick(tables[name])
         else:
             bound[name] = tidy(self.capture(self.expand, name))
             self.flags.add(name)
@@ -259,7 +230,7 @@ class Teller:
             self.arguments.pop()
 
     def key(self, slot):
-        """The part of a rule's name that comes from the story, as in <solve:{trouble}:{g.abil}>."""
+        """The part of a rule's name that comes from the story, as in <clap:{c.body}>."""
         value = self.value(slot.name)
         if slot.form == "trait":
             return self.trait()

@@ -45,13 +45,8 @@ def validate(tables):
 
 
 def _guards(variant, tables):
-    abilities = {
-        ability for row in tables.tables["kind"] + tables.tables["job"] for ability in row["can"][0][0].split()
-    }
     for _, flag in variant.guards:
-        who, _, ability = flag.partition(":")
-        known = ability in abilities if ability else who in FLAGS or who in tables.plots
-        if not known:
+        if flag not in FLAGS and flag not in tables.plots:
             raise WorldError(
                 f"{variant.where}: the guard {flag!r} can never hold; use a plot or one of {sorted(FLAGS)}"
             )
