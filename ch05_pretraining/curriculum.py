@@ -90,6 +90,7 @@ class FirstReader(_NumberedBatches):
         batch_size: stories of a batch, all ranks together.
         alone_steps: first batches, with one story a row.
         most_in_a_row: longest chain of stories after that.
+        max_length: tokens of a row at most; a longer chain is cut.
         seed: batch n is a function of (seed, n) alone.
         rank: which share of the rows is ours.
         world_size: number of shares.
@@ -103,15 +104,18 @@ class FirstReader(_NumberedBatches):
     Source: this course, after Bengio et al. (2009). Taught in ch05, section 5.8.
     """
 
-    def __init__(self, n_steps, rows, batch_size=32, alone_steps=280, most_in_a_row=6, seed=0, rank=0, world_size=1):
+    def __init__(
+        self, n_steps, rows, batch_size=32, alone_steps=280, most_in_a_row=6, max_length=320, seed=0, rank=0,
+        world_size=1,
+    ):  # fmt: skip
         if not rows or batch_size // most_in_a_row < world_size:
             raise ValueError(
                 f"{len(rows)} rows, batch_size={batch_size} and chains of {most_in_a_row} leave a batch empty: "
                 f"give stories, and a batch_size of at least {most_in_a_row * world_size}"
             )
         self.n_steps, self.rows, self.batch_size = n_steps, rows, batch_size
-        self.alone_steps, self.most_in_a_row, self.seed = alone_steps, most_in_a_row, seed
-        self.mine = slice(rank, None, world_size)
+        self.alone_steps, self.most_in_a_row, self.max_length = alone_steps, most_in_a_row, max_length
+        self.seed, self.mine = seed, slice(rank, None, world_size)
 
     def _batch(self, number: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
@@ -123,7 +127,8 @@ class FirstReader(_NumberedBatches):
 
     def _chain(self, picks: list[int]) -> Tensor:
         last = self.rows[picks[-1]]
-        return torch.cat([*(self.rows[i][:-1] for i in picks[:-1]), last])  # one end-of-text between two stories
+        chain = torch.cat([*(self.rows[i][:-1] for i in picks[:-1]), last])  # one end-of-text between two stories
+        return chain[: self.max_length + 1]
 
 
 class Curriculum:
@@ -132,6 +137,7 @@ class Curriculum:
     Args:
         phases: (loader, batches) pairs; a loader that runs out begins its next epoch.
         rehearse_every: in later phases every so-many-th batch comes from the phase before; 0 for never.
+        rehearse_share: the share of a phase, from its beginning, in which that happens.
 
     Raises:
         ValueError: a phase without batches.
@@ -139,11 +145,11 @@ class Curriculum:
     Source: Bengio et al. (2009), "Curriculum learning". Taught in ch05, section 5.8.
     """
 
-    def __init__(self, phases: list[tuple[Iterable, int]], rehearse_every: int = 0):
+    def __init__(self, phases: list[tuple[Iterable, int]], rehearse_every: int = 0, rehearse_share: float = 1.0):
         self.phases = [(loader, n) for loader, n in phases if n]
         if not self.phases or min(n for _, n in self.phases) < 0:
             raise ValueError("a curriculum needs at least one phase of one batch or more")
-        self.rehearse_every, self.start = rehearse_every, 0
+        self.rehearse_every, self.rehearse_share, self.start = rehearse_every, rehearse_share, 0
 
     def __len__(self) -> int:
         return sum(n for _, n in self.phases)
@@ -167,13 +173,14 @@ class Curriculum:
             skip = max(0, skip - n)
 
     def _phase(self, number: int, loader: Iterable, first: int, n: int) -> Iterator:
-        every = self.rehearse_every if number else n + 1
-        every = every or n + 1
-        lessons = batches_from(loader, first - first // every)
+        every = self.rehearse_every if number else 0
+        until = round(self.rehearse_share * n) if every else 0
+        rehearsed = min(first, until) // (every or 1)
+        lessons = batches_from(loader, first - rehearsed)
         before, taught = self.phases[number - 1] if number else (loader, 0)
-        rehearsals = batches_from(before, taught + first // every)
+        rehearsals = batches_from(before, taught + rehearsed)
         for i in range(first, n):
-            yield next(rehearsals if (i + 1) % every == 0 else lessons)
+            yield next(rehearsals if i < until and (i + 1) % every == 0 else lessons)
 
 
 def batches_from(loader: Iterable, start: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -58,8 +58,10 @@ class StoryRecipe:
     n_minis: int = 16_000
     mini_steps: int = 500
     alone_share: float = 0.56
-    mini_batch_size: int = 32
+    mini_batch_size: int = 24
+    most_minis_in_a_row: int = 5
     rehearse_every: int = 12
+    rehearse_share: float = 0.5
     batch_size: int = 8
     story_steps: int = 3_000
     learning_rate: float = 1e-2
@@ -248,13 +250,16 @@ def _loaders(recipe: StoryRecipe, tokenizer: BPETokenizer, context_length: int, 
     phases = [(reading, recipe.story_steps)]
     if recipe.mini_steps:
         phases.insert(0, (_first_reader(recipe, tokenizer, context_length, seed, share), recipe.mini_steps))
-    return Curriculum(phases, rehearse_every=recipe.rehearse_every), watched
+    return Curriculum(phases, recipe.rehearse_every, recipe.rehearse_share), watched
 
 
 def _first_reader(recipe, tokenizer, context_length, seed, share) -> FirstReader:
     minis = StoryDataset(load_stories("train", recipe.n_minis, mini=True), tokenizer, context_length)
     alone = round(recipe.alone_share * recipe.mini_steps)
-    return FirstReader(recipe.mini_steps, minis.rows, recipe.mini_batch_size, alone, seed=seed, **share)
+    return FirstReader(
+        recipe.mini_steps, minis.rows, recipe.mini_batch_size, alone, recipe.most_minis_in_a_row, context_length,
+        seed=seed, **share,
+    )  # fmt: skip
 
 
 def _story_loaders(recipe, tokenizer, context_length, seed, _text, share) -> tuple[DataLoader, DataLoader]:

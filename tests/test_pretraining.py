@@ -354,17 +354,21 @@ def test_the_first_reader_chains_whole_stories_and_starts_anywhere():
     halves = [list(FirstReader(12, rows, 6, 4, 3, seed=2, rank=r, world_size=2)) for r in (0, 1)]
     for (_, targets), *parts in zip(whole, *halves, strict=True):
         assert sum(int((t != -100).sum()) for _, t in parts) == int((targets != -100).sum())
+    assert max(ids.shape[1] for ids, _ in FirstReader(12, rows, 6, 4, 3, max_length=7, seed=2)) == 7
     with pytest.raises(ValueError, match="batch_size of at least 6"):
         FirstReader(1, rows, 4, most_in_a_row=3, world_size=2)
 
 
-@pytest.mark.parametrize("every", [0, 2, 3])
-def test_a_curriculum_gives_the_same_batches_from_any_start(every):
+@pytest.mark.parametrize("every", [0, 2, 4, 9])
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_curriculum_gives_the_same_batches_from_any_start(every, share):
     warm_up, reading = [f"copy {i}" for i in range(3)], [f"read {i}" for i in range(5)]
-    lessons = Curriculum([(warm_up, 4), (reading, 9)], rehearse_every=every)
+    lessons = Curriculum([(warm_up, 4), (reading, 9)], rehearse_every=every, rehearse_share=share)
     whole = list(lessons)
     assert len(whole) == len(lessons) == 13 and whole[:4] == ["copy 0", "copy 1", "copy 2", "copy 0"]
-    assert sum(b.startswith("copy") for b in whole[4:]) == (9 // every if every else 0)
+    until = round(9 * share)
+    assert sum(b.startswith("copy") for b in whole[4:]) == (until // every if every else 0)
+    assert all(b.startswith("read") for b in whole[4 + until :])
     assert [b for b in whole[4:] if b.startswith("read")][:3] == reading[:3]
     for start in range(13):
         lessons.set_epoch(0, start)
