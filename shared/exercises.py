@@ -31,7 +31,8 @@ def expect_equal(what: str, got: Any, expected: Any, hint: str = "") -> None:
         _expect_shape(what, got, expected, hint)
         same = torch.equal(got, expected)
     else:
-        same = type(got) is not torch.Tensor and got == expected
+        is_array = type(got) is torch.Tensor or getattr(got, "ndim", 0)
+        same = not is_array and got == expected
     expect(bool(same), _difference(what, got, expected, hint))
 
 
@@ -60,6 +61,8 @@ def _short(value: Any) -> str:
         shown = value.detach().double().flatten()[:6].tolist()
         numbers = ", ".join(f"{x:.4g}" for x in shown) + (", …" if value.numel() > 6 else "")
         return numbers if value.ndim == 0 else f"[{numbers}] of shape {tuple(value.shape)}"
+    if value is None:
+        return "None (is there a `return`?)"
     text = f"{value:.6g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= 120 else text[:117] + "…"
 
@@ -96,8 +99,11 @@ def _failure(error: BaseException, answer: Any) -> str:
     code = getattr(answer, "__code__", None)
     source = code.co_filename if code else None
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == source]
+    said = f": {text}" if text else ""
+    if code and not lines:
+        return f"Look at what your function takes and what it returns; the check met {name}{said}."
     place = f" in its line {lines[-1] - code.co_firstlineno + 1}" if lines else ""
-    return f"Your code raised {name}{place}{': ' + text if text else ''}."
+    return f"Your code raised {name}{place}{said}."
 
 
 def solution(exercise: str) -> None:

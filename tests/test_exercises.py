@@ -97,7 +97,7 @@ def test_check_prints_one_sentence_and_never_raises(one_exercise, capsys):
     def leaves(x):
         raise SystemExit
 
-    for answer in (lambda x: x + x, lambda x: x, not_tried, fails, leaves, None):
+    for answer in (lambda x: x + x, lambda x: x, not_tried, fails, leaves, None, lambda x: None, eval("lambda: 6")):
         assert check("9.1", answer) is None
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "9.1: correct."
@@ -106,6 +106,8 @@ def test_check_prints_one_sentence_and_never_raises(one_exercise, capsys):
     assert lines[3] == "9.1: not yet. Your code raised ZeroDivisionError in its line 2: division by zero."
     assert lines[4].startswith("9.1: not yet. Your code raised SystemExit")
     assert lines[5].startswith("9.1: not yet. Your code raised TypeError")
+    assert "yours is None (is there a `return`?)" in lines[6]
+    assert lines[7].startswith("9.1: not yet. Look at what your function takes and what it returns; the check met Type")
 
 
 def test_an_unknown_exercise_is_named_kindly(one_exercise, capsys):

@@ -22,7 +22,9 @@ def check_count_bigrams(fn) -> None:
 
 
 def _expect_counts(what: str, got, expected: dict, hint: str) -> None:
-    expect(isinstance(got, dict), f"{what} should be a dictionary of dictionaries, yours is a {type(got).__name__}.")
+    rows = list(got.values()) if isinstance(got, dict) else [None]
+    is_nested = all(isinstance(row, dict) for row in rows)
+    expect(is_nested, f"{what} should be a dictionary of dictionaries, {expected}, yours is {got!r:.100}.")
     plain = {a: {b: n for b, n in dict(row).items() if n} for a, row in got.items()}
     expect_equal(what, {a: row for a, row in plain.items() if row}, expected, hint)
 
@@ -40,7 +42,8 @@ def check_smooth(fn) -> None:
 
 
 def _numbers(what: str, got) -> torch.Tensor:
-    expect(hasattr(got, "__len__"), f"{what} should be one probability for each token, yours is {got!r}.")
+    is_row = hasattr(got, "__len__") and not isinstance(got, str)
+    expect(is_row, f"{what} should be a list with one probability for each token, yours is {got!r:.100}.")
     return torch.tensor([float(value) for value in got], dtype=torch.float64)
 
 
@@ -55,17 +58,20 @@ def check_draw(fn) -> None:
 
 
 def check_prefix_mask(fn) -> None:
-    rows = [[bool(cell) for cell in row] for row in fn(4, 0)]
-    triangle = [[column <= row for column in range(4)] for row in range(4)]
-    expect([len(row) for row in rows] == [4] * 4, "prefix_mask(4, 0) should have four rows of four.")
-    expect(all(rows[t][t] for t in range(4)), "In prefix_mask(4, 0) every token should read itself, yours do not all.")
-    expect_equal("prefix_mask(4, 0)", rows, triangle, "Rows read, columns are read; no prefix: a decoder's triangle.")
-    rows = [[bool(cell) for cell in row] for row in fn(4, 2)]
-    expected = [[column < 2 or column <= row for column in range(4)] for row in range(4)]
-    hint = "All tokens may read the whole prefix; nobody reads ahead in the rest."
-    expect_equal("prefix_mask(4, 2)", rows, expected, hint)
-    rows = [[bool(cell) for cell in row] for row in fn(3, 3)]
-    expect_equal("prefix_mask(3, 3)", rows, [[True] * 3] * 3, "All prefix: an encoder's full square.")
+    rows = _mask_rows(fn(4, 0))
+    expect([len(row) for row in rows] == [4] * 4, f"prefix_mask(4, 0) should have four rows of four, yours are {rows}.")
+    reads_itself = all(rows[t][t] == "1" for t in range(4))
+    expect(reads_itself, "In prefix_mask(4, 0) every token should read itself, yours do not all.")
+    hint = "(One word a row, 1 for True.) Rows read, columns are read; no prefix: a decoder's triangle."
+    expect_equal("prefix_mask(4, 0)", rows, ["1000", "1100", "1110", "1111"], hint)
+    hint = "(One word a row, 1 for True.) All tokens may read the whole prefix; nobody reads ahead in the rest."
+    expect_equal("prefix_mask(4, 2)", _mask_rows(fn(4, 2)), ["1100", "1100", "1110", "1111"], hint)
+    expect_equal("prefix_mask(3, 3)", _mask_rows(fn(3, 3)), ["111"] * 3, "All prefix: an encoder's full square.")
+
+
+def _mask_rows(mask) -> list[str]:
+    """Write each row of a mask as a word of ones and zeros, so that two masks can be compared by eye."""
+    return ["".join("1" if cell else "0" for cell in row) for row in mask]
 
 
 def check_block_parameters(fn) -> None:
@@ -80,7 +86,9 @@ def check_block_parameters(fn) -> None:
 def check_epochs(fn) -> None:
     sources = {"web": (400, 0.6), "books": (20, 0.4)}
     got = fn(sources, 100)
-    expect(isinstance(got, dict) and set(got) == set(sources), "epochs should give one number for each source.")
+    is_table = isinstance(got, dict) and set(got) == set(sources)
+    hint = f"epochs should return a dictionary with one number for each of {list(sources)}"
+    expect(is_table, f"{hint}, yours is {got!r:.100}.")
     hint = "The weight says how many of the tokens read come from the source, whatever its size."
     expect_close("The epochs of 400 tokens with weight 0.6 in a run of 100", float(got["web"]), 0.15, hint)
     expect_close("The epochs of 20 tokens with weight 0.4 in a run of 100", float(got["books"]), 2.0, hint)

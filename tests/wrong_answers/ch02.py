@@ -214,7 +214,7 @@ WRONG = {
     ],
     "2.2": [
         (ignores_how_often_a_piece_occurs, "brings its pairs ten times"),
-        (takes_the_first_of_a_tie, "last in the dictionary"),
+        (takes_the_first_of_a_tie, "last in alphabetical order"),
         (counts_each_pair_once_a_piece, "stands twice in one 'lll'"),
         (counts_across_pieces, "No pair crosses"),
     ],
