@@ -1,0 +1,400 @@
+"""Rewards: the model writes, a program judges, and what was judged well becomes more probable.
+
+Nothing is imitated here. For each prompt the model writes a group of answers; an answer that scored better than the
+others of its group gets a positive advantage, a worse one a negative one, and every token of it shares in that. Two
+brakes keep the steps small: the ratio to the model that wrote the answers is clipped, and a penalty holds the model to
+the reference it started as.
+
+References: Shao et al. (2024), "DeepSeekMath"; Schulman et al. (2017), "Proximal Policy Optimization Algorithms";
+Williams (1992), "Simple statistical gradient-following algorithms for connectionist reinforcement learning".
+"""
+
+import copy
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ch02_text_data.text_data import IGNORE_INDEX
+from ch04_gpt_model.gpt_model import generate
+from ch06_finetuning.instructions import chat_specials, prompt_ids
+
+__all__ = [
+    "RewardConfig", "RewardHistory", "Rollouts", "Score", "clipped_gain", "distinct_share", "group_advantages",
+    "grpo_loss", "judge", "kl_estimate", "same_length", "token_log_probabilities", "train_grpo", "write_answers",
+]  # fmt: skip
+
+Reward = Callable[[str, str], float]  # (prompt, answer) -> how good the answer is
+
+# ------------------------------------------------------------------------------------------------- writing and judging
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Answers that a model has written, as text and as rows to learn from.
+
+    `ids` (B, T) holds prompt and answer, `targets` (B, T) the same one token later, with -100 wherever the token was
+    not written by the model: in the prompt and after the answer's end.
+
+    Source: Taught in ch06, section R.2.
+    """
+
+    prompts: list[str]
+    texts: list[str]
+    ids: Tensor
+    targets: Tensor
+
+    @property
+    def written(self) -> Tensor:
+        return self.targets != IGNORE_INDEX  # (B, T)
+
+
+def write_answers(
+    model: nn.Module, tokenizer, prompts: Sequence[str], group_size: int = 1, *, max_new_tokens: int = 100,
+    temperature: float = 1.0, seed: int = 0,
+) -> Rollouts:  # fmt: skip
+    """Let a model answer each prompt several times, all in one batch through the key-value cache.
+
+    Args:
+        model: a GPTModel that knows the chat specials.
+        tokenizer: the BPETokenizer it was trained with.
+        prompts: P prompts of the same number of tokens, see `same_length`.
+        group_size: answers to each prompt, at least 1.
+        max_new_tokens: where an answer is cut off.
+        temperature: 1 draws from the model as it is, which the gradient of section R.3 asks for.
+        seed: the same seed draws the same answers.
+
+    Shape:
+        P prompts -> P x group_size rows, the answers to one prompt one after another.
+
+    Raises:
+        ValueError: the prompts have different lengths, or there is none.
+
+    Source: Shao et al. (2024), section 4.1. Taught in ch06, section R.2.
+    """
+    asked = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    lengths = sorted({len(row) for row in asked})
+    if len(lengths) != 1:
+        raise ValueError(f"the prompts take {lengths} tokens: one batch needs prompts of one length, see same_length")
+    ids = torch.tensor(asked).repeat_interleave(group_size, dim=0)  # (B, prompt)
+    end_id = chat_specials(tokenizer)[2]
+    rows = generate(model, ids, max_new_tokens, temperature=temperature, stop_id=end_id, seed=seed)  # (B, T + 1)
+    answers = rows[:, lengths[0] :]
+    texts = [tokenizer.decode(_before(answer, end_id)) for answer in answers.tolist()]
+    repeated = [prompt for prompt in prompts for _ in range(group_size)]
+    return Rollouts(repeated, texts, rows[:, :-1], _targets(rows, lengths[0], end_id))
+
+
+def _before(answer: list[int], end_id: int) -> list[int]:
+    return answer[: answer.index(end_id)] if end_id in answer else answer
+
+
+def _targets(rows: Tensor, n_prompt: int, end_id: int) -> Tensor:
+    targets = rows[:, 1:].clone()  # (B, T)
+    targets[:, : n_prompt - 1] = IGNORE_INDEX
+    ends = targets == end_id
+    return targets.masked_fill(ends.cumsum(dim=1) - ends.long() > 0, IGNORE_INDEX)  # the first end is written, too
+
+
+def same_length(tokenizer, prompts: Sequence[str]) -> list[str]:
+    """Keep those prompts that have the most frequent number of tokens, so that one batch can hold them.
+
+    Raises:
+        ValueError: there is no prompt.
+
+    Source: Taught in ch06, section R.2.
+    """
+    if not prompts:
+        raise ValueError("there is no prompt: give at least one")
+    groups = _by_length(tokenizer, prompts)
+    return max(groups.values(), key=len)
+
+
+def _by_length(tokenizer, prompts: Sequence[str]) -> dict[int, list[str]]:
+    groups = defaultdict(list)
+    for prompt in prompts:
+        groups[len(prompt_ids(tokenizer, prompt))].append(prompt)
+    return groups
+
+
+@dataclass(frozen=True)
+class Score:
+    """The rewards of many answers, with their mean, its 95 % interval, and how varied the answers are.
+
+    Source: Taught in ch06, section R.2.
+    """
+
+    prompts: list[str]
+    texts: list[str]
+    rewards: Tensor  # (N,)
+
+    @property
+    def value(self) -> float:
+        return self.rewards.mean().item()
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        half = 1.96 * self.rewards.std().item() / math.sqrt(len(self.rewards))
+        return self.value - half, self.value + half
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:5.2f}  [{low:.2f}, {high:.2f}]  n={len(self.rewards)}"
+
+
+def judge(model: nn.Module, tokenizer, prompts: Sequence[str], reward: Reward, **settings) -> Score:
+    """Let a model answer each prompt once and judge the answers.
+
+    Args:
+        model: the policy.
+        tokenizer: the BPETokenizer it was trained with.
+        prompts: prompts of one length, at least two, best of a split that no training has seen.
+        reward: maps (prompt, answer) to a number.
+        settings: `max_new_tokens`, `temperature` and `seed` of `write_answers`.
+
+    Raises:
+        ValueError: the prompts have different lengths, or there are fewer than two.
+
+    Source: Taught in ch06, section R.2.
+    """
+    if len(prompts) < 2:
+        raise ValueError(f"{len(prompts)} prompts give no interval: judge at least two")
+    rollouts = write_answers(model, tokenizer, prompts, **settings)
+    return Score(rollouts.prompts, rollouts.texts, _rewards(reward, rollouts))
+
+
+def _rewards(reward: Reward, rollouts: Rollouts) -> Tensor:
+    rewards = torch.tensor([float(reward(*pair)) for pair in zip(rollouts.prompts, rollouts.texts)])  # (B,)
+    if not rewards.isfinite().all():
+        row = int((~rewards.isfinite()).nonzero()[0])
+        raise ValueError(f"the reward of {rollouts.texts[row][:60]!r} is {rewards[row]}; it must be a finite number")
+    return rewards
+
+
+def distinct_share(texts: Sequence[str], n: int = 2) -> float:
+    """Tell how varied some texts are: the share of different ones among all their runs of `n` words.
+
+    Args:
+        texts: texts of comparable number and length, for more words repeat themselves more.
+        n: words in a run, at least 1.
+
+    Raises:
+        ValueError: no text has `n` words.
+
+    Source: Li et al. (2016), "A diversity-promoting objective function", section 5. Taught in ch06, section R.5.
+    """
+    words = [text.split() for text in texts]
+    runs = [tuple(row[k : k + n]) for row in words for k in range(len(row) - n + 1)]
+    if n < 1 or not runs:
+        raise ValueError(f"found no run of n={n} words in {len(texts)} texts; give longer texts or a smaller n >= 1")
+    return len(set(runs)) / len(runs)
+
+
+# ---------------------------------------------------------------------------------------------------------- the loss
+
+
+def token_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+    """Give the log-probability of every target that counts, in nats, and 0 where the target is -100.
+
+    Shape:
+        ids (B, T), targets (B, T) -> (B, T).
+
+    Source: Taught in ch06, section R.3.
+    """
+    losses = F.cross_entropy(model(ids).transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none")
+    return -losses  # (B, T)
+
+
+def group_advantages(rewards: Tensor) -> Tensor:
+    """Compare each answer with the others of its group: minus the mean, divided by the standard deviation.
+
+    A group in which all answers scored the same teaches nothing: its advantages are 0.
+
+    Shape:
+        rewards (P, G) -> (P, G).
+
+    Raises:
+        ValueError: there are no groups of at least two answers.
+
+    Source: Shao et al. (2024), section 4.1.2. Taught in ch06, section R.4.
+    """
+    if rewards.ndim != 2 or rewards.shape[1] < 2:
+        raise ValueError(f"rewards have shape {tuple(rewards.shape)}; give (prompts, answers to each), at least two")
+    above = rewards - rewards.mean(dim=1, keepdim=True)  # (P, G)
+    spread = above.square().mean(dim=1, keepdim=True).sqrt()  # (P, 1)
+    return torch.where(spread > 1e-6, above / spread.clamp(min=1e-6), 0.0)
+
+
+def clipped_gain(new: Tensor, old: Tensor, advantages: Tensor, clip: float = 0.2) -> Tensor:
+    """Give what each token gains by its new probability, with no more to gain once it has moved far enough.
+
+    Args:
+        new: log-probabilities under the model that learns.
+        old: the same under the model that wrote the answers.
+        advantages: how much better than expected each token was.
+        clip: how far the ratio of the probabilities may pay, in (0, 1).
+
+    Shape:
+        three times (B, T), or what broadcasts to it -> (B, T).
+
+    Source: Schulman et al. (2017), equation 7. Taught in ch06, section R.4.
+    """
+    ratio = (new - old).exp()  # (B, T)
+    return torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+
+
+def kl_estimate(policy: Tensor, reference: Tensor) -> Tensor:
+    """Estimate how far the policy has gone from the reference at each token it has drawn: never below 0.
+
+    Its mean over the policy's own draws is the Kullback-Leibler divergence, in nats.
+
+    Shape:
+        two log-probabilities (B, T) -> (B, T).
+
+    Source: Schulman (2020), "Approximating KL divergence", third estimator. Taught in ch06, section R.5.
+    """
+    gap = reference - policy  # (B, T)
+    return gap.exp() - gap - 1
+
+
+def grpo_loss(
+    new: Tensor, old: Tensor, reference: Tensor, advantages: Tensor, written: Tensor, *, clip: float = 0.2,
+    kl_weight: float = 0.05,
+) -> Tensor:  # fmt: skip
+    """Return the loss of a batch of answers: minus the clipped gain, plus the price of leaving the reference.
+
+    Args:
+        new: log-probabilities of the written tokens under the model that learns.
+        old: the same under the model that wrote them.
+        reference: the same under the reference.
+        advantages: one number for each answer.
+        written: True where the model wrote the token.
+        clip: see `clipped_gain`.
+        kl_weight: price of one nat of divergence, at least 0.
+
+    Shape:
+        new, old, reference, written (B, T), advantages (B,) -> ().
+
+    Source: Shao et al. (2024), equation 3. Taught in ch06, section R.5.
+    """
+    gain = clipped_gain(new, old, advantages[:, None], clip) - kl_weight * kl_estimate(new, reference)  # (B, T)
+    return -((gain * written).sum(dim=1) / written.sum(dim=1)).mean()
+
+
+# -------------------------------------------------------------------------------------------------------- the training
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Settings of `train_grpo`.
+
+    `updates` is how often one batch of answers is learned from before new ones are written; from the second time on
+    the ratio differs from 1, and the clipping begins to matter.
+
+    Source: Shao et al. (2024), algorithm 1. Taught in ch06, section R.5.
+    """
+
+    max_steps: int = 40
+    prompts_per_step: int = 4
+    group_size: int = 8
+    max_new_tokens: int = 100
+    learning_rate: float = 5e-4
+    updates: int = 2
+    clip: float = 0.2
+    kl_weight: float = 0.05
+    replay_weight: float = 0.5
+    seed: int = 0
+
+
+@dataclass
+class RewardHistory:
+    """What `train_grpo` saw, one entry a step: mean reward, divergence, clipped share, variety and length.
+
+    Source: Taught in ch06, section R.5.
+    """
+
+    rewards: list[float] = field(default_factory=list)
+    divergences: list[float] = field(default_factory=list)  # nats per token from the reference
+    clipped: list[float] = field(default_factory=list)  # share of tokens whose ratio left 1 - clip … 1 + clip
+    distinct: list[float] = field(default_factory=list)  # `distinct_share` of the step's answers
+    lengths: list[float] = field(default_factory=list)  # tokens an answer
+
+
+def train_grpo(
+    model: nn.Module, tokenizer, prompts: Sequence[str], reward: Reward, config: RewardConfig | None = None, *,
+    replay=(), on_step=None,
+) -> RewardHistory:  # fmt: skip
+    """Make answers with a high reward more probable; the reference is the model as it comes in.
+
+    Args:
+        model: a fine-tuned GPTModel, changed in place.
+        tokenizer: the BPETokenizer it was trained with.
+        prompts: what to ask; those of one step have the same number of tokens.
+        reward: maps (prompt, answer) to a number, the higher the better.
+        config: None means the standard settings.
+        replay: batches (ids, targets) of earlier work, over and over; one joins every update, so that it is not lost.
+        on_step: called with (step, history) after every step.
+
+    Raises:
+        ValueError: no `prompts_per_step` prompts have the same length, or a reward is not finite.
+
+    Source: Shao et al. (2024), algorithm 1. Taught in ch06, section R.5.
+    """
+    config, history = config or RewardConfig(), RewardHistory()
+    reference = copy.deepcopy(model).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], config.learning_rate)
+    earlier = itertools.cycle(replay)
+    model.eval()
+    for step, asked in enumerate(_prompt_batches(tokenizer, prompts, config)):
+        rollouts = write_answers(model, tokenizer, asked, config.group_size, max_new_tokens=config.max_new_tokens,
+                                 seed=config.seed * 1_000_003 + step)  # fmt: skip
+        rewards = _rewards(reward, rollouts)  # (B,)
+        advantages = group_advantages(rewards.view(-1, config.group_size)).flatten()
+        with torch.no_grad():
+            before = token_log_probabilities(reference, rollouts.ids, rollouts.targets)  # (B, T)
+        _learn(model, optimizer, rollouts, advantages, before, earlier, config, history)
+        history.rewards.append(rewards.mean().item())
+        if on_step is not None:
+            on_step(step + 1, history)
+    return history
+
+
+def _learn(model, optimizer, rollouts, advantages, reference, earlier, config, history) -> None:
+    """Take `updates` optimizer steps on one batch of answers and note what happened."""
+    old, written = None, rollouts.written
+    for _ in range(config.updates):
+        new = token_log_probabilities(model, rollouts.ids, rollouts.targets)  # (B, T)
+        old = new.detach() if old is None else old
+        loss = grpo_loss(new, old, reference, advantages, written, clip=config.clip, kl_weight=config.kl_weight)
+        for ids, targets in itertools.islice(earlier, 1):
+            loss = loss + config.replay_weight * F.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    far = ((new.detach() - old).exp() - 1).abs() > config.clip  # (B, T)
+    history.clipped.append(far[written].float().mean().item())
+    history.divergences.append(kl_estimate(old, reference)[written].mean().item())
+    history.distinct.append(distinct_share(rollouts.texts) if any(len(t.split()) > 1 for t in rollouts.texts) else 0.0)
+    history.lengths.append(written.sum(dim=1).float().mean().item())
+
+
+def _prompt_batches(tokenizer, prompts: Sequence[str], config: RewardConfig) -> Iterator[list[str]]:
+    """Draw the prompts of each step: of one length, lengths as frequent as among all prompts."""
+    groups = [group for group in _by_length(tokenizer, prompts).values() if len(group) >= config.prompts_per_step]
+    if not groups:
+        raise ValueError(
+            f"no {config.prompts_per_step} of {len(prompts)} prompts have the same number of tokens; "
+            "give more prompts or lower prompts_per_step"
+        )
+    chance = torch.Generator().manual_seed(config.seed)
+    sizes = torch.tensor([len(group) for group in groups]).cumsum(dim=0)
+    for _ in range(config.max_steps):
+        place = torch.randint(int(sizes[-1]), (), generator=chance)
+        group = groups[int(torch.searchsorted(sizes, place, right=True))]
+        yield [group[k] for k in torch.randperm(len(group), generator=chance)[: config.prompts_per_step]]
