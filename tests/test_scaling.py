@@ -1,0 +1,51 @@
+"""What chapter 5 says about size: the count of the work, the ceiling, and the law that is fitted."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch05_pretraining.scaling import PowerLaw, fit_power_law, flops_per_token, matrix_product_ceiling
+
+SIZES = [1e4, 3e4, 1e5, 3e5, 1e6]
+
+
+@pytest.mark.parametrize("law", [PowerLaw(1.2, 30.0, 0.35), PowerLaw(0.0, 8.0, 0.1)])
+def test_a_law_is_found_again_from_its_own_points(law):
+    found = fit_power_law(SIZES, [law(size) for size in SIZES])
+    assert found(1e7) == pytest.approx(law(1e7), abs=0.02)
+    assert found.exponent == pytest.approx(law.exponent, rel=0.1)
+
+
+def test_the_order_of_the_runs_does_not_matter():
+    law = PowerLaw(1.0, 20.0, 0.3)
+    forwards = fit_power_law(SIZES, [law(size) for size in SIZES])
+    backwards = fit_power_law(SIZES[::-1], [law(size) for size in SIZES[::-1]])
+    assert backwards(1e7) == pytest.approx(forwards(1e7), abs=1e-6)
+
+
+def test_too_few_runs_and_losses_that_do_not_fall_get_a_sentence():
+    with pytest.raises(ValueError, match="at least three runs"):
+        fit_power_law([1, 2], [3.0, 2.0])
+    with pytest.raises(ValueError, match="no better than the smallest"):
+        fit_power_law([1, 2, 3], [2.0, 2.5, 2.1])
+
+
+def test_the_count_of_work_is_that_of_pytorch_without_attention():
+    config, length = GPTConfig(50, 16, 32, 4, 2), 16
+    model, ids = GPTModel(config), torch.randint(50, (2, 16))
+    with FlopCounterMode(display=False) as counter:
+        model(ids).sum().backward()
+    products = sum(count for name, count in counter.get_flop_counts()["Global"].items() if "attention" not in str(name))
+    ours = flops_per_token(config, length) - flops_per_token(config, 0)
+    assert products == pytest.approx(ids.numel() * (flops_per_token(config, length) - ours))
+
+
+def test_attention_costs_more_in_longer_rows():
+    config = GPTConfig.story()
+    grown = flops_per_token(config, 200) - flops_per_token(config, 100)
+    assert grown == 6 * config.n_layers * config.d_model * 100
+
+
+def test_the_ceiling_is_a_plausible_speed():
+    assert 1e8 < matrix_product_ceiling(size=64, seconds=0.01) < 1e14
