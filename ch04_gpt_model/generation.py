@@ -119,8 +119,8 @@ def stream(model, ids: Tensor, max_new_tokens: int, *, use_cache: bool = True, *
 
     Source: as `generate`. Taught in ch04, section 4.10.
     """
-    if ids.ndim != 2 or len(ids) != 1:
-        raise ValueError(f"ids have shape {tuple(ids.shape)}; stream takes one prompt of shape (1, tokens)")
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or len(ids) != 1:
+        raise ValueError(f"{_found(ids)}; stream takes one prompt of shape (1, tokens)")
     stop_id = settings.pop("stop_id", None)
     steps = _next_tokens(model, ids, max_new_tokens, Sampler(**settings), stop_id, use_cache)
     return (token.item() for token in steps)
@@ -128,15 +128,20 @@ def stream(model, ids: Tensor, max_new_tokens: int, *, use_cache: bool = True, *
 
 def _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache) -> Iterator[Tensor]:
     """Check the request, then give an iterator over the next tokens of all rows, (B,) each."""
-    if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens={max_new_tokens} is negative; give 0 or more")
+    if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens={max_new_tokens} is not a whole number >= 0; give how many to add at most")
     if stop_id is not None and not 0 <= stop_id < model.config.vocab_size:
         raise ValueError(f"stop_id={stop_id} is not in 0..{model.config.vocab_size - 1}; give an id of the vocabulary")
-    if ids.ndim != 2 or ids.numel() == 0:
-        raise ValueError(f"ids have shape {tuple(ids.shape)}; give prompts of shape (batch, tokens) with a token each")
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.numel() == 0:
+        raise ValueError(f"{_found(ids)}; give prompts of shape (batch, tokens) with a token each")
     if not model._ids_in_range(ids):
         raise ValueError(model._bad_id(ids))
     return _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache)
+
+
+def _found(ids) -> str:
+    is_tensor = isinstance(ids, Tensor)
+    return f"ids have shape {tuple(ids.shape)}" if is_tensor else f"ids are a {type(ids).__name__} and no tensor"
 
 
 def _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache) -> Iterator[Tensor]:

@@ -316,8 +316,9 @@ class GPTModel(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def _check_ids(self, ids: Tensor, start: int) -> None:
-        if ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32) or ids.numel() == 0:
-            found = f"{ids.dtype} of shape {tuple(ids.shape)}"
+        tensor = isinstance(ids, Tensor)
+        if not tensor or ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32) or ids.numel() == 0:
+            found = f"{ids.dtype} of shape {tuple(ids.shape)}" if tensor else f"a {type(ids).__name__} and no tensor"
             raise ValueError(f"ids are {found}; give int64 of shape (batch, tokens) with at least one token")
         if start + ids.shape[1] > self.config.context_length:
             before = f" after {start} cached ones" if start else ""

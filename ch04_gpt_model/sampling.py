@@ -7,6 +7,7 @@ Supports ch04, section 4.9; temperature, top-k and top-p are taught in ch05.
 """
 
 import math
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -45,11 +46,11 @@ def next_token_probabilities(
 
 def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
     """Refuse settings that mean nothing: ValueError names the setting, its value and the range."""
-    if not 0 <= temperature < math.inf:
+    if not isinstance(temperature, Real) or not 0 <= temperature < math.inf:
         raise ValueError(f"temperature={temperature} is not a number >= 0; use 0 for the most likely token each time")
     if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
         raise ValueError(f"top_k={top_k} keeps no token; give a whole number >= 1, or None for all tokens")
-    if top_p is not None and not 0 < top_p <= 1:
+    if top_p is not None and not (isinstance(top_p, Real) and 0 < top_p <= 1):
         raise ValueError(f"top_p={top_p} is not in (0, 1]; give a probability such as 0.9, or None for all tokens")
 
 

@@ -385,6 +385,25 @@ def test_a_stages_error_is_one_sentence(chain, monkeypatch, capsys):
     assert capsys.readouterr().err == "course.py run: the text is too short: give several thousand characters\n"
 
 
+@pytest.mark.parametrize("number", [28, 30])
+def test_a_full_or_closed_disk_is_named_with_the_remedy(chain, monkeypatch, capsys, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number), "runs/default/vocabulary")
+
+    monkeypatch.setattr("ch05_pretraining.story_recipe.train_story_gpt", refuse)
+    assert run.main([]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"course.py run: runs/default/vocabulary: {os.strerror(number)}: free some space, or move")
+
+
+def test_runs_that_cannot_be_written_are_named(chain, monkeypatch, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    monkeypatch.setenv("COURSE_RUNS", str(tmp_path / "file"))
+    assert run.main([]) == 1
+    said = capsys.readouterr().err
+    assert str(tmp_path / "file") in said and "folder that you may write to" in said and said.count("\n") == 1
+
+
 def progress(step: int, val_loss=None):
     return SimpleNamespace(
         step=step, max_steps=100, loss=2.5, learning_rate=1e-3, tokens_per_second=12345.6, seconds_left=75.2,

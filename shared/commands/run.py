@@ -330,8 +330,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(say_how_to_go_on(run), flush=True)
         return 130
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         print(f"course.py run: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        remedy = "free some space, or move the course to a folder that you may write to; the same command then goes on"
+        print(f"course.py run: {error.filename or runs_dir()}: {error.strerror or error}: {remedy}", file=sys.stderr)
         return 1
     if sys.stdin.isatty() and not options.no_chat and not run.settings["text"]:
         from shared.commands import chat
