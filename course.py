@@ -36,7 +36,7 @@ COMMANDS = [  # name, what it needs installed, what it does
     ("chat", "course", "talk to the assistant in the terminal"),
     ("serve", "course", "talk to the assistant in your browser, on this machine only"),
     ("sample", "course", 'let the story GPT go on: sample "Once upon a time"'),
-    ("bench", "tests", "measure speed and memory on this machine"),
+    ("bench", "bench", "measure speed and memory on this machine"),
     ("fetch", None, "download an optional text or model by its name in data/catalogue.json"),
     ("restore", None, "bring a notebook back as it was released; your copy is kept beside it"),
     ("doctor", None, "look at this machine and this installation, and say what is missing"),
@@ -45,6 +45,7 @@ REQUIREMENTS = {
     None: [],
     "course": ["requirements.txt"],
     "tests": ["requirements.txt", os.path.join("tests", "requirements-test.txt")],
+    "bench": ["requirements.txt", os.path.join("tests", "requirements-bench.txt")],
 }
 
 

@@ -1,0 +1,361 @@
+"""`python course.py bench`: measure speed and memory on this machine, beside the usual libraries, into BENCHMARKS.md.
+
+Every side runs in a process of its own, and the sides take turns (A B A B), so that whatever else the machine does
+hits both. Ratios are formed within a turn; the table gives their median, smallest and largest.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = "ours"
+
+
+# ---------------------------------------------------------------- sides that take turns
+
+
+class Side:
+    """A measurement in a process of its own.
+
+    Args:
+        measure: a name of `shared.measures.MEASURES`.
+        options: its arguments.
+    """
+
+    def __init__(self, measure: str, options: dict):
+        self.complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        command = [sys.executable, "-m", "shared.measures", measure, json.dumps(options)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, text=True, encoding="utf-8",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints,
+        )  # fmt: skip
+        self.name = f"{measure} {options}"
+
+    def _answer(self) -> str:
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.complaints.seek(0)
+            last = (self.complaints.read().strip().splitlines() or ["it said nothing"])[-1]
+            raise ValueError(f"the measurement {self.name} stopped: {last}")
+        return line.strip()
+
+    def wait_until_ready(self) -> None:
+        self._answer()
+
+    def round(self) -> dict:
+        """Do one round and return what it says."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return json.loads(self._answer())
+
+    def close(self) -> float | None:
+        """End the process and return its peak memory in MB."""
+        self.process.stdin.close()
+        peak = json.loads(self._answer())["peak_mb"]
+        self.process.wait()
+        self.process.stdout.close()
+        self.complaints.close()
+        return peak
+
+
+@dataclass
+class Comparison:
+    """Rates of each side, one for each turn, and the memory of each."""
+
+    title: str
+    rates: dict[str, list[float]]
+    peaks: dict[str, float | None] = field(default_factory=dict)
+
+    def ratios(self, peer: str) -> list[float]:
+        """Our rate over a peer's, turn by turn."""
+        return [ours / theirs for ours, theirs in zip(self.rates[OURS], self.rates[peer])]
+
+
+def compare(title: str, measure: str, sides: dict[str, dict], rounds: int) -> Comparison:
+    """Let the sides take turns.
+
+    Args:
+        title: what is compared.
+        measure: a name of `shared.measures.MEASURES`.
+        sides: label -> options.
+        rounds: timed turns; one before them is not counted.
+    """
+    running = {label: Side(measure, options) for label, options in sides.items()}
+    for side in running.values():
+        side.wait_until_ready()
+    rates = {label: [] for label in running}
+    for number in range(rounds + 1):
+        for label, side in running.items():
+            done = side.round()
+            if number:
+                rates[label].append(done["units"] / done["seconds"])
+    return Comparison(title, rates, {label: side.close() for label, side in running.items()})
+
+
+def alone(measure: str, options: dict) -> dict:
+    """Do one round of one side."""
+    side = Side(measure, options)
+    side.wait_until_ready()
+    done = side.round()
+    side.close()
+    return done
+
+
+# ---------------------------------------------------------------- groups: each returns lines of Markdown
+
+
+@dataclass
+class Plan:
+    """How much is measured."""
+
+    rounds: int = 5
+    shapes: tuple = ("story", "124M")
+    minutes: tuple = (1, 2, 4)
+    texts: tuple = (1_000_000, 10_000_000)
+    precisions: tuple = ("float32", "bfloat16")
+    batch_sizes: tuple = (1, 16)
+    n_new: int = 200
+    yardstick_steps: tuple = (2_000, 900)
+    training: dict = field(default_factory=lambda: {
+        "story": {"batch_size": 8, "length": 206, "n_steps": 10},
+        "124M": {"batch_size": 2, "length": 256, "n_steps": 2},
+        "tiny": {"batch_size": 2, "length": 16, "n_steps": 2},
+    })  # fmt: skip
+
+
+QUICK = Plan(
+    rounds=3, shapes=("story",), minutes=(0.25,), texts=(1_000_000,), batch_sizes=(1,), n_new=100,
+    yardstick_steps=(200, 100),
+)  # fmt: skip
+TINY = Plan(
+    rounds=2, shapes=("tiny",), minutes=(0.01,), texts=(20_000,), precisions=("float32",), batch_sizes=(1, 2), n_new=4,
+    yardstick_steps=(4, 4),
+)  # fmt: skip
+
+
+def training(plan: Plan, found: dict) -> list[str]:
+    """Training tokens a second against transformers' GPT-2."""
+    rows = []
+    for shape in plan.shapes:
+        for precision in plan.precisions:
+            options = {"shape": shape, "precision": precision} | plan.training[shape]
+            sides = {OURS: {"side": OURS} | options, "transformers": {"side": "transformers"} | options}
+            title = f"{shape}, {precision}, {options['batch_size']} rows of {options['length']} tokens"
+            comparison = compare(title, "training", sides, plan.rounds)
+            share = _share_of_ceiling(comparison, options, found)
+            rows.append([*_compared(comparison, "transformers", "tokens/s"), share])
+    return [
+        _table([*_HEAD, "our share of the matrix-product ceiling"], rows),
+        "Both sides: AdamW (fused), gradients clipped, no dropout, random tokens, the same shape and batch; the first "
+        "step is not timed. The ceiling is the fastest product of two square matrices here, in the same precision.",
+    ]
+
+
+def _share_of_ceiling(comparison: Comparison, options: dict, found: dict) -> str:
+    from ch05_pretraining.scaling import flops_per_token
+    from shared.measures import config_of
+
+    precision = options["precision"]
+    if precision not in found:
+        found[precision] = alone("ceiling", {"precision": precision, "size": 2048})["units"]
+    work = statistics.median(comparison.rates[OURS]) * flops_per_token(config_of(options["shape"]), options["length"])
+    return f"{work / found[precision]:.0%} of {found[precision] / 1e9:.0f} GFLOP/s"
+
+
+def generation(plan: Plan, found: dict) -> list[str]:
+    """Cached generation against transformers' `generate`."""
+    rows = []
+    for shape in plan.shapes:
+        for batch_size in plan.batch_sizes:
+            options = {"shape": shape, "batch_size": batch_size, "n_new": plan.n_new // (5 if shape == "124M" else 1)}
+            sides = {OURS: {"side": OURS} | options, "transformers": {"side": "transformers"} | options}
+            title = f"{shape}, {batch_size} at once, {options['n_new']} tokens"
+            rows.append(_compared(compare(title, "generation", sides, plan.rounds), "transformers", "tokens/s"))
+    return [_table(_HEAD, rows), "float32, greedy, a prompt of 16 tokens, key-value cache on both sides."]
+
+
+def cache(plan: Plan, found: dict) -> list[str]:
+    """With the key-value cache and without."""
+    rows = []
+    for shape in plan.shapes:
+        options = {"side": OURS, "shape": shape, "batch_size": 1, "n_new": plan.n_new}
+        sides = {OURS: options, "uncached": options | {"use_cache": False}}
+        rounds = 1 if shape == "124M" else plan.rounds
+        comparison = compare(f"{shape}, {plan.n_new} tokens", "generation", sides, rounds)
+        rows.append(_compared(comparison, "uncached", "tokens/s"))
+    return [_table(["", "cached", "uncached", "ratio (smallest to largest)", "peak memory"], rows)]
+
+
+def bpe(plan: Plan, found: dict) -> list[str]:
+    """Tokenizers: training and encoding against Hugging Face's."""
+    rows = []
+    for n_bytes in plan.texts:
+        options = {"n_bytes": n_bytes, "vocab_size": 2048}
+        sides = {OURS: {"side": OURS} | options, "tokenizers": {"side": "tokenizers"} | options}
+        title = f"training, {n_bytes / 1e6:g} MB, vocabulary 2,048"
+        rows.append(_compared(compare(title, "bpe_training", sides, plan.rounds), "tokenizers", "MB/s", 1e6))
+    options = {"n_bytes": plan.texts[0], "vocab_size": 2048}
+    for label, side in (("through tiktoken", "tiktoken"), ("in plain Python", "ours")):
+        sides = {OURS: {"side": side} | options, "tokenizers": {"side": "tokenizers"} | options}
+        title = f"encoding {label}, {plan.texts[0] / 1e6:g} MB"
+        rows.append(_compared(compare(title, "bpe_encoding", sides, plan.rounds), "tokenizers", "MB/s", 1e6))
+    return [_table(_HEAD, rows), "Text: stories of the story world, which have few different words."]
+
+
+def minutes(plan: Plan, found: dict) -> list[str]:
+    """Loss after some minutes of training, AdamW and Muon."""
+    rows = []
+    shape = plan.shapes[0]
+    for m in plan.minutes:
+        options = {"seconds": 60 * m, "shape": shape}
+        done = [alone("learning", {"optimizer": name} | options) for name in ("adamw", "muon")]
+        rows.append([f"{m:g}", *(f"{run['loss']:.2f} ({run['steps']:,} steps)" for run in done)])
+    return [
+        _table(["minutes", "AdamW: nats per token", "Muon: nats per token"], rows),
+        "Whole stories from random weights, float32, each run with a schedule of its own length, one seed; loss on 128 "
+        "validation stories.",
+    ]
+
+
+def yardstick(plan: Plan, found: dict) -> list[str]:
+    """How much of a plain recipe's time ours needs for the same loss."""
+    plain = alone("yardstick", {"recipe": "plain", "n_steps": plan.yardstick_steps[0], "every": _every(plan, 0)})
+    quick = alone("yardstick", {"recipe": "ours", "n_steps": plan.yardstick_steps[1], "every": _every(plan, 1)})
+    goal, whole = plain["losses"][-1], plain["seconds"][-1]
+    reached = [seconds for seconds, loss in zip(quick["seconds"], quick["losses"]) if loss <= goal]
+    says = f"after {reached[0]:.0f} s, {reached[0] / whole:.0%} of that time" if reached else "not within its steps"
+    rows = [
+        ["plain AdamW at 1e-3", f"{plan.yardstick_steps[0]:,}", f"{goal:.3f}", f"{whole:.0f} s"],
+        ["ours: Muon, falling rate", f"{plan.yardstick_steps[1]:,}", f"{quick['losses'][-1]:.3f}",
+         f"{quick['seconds'][-1]:.0f} s"],
+    ]  # fmt: skip
+    return [
+        _table(["recipe", "steps", "validation loss, nats per character", "time"], rows),
+        f"Ours reaches the plain recipe's loss {says}. Four layers, four heads, width 128, context 64, batches of 12, "
+        "characters of 1 MB of stories; time of training alone.",
+    ]
+
+
+def _every(plan: Plan, which: int) -> int:
+    return max(1, min(50, plan.yardstick_steps[which] // 4))
+
+
+GROUPS = {
+    "training": ("Training", training),
+    "generation": ("Generation", generation),
+    "cache": ("With and without the cache", cache),
+    "bpe": ("Tokenizer", bpe),
+    "minutes": ("What some minutes of training reach", minutes),
+    "yardstick": ("A character-level yardstick", yardstick),
+}
+
+
+# ---------------------------------------------------------------- the page
+
+_HEAD = ["", "ours", "theirs", "ratio (smallest to largest)", "peak memory"]
+
+
+def _compared(comparison: Comparison, peer: str, unit: str, scale: float = 1.0) -> list[str]:
+    ratios = comparison.ratios(peer)
+    rates = [f"{_short(statistics.median(comparison.rates[label]) / scale)} {unit}" for label in (OURS, peer)]
+    ratio = f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
+    peaks = " / ".join("?" if comparison.peaks[s] is None else f"{comparison.peaks[s]:,.0f}" for s in (OURS, peer))
+    return [comparison.title, *rates, ratio, f"{peaks} MB"]
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def _version(package: str) -> str:
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return f"no {package}"
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _load() -> str:
+    try:
+        return f"{os.getloadavg()[0]:.1f}"
+    except (AttributeError, OSError):
+        return "unknown"
+
+
+def heading(plan: Plan, load_before: str) -> str:
+    """Say when and on what the page was measured."""
+    when = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
+    packages = ", ".join(_version(name) for name in ("torch", "transformers", "tokenizers", "tiktoken"))
+    return (
+        "# Benchmarks\n\n"
+        "Written by `python course.py bench`; what is measured and how stands in `shared/measures.py`.\n\n"
+        f"Measured {when} on {platform.system()}, {_processor()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}, {packages}. Average load before it began: {load_before} (a quiet machine has "
+        "less than 0.5; with more, only the ratios mean something, for the sides take turns). "
+        f"{plan.rounds} timed turns each; medians, and the smallest and largest ratio within a turn. Both sides have "
+        "the memory settings of `course.py`, which help both."
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the options of the command."""
+    options = argparse.ArgumentParser(prog="course.py bench", description="Measure speed and memory on this machine.")
+    names = ",".join(GROUPS)
+    options.add_argument("--only", default=names, metavar="PARTS", help=f"some of {names}; the rest is left out")
+    options.add_argument("--quick", action="store_true", help="a first look: fewer turns, small model only")
+    options.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # for the tests
+    options.add_argument("--output", type=Path, help="file to write (default: BENCHMARKS.md, for a whole run only)")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and write the page; return the exit status."""
+    options = parser().parse_args(arguments)
+    wanted, load = options.only.split(","), _load()
+    unknown = [name for name in wanted if name not in GROUPS]
+    if unknown:
+        print(f"course.py bench: there is no part {unknown[0]!r}; choose from {', '.join(GROUPS)}", file=sys.stderr)
+        return 2
+    plan = TINY if options.tiny else QUICK if options.quick else Plan()
+    parts, found = [heading(plan, load)], {}
+    try:
+        for name in wanted:
+            title, measure = GROUPS[name]
+            parts.append("\n\n".join([f"## {title}", *measure(plan, found)]))
+            print(parts[-1] + "\n", flush=True)
+    except ValueError as error:
+        print(f"course.py bench: {error}", file=sys.stderr)
+        return 1
+    whole = set(wanted) == set(GROUPS) and not (options.quick or options.tiny)
+    output = options.output or (ROOT / "BENCHMARKS.md" if whole else None)
+    if output:
+        output.write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
+        print(f"Written to {output}.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

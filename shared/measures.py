@@ -1,0 +1,338 @@
+"""One measurement of `python course.py bench`, in a process of its own: what is timed, for us and for the peers.
+
+    python -m shared.measures training '{"side": "ours", "shape": "story"}'
+
+The process prepares itself and says `ready`; for every line it then reads it does one round and answers with the
+units done and the seconds they took, or with what was learned; when there are no more lines it answers with the most
+memory it has had.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+PROMPT = 16  # tokens
+
+
+# ---------------------------------------------------------------- sizes
+
+
+def config_of(shape: str):
+    """Return the config that a shape's name stands for: "story", "124M", or "tiny" for the tests."""
+    from ch04_gpt_model.gpt_model import GPTConfig
+
+    if shape == "tiny":
+        return GPTConfig(vocab_size=2048, context_length=320, d_model=16, n_heads=2, n_layers=1)
+    return GPTConfig.story() if shape == "story" else GPTConfig.gpt2(shape)
+
+
+def peer_of(shape: str):
+    """Build transformers' GPT-2 of the same shape, without dropout."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    c = config_of(shape)
+    return transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=c.vocab_size, n_positions=c.context_length, n_embd=c.d_model, n_layer=c.n_layers,
+            n_head=c.n_heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=None, eos_token_id=None,
+        )  # fmt: skip
+    )
+
+
+def batches(n: int, batch_size: int, length: int, vocab_size: int) -> list:
+    """Make batches of random tokens: speed does not depend on what the tokens mean."""
+    import torch
+
+    rows = torch.randint(vocab_size, (n, batch_size, length + 1), generator=torch.Generator().manual_seed(0))
+    return [(row[:, :-1], row[:, 1:]) for row in rows]
+
+
+# ---------------------------------------------------------------- what is measured: each returns one round
+
+
+def training(side: str, shape: str, precision: str, batch_size: int, length: int, n_steps: int):
+    """One round: steps of AdamW; units are tokens. The first step, which makes the optimizer's memory, is not timed."""
+    data = batches(n_steps + 1, batch_size, length, config_of(shape).vocab_size)
+    step_all = (_train_ours if side == "ours" else _train_peer)(shape, precision, data)
+
+    def one_round():
+        stamps = step_all()
+        return n_steps * batch_size * length, stamps[-1] - stamps[0]
+
+    return one_round
+
+
+def _train_ours(shape, precision, data):
+    from ch04_gpt_model.gpt_model import GPTModel
+    from ch05_pretraining.pretraining import TrainConfig, train
+
+    model = GPTModel(config_of(shape))
+    config = TrainConfig(len(data), learning_rate=1e-4, warmup_steps=0, precision=precision, schedule="constant")
+    return lambda: train(model, data, None, config).seconds
+
+
+def _train_peer(shape, precision, data):
+    import torch
+
+    model = peer_of(shape).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+
+    def all_steps():
+        stamps = []
+        for ids, _ in data:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                loss = model(input_ids=ids, labels=ids, use_cache=False).loss  # it shifts the labels itself
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            loss.item()
+            stamps.append(time.perf_counter())
+        return stamps
+
+    return all_steps
+
+
+def generation(side: str, shape: str, batch_size: int, n_new: int, use_cache: bool = True):
+    """One round: so many new tokens for each prompt, the likeliest each time; units are tokens."""
+    import torch
+
+    ids = torch.randint(config_of(shape).vocab_size, (batch_size, PROMPT), generator=torch.Generator().manual_seed(0))
+    write = (_write_ours if side == "ours" else _write_peer)(shape, ids, n_new, use_cache)
+
+    def one_round():
+        begun = time.perf_counter()
+        rows = write()
+        seconds = time.perf_counter() - begun
+        if rows.shape != (batch_size, PROMPT + n_new):
+            raise ValueError(f"{side} wrote {tuple(rows.shape)}, expected {(batch_size, PROMPT + n_new)}")
+        return batch_size * n_new, seconds
+
+    return one_round
+
+
+def _write_ours(shape, ids, n_new, use_cache):
+    from ch04_gpt_model.gpt_model import GPTModel, generate
+
+    model = GPTModel(config_of(shape))
+    return lambda: generate(model, ids, n_new, use_cache=use_cache)
+
+
+def _write_peer(shape, ids, n_new, use_cache):
+    import torch
+
+    model, read_all = peer_of(shape).eval(), torch.ones_like(ids)
+    options = {"max_new_tokens": n_new, "do_sample": False, "use_cache": use_cache, "pad_token_id": 0}
+    return lambda: model.generate(ids, attention_mask=read_all, **options)
+
+
+def bpe_training(side: str, n_bytes: int, vocab_size: int):
+    """One round: a tokenizer trained on so many bytes of stories; units are bytes."""
+    texts = story_texts(n_bytes)
+    learn = (_bpe_ours if side == "ours" else _bpe_peer)(vocab_size)
+    return _timed(lambda: learn(texts), n_bytes)
+
+
+def bpe_encoding(side: str, n_bytes: int, vocab_size: int):
+    """One round: so many bytes of stories encoded; "ours" as it stands, "tiktoken" through `to_tiktoken`."""
+    texts = story_texts(n_bytes)
+    tokenizer = (_bpe_peer if side == "tokenizers" else _bpe_ours)(vocab_size)(story_texts(min(n_bytes, 200_000)))
+    encode = tokenizer.to_tiktoken().encode_ordinary if side == "tiktoken" else tokenizer.encode
+    return _timed(lambda: [encode(text) for text in texts], n_bytes)
+
+
+def _timed(work, n_units: int):
+    def one_round():
+        begun = time.perf_counter()
+        work()
+        return n_units, time.perf_counter() - begun
+
+    return one_round
+
+
+def _bpe_ours(vocab_size):
+    from ch02_text_data.text_data import BPETokenizer
+
+    return lambda texts: BPETokenizer.train(texts, vocab_size)
+
+
+def _bpe_peer(vocab_size):
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    def learn(texts):
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        special = ["<|endoftext|>"]
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size, initial_alphabet=alphabet, special_tokens=special, show_progress=False
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return tokenizer
+
+    return learn
+
+
+def story_texts(n_bytes: int) -> list[str]:
+    """Return stories of so many bytes together, within one story."""
+    from data.loaders import load_stories
+
+    n = 64
+    while True:
+        texts, total = [], 0
+        for story in load_stories("train", n):
+            texts.append(story.text)
+            total += len(story.text.encode("utf-8"))
+            if total >= n_bytes:
+                return texts
+        n *= 4
+
+
+def ceiling(precision: str, size: int):
+    """One round: the fastest product of two square matrices; units are floating-point operations."""
+    import torch
+
+    from ch05_pretraining.scaling import matrix_product_ceiling
+
+    return lambda: (matrix_product_ceiling(getattr(torch, precision), size), 1.0)
+
+
+# ---------------------------------------------------------------- what is learned in a given time
+
+
+def learning(optimizer: str, seconds: float, shape: str = "story", n_stories: int = 20_000):
+    """One round: a story GPT trained from random weights for so long, its schedule made for that; -> loss."""
+    import torch
+
+    from ch02_text_data.text_data import create_story_dataloader
+    from ch04_gpt_model.gpt_model import GPTModel
+    from ch05_pretraining.checkpoints import load_story_gpt
+    from ch05_pretraining.pretraining import TrainConfig, evaluate, train
+    from ch05_pretraining.story_recipe import StoryRecipe
+    from data.loaders import load_stories
+
+    recipe, config, (_, tokenizer) = StoryRecipe(), config_of(shape), load_story_gpt()
+    options = {"batch_size": recipe.batch_size, "max_length": config.context_length}
+    loader = create_story_dataloader(load_stories("train", n_stories), tokenizer, **options)
+    watched = create_story_dataloader(load_stories("validation", 128), tokenizer, shuffle=False, **options)
+
+    def run(n_steps):
+        torch.manual_seed(0)
+        model = GPTModel(config)
+        rates = {"learning_rate": recipe.learning_rate, "muon_learning_rate": recipe.muon_learning_rate}
+        if optimizer == "adamw":
+            rates = {"learning_rate": 3e-3}
+        chosen = TrainConfig(n_steps, optimizer=optimizer, schedule="linear", decay_fraction=0.6,
+                             weight_decay=recipe.weight_decay, warmup_steps=min(50, n_steps // 4), **rates)  # fmt: skip
+        return model, train(model, loader, None, chosen).seconds
+
+    def one_round():
+        trial = run(24)[1]
+        n_steps = max(1, round(seconds * 20 / (trial[23] - trial[3])))
+        model, stamps = run(n_steps)
+        return {"loss": evaluate(model, watched), "steps": n_steps, "seconds": stamps[-1]}
+
+    return one_round
+
+
+class _Characters:
+    """A tokenizer whose tokens are single characters."""
+
+    def __init__(self, text: str):
+        self.ids = {character: number for number, character in enumerate(sorted(set(text)))}
+
+    def encode(self, text: str) -> list[int]:
+        return [self.ids[character] for character in text]
+
+
+def yardstick(recipe: str, n_steps: int, n_bytes: int = 1_000_000, every: int = 50):
+    """One round: 4 layers, 4 heads, width 128, context 64, batches of 12, single characters; -> losses by seconds."""
+    import torch
+
+    from ch02_text_data.text_data import create_dataloader
+    from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+    from ch05_pretraining.pretraining import TrainConfig, evaluate, train
+
+    text = "\n\n".join(story_texts(n_bytes))[:n_bytes]
+    characters, cut = _Characters(text), int(0.9 * n_bytes)
+    options = {"batch_size": 12, "max_length": 64, "stride": 64}
+    loader = create_dataloader(text[:cut], characters, **options)
+    watched = create_dataloader(text[cut:], characters, shuffle=False, **options)
+    plain = {"learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0}
+    quick = {"learning_rate": 1e-2, "muon_learning_rate": 2e-2, "optimizer": "muon", "schedule": "linear",
+             "weight_decay": 0.0, "warmup_steps": 20, "decay_fraction": 0.8}  # fmt: skip
+
+    def one_round():
+        torch.manual_seed(0)
+        model = GPTModel(GPTConfig(len(characters.ids), 64, 128, 4, 4))
+        clock, points = _Clock(), []
+
+        def look(progress):
+            if progress.step % every == 0:
+                clock.stop()
+                points.append((clock.seconds, evaluate(model, watched, 40)))
+                clock.go_on()
+
+        train(model, loader, None, TrainConfig(n_steps, **(plain if recipe == "plain" else quick)), on_step=look)
+        return {"seconds": [s for s, _ in points], "losses": [loss for _, loss in points]}
+
+    return one_round
+
+
+class _Clock:
+    """Counts the seconds of training and not those of looking at the validation loss."""
+
+    def __init__(self):
+        self.seconds, self.since = 0.0, time.perf_counter()
+
+    def stop(self):
+        self.seconds += time.perf_counter() - self.since
+
+    def go_on(self):
+        self.since = time.perf_counter()
+
+
+MEASURES = {
+    "training": training, "generation": generation, "bpe_training": bpe_training, "bpe_encoding": bpe_encoding,
+    "ceiling": ceiling, "learning": learning, "yardstick": yardstick,
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------- the process
+
+
+def peak_megabytes() -> float | None:
+    """Return the most memory this process has had, in MB; None where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")  # Linux: of this program alone
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1e3
+    except (OSError, TypeError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def main(name: str, options: str) -> None:
+    """Prepare a measurement, then do a round for each line that comes."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    answers, sys.stdout = sys.stdout, sys.stderr  # nothing else may speak on the line to the parent
+    one_round = MEASURES[name](**json.loads(options))
+    print("ready", file=answers, flush=True)
+    for _ in sys.stdin:
+        done = one_round()
+        answer = done if isinstance(done, dict) else {"units": done[0], "seconds": done[1]}
+        print(json.dumps(answer), file=answers, flush=True)
+    print(json.dumps({"peak_mb": peak_megabytes()}), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])

@@ -1,0 +1,114 @@
+"""`course.py bench` in its smallest size: every part measures, the sides take turns, and the page says what it is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from shared import measures
+from shared.commands import bench
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONS = {"shape": "tiny", "precision": "float32", "batch_size": 2, "length": 8, "n_steps": 2}
+
+
+def test_ratios_are_formed_within_a_turn():
+    rates, peaks = {"ours": [2.0, 30.0], "theirs": [1.0, 10.0]}, {"ours": 100.0, "theirs": None}
+    comparison = bench.Comparison("speed", rates, peaks)
+    assert comparison.ratios("theirs") == [2.0, 3.0]
+    row = bench._compared(comparison, "theirs", "tokens/s")
+    assert row[3] == "**2.50** (2.00 to 3.00)" and row[4] == "100 / ? MB"
+
+
+def test_our_training_round_counts_its_tokens():
+    units, seconds = measures.training("ours", **OPTIONS)()
+    assert units == 2 * 2 * 8 and 0 < seconds < 60
+
+
+def test_both_sides_train_the_same_shape():
+    pytest.importorskip("transformers")
+    from ch04_gpt_model.gpt_model import GPTModel
+
+    theirs = sum(p.numel() for p in measures.peer_of("tiny").parameters())
+    assert theirs == GPTModel(measures.config_of("tiny")).n_parameters
+    units, seconds = measures.training("transformers", **OPTIONS)()
+    assert units == 2 * 2 * 8 and 0 < seconds < 60
+
+
+@pytest.mark.parametrize("side", ["ours", "transformers"])
+def test_a_generation_round_writes_as_many_tokens_as_it_says(side):
+    if side == "transformers":
+        pytest.importorskip("transformers")
+    units, _ = measures.generation(side, "tiny", batch_size=2, n_new=5)()
+    assert units == 10
+
+
+def test_stories_are_as_many_bytes_as_asked_for():
+    texts = measures.story_texts(50_000)
+    assert 50_000 <= len("".join(texts).encode("utf-8")) < 55_000
+
+
+def test_both_tokenizers_have_the_vocabulary_that_was_asked_for():
+    pytest.importorskip("tokenizers")
+    texts = measures.story_texts(20_000)
+    assert measures._bpe_ours(400)(texts).vocab_size == measures._bpe_peer(400)(texts).get_vocab_size() == 400
+
+
+def test_the_clock_of_the_yardstick_counts_no_looking(monkeypatch):
+    now = iter([0.0, 3.0, 10.0, 11.0])
+    monkeypatch.setattr(measures.time, "perf_counter", lambda: next(now))
+    clock = measures._Clock()
+    clock.stop()
+    clock.go_on()
+    clock.stop()
+    assert clock.seconds == 4.0
+
+
+def test_a_side_works_in_a_process_of_its_own_and_knows_its_memory():
+    done = bench.compare("tiny", "training", {"ours": {"side": "ours"} | OPTIONS}, rounds=2)
+    assert len(done.rates["ours"]) == 2 and min(done.rates["ours"]) > 0
+    assert done.peaks["ours"] is None or 50 < done.peaks["ours"] < 5_000
+
+
+def test_a_side_that_fails_says_why():
+    with pytest.raises(ValueError, match="GPT-2 has no size 'huge'"):
+        bench.compare("none", "training", {"ours": {"side": "ours"} | OPTIONS | {"shape": "huge"}}, rounds=1)
+
+
+def test_an_unknown_part_is_refused(capsys):
+    assert bench.main(["--only", "speed"]) == 2
+    assert "there is no part 'speed'" in capsys.readouterr().err
+
+
+def test_a_part_of_the_page_leaves_the_released_one_alone(tmp_path, capsys):
+    released = ROOT / "BENCHMARKS.md"
+    before = released.read_bytes() if released.exists() else None
+    assert bench.main(["--tiny", "--only", "cache"]) == 0
+    assert "With and without the cache" in capsys.readouterr().out
+    assert (released.read_bytes() if released.exists() else None) == before
+
+
+def test_the_whole_page_is_written_in_one_run(tmp_path):
+    for package in ("transformers", "tokenizers"):
+        pytest.importorskip(package)
+    page = tmp_path / "page.md"
+    assert bench.main(["--tiny", "--output", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [title for title, _ in bench.GROUPS.values()]
+    assert re.search(r"Measured \d{4}-\d\d-\d\d", text) and "load before it began" in text
+    assert "nan" not in text and str(ROOT) not in text
+
+
+def test_the_peers_are_those_of_the_tests():
+    wanted = (ROOT / "tests" / "requirements-bench.txt").read_text(encoding="utf-8")
+    tested = (ROOT / "tests" / "requirements-test.txt").read_text(encoding="utf-8")
+    pins = re.findall(r"^[\w-]+==\S+", wanted, re.MULTILINE)
+    assert pins and all(pin in tested for pin in pins)
+
+
+def test_the_released_page_tells_of_every_part():
+    page = ROOT / "BENCHMARKS.md"
+    if not page.is_file():
+        pytest.skip("the page has not been measured yet")
+    text = page.read_text(encoding="utf-8")
+    assert not [title for title, _ in bench.GROUPS.values() if f"## {title}" not in text]
