@@ -80,6 +80,14 @@ def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
     return attention_weights(q, k, mask) @ v
 
 
+def _fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **options) -> Tensor:
+    """Call PyTorch's kernel; on a CPU never in bfloat16, in which it is slower there than in float32."""
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(q, k, v, mask, **options)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, **options).to(q.dtype)
+
+
 class MultiHeadAttention(nn.Module):
     """Several attentions side by side, each on its own slice of the width, in one batched product.
 
@@ -125,9 +133,8 @@ class MultiHeadAttention(nn.Module):
         mask = None  # a single query is the newest token: it may read all
         if self.causal and not whole and n_queries > 1:
             mask = causal_mask(n_queries, n_keys, device=x.device)
-        heads = F.scaled_dot_product_attention(
-            q, k, v, mask, dropout_p=self.dropout if self.training else 0.0, is_causal=self.causal and whole
-        )  # (B, H, T, K)
+        options = {"dropout_p": self.dropout if self.training else 0.0, "is_causal": self.causal and whole}
+        heads = _fused_attention(q, k, v, mask, **options)  # (B, H, T, K)
         if self.head_mask is not None:
             heads = heads * self.head_mask.to(heads).view(-1, 1, 1)
         return self.out_proj(self.merge_heads(heads))  # (B, T, D)

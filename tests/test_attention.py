@@ -195,3 +195,14 @@ def test_weights_are_dropped_while_training_only():
 def test_bad_input_is_refused_in_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_in_bfloat16_the_weights_are_still_computed_in_float32():
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(32, 4).to(torch.bfloat16)
+    x = torch.randn(2, 9, 32, dtype=torch.bfloat16)
+    q, k, v = (part.float() for part in attention.qkv(x))
+    heads = scaled_dot_product_attention(q, k, v, causal_mask(9)).to(torch.bfloat16)
+    assert torch.equal(attention(x), attention.out_proj(attention.merge_heads(heads)))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert attention.float()(x.float()).dtype == torch.bfloat16
