@@ -80,7 +80,7 @@ class GPTConfig:
     @classmethod
     def story(cls) -> "GPTConfig":
         """Give the config of the course's own model, about a million parameters."""
-        return cls(vocab_size=2048, context_length=320, d_model=128, n_heads=4, n_layers=4)
+        return cls(vocab_size=3072, context_length=320, d_model=128, n_heads=4, n_layers=4)
 
     @property
     def d_head(self) -> int:

@@ -54,7 +54,7 @@ class StoryRecipe:
 
     n_stories: int = 20_000
     n_tokenizer_stories: int = 2_000
-    vocab_size: int = 2_048
+    vocab_size: int = 3_072
     n_minis: int = 16_000
     mini_steps: int = 500
     alone_share: float = 0.56

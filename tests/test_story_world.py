@@ -17,13 +17,13 @@ from tests.sizes import n
 from tests.story_mistakes import MISTAKES
 
 FIRST_FIFTY = {  # sha256 of the first 50 stories of seed 0; the shipped models are trained on this text
-    "train": "d471921c15c3bbb7f666a2ea327e95d8b4141a2fc072b976addeb9f3a72efde7",
-    "validation": "22d2322f900a0477d319ec712fa56032132229c9af780d9a89c6e5487992858c",
-    "test": "f4f7652359b759b4e2a9780a227a45bc63f54bb08ed770ebae32d66f06f68ca3",
-    "heldout_names": "c325f5cf355ff4d0fa82c444b175fe51f16c037999ea5aed51296faca7bb4cb1",
-    "heldout_objects": "a2885dedb649bd0a60a36ab8422e05955352064f7a9cc1b7360278984f9d954d",
-    "heldout_both": "b19a6dfe686065c423361e44c7132acaa23db498598fd687d5c6d1cecac8ddb1",
-    "all": "65e7e0810befbef9709626f47839e585fa44e51117fd60a9cbecd97196cfc37d",
+    "train": "365fa08ae7668c30b22cec82a45612cd32a7ec18571169f8329a3d187b78db82",
+    "validation": "2f9948250c2f7f2cb51de1934f94c1d62365d07b99c2b21e5541f92c81964fc8",
+    "test": "1d3ec328ab728ea7a6989b29d27f4c583ec5514153b2b6f747731f1b1d164095",
+    "heldout_names": "bc6156e81415105b6bb1e297ebdab728baaf65ef0f57c1d8aef679eb0441d5b9",
+    "heldout_objects": "5a2ecf1debc5cddcce1a24c409e5b61bf63035a43ab7e0152481c83dd8b97080",
+    "heldout_both": "db5333b8b024046ae53d0fb66f3ff586abd8209f64eeb5cebef33d302cedc6ad",
+    "all": "c2b81ce124da281b1d0440762b5273cc0838fab9319ff771e790b0ff0d4c6e0a",
 }
 
 

@@ -8,6 +8,7 @@ import pytest
 from data.loaders import (
     INSTRUCTION_KINDS,
     MESSAGE_LABELS,
+    Instruction,
     load_instructions,
     load_messages,
     load_preferences,
@@ -186,8 +187,8 @@ def test_an_answer_with_more_than_was_asked_is_refused():
 
 
 def test_yo_yo_is_one_word():
-    record = next(r for r in load_instructions("train") if "yo-yo" in r.response)
-    assert not mark(record, record.response.replace("yo-yo", "yo yo"))
+    record = Instruction("what", "Mia had a red yo-yo.\nWhich thing is it?", "a red yo-yo", ("a red yo-yo",))
+    assert mark(record, "A red yo-yo.") and not mark(record, "a red yo yo")
 
 
 def test_answers_about_a_story_can_be_read_in_it():
