@@ -157,13 +157,14 @@ class MessageDataset(Dataset):
 
     def __init__(self, messages, tokenizer, labels, max_length: int):
         start = special_ids(tokenizer, "<|endoftext|>")
+        encode = getattr(tokenizer, "encode_ordinary", tokenizer.encode)  # tiktoken's encode refuses typed specials
         classes = {label: index for index, label in enumerate(labels)}
         self.items, self.n_truncated = [], 0
         for row, message in enumerate(messages):
             text, label = texts_of(message, row, "text", "label")
             if label not in classes:
                 raise ValueError(f"row {row} has the label {label!r}; the labels are {', '.join(map(str, labels))}")
-            ids = start + tokenizer.encode(text)
+            ids = start + encode(text)
             self.n_truncated += len(ids) > max_length
             self.items.append((torch.tensor(ids[:max_length]), torch.tensor(classes[label])))
 

@@ -201,6 +201,8 @@ def create_instruction_loader(
 
 def special_ids(tokenizer, name: str) -> list[int]:
     """Give the id of a special token as a list of one, or an empty list where the tokenizer has none."""
+    if name in getattr(tokenizer, "special_tokens_set", ()):  # tiktoken's own class, GPT-2's tokenizer among them
+        return [tokenizer.encode_single_token(name)]
     specials = getattr(tokenizer, "special_tokens", {})
     return [specials[name]] if name in specials else []
 

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, EpochBatches
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
 from ch05_pretraining.pretraining import TrainConfig, cross_entropy, evaluate
 from ch06_finetuning.finetuning import (
     BagOfWords,
@@ -36,8 +37,10 @@ from ch06_finetuning.finetuning import (
     train_preferences,
     wilson_interval,
 )
+from ch06_finetuning.instructions import special_ids
 from ch06_finetuning.lora import LoRALinear
 from ch06_finetuning.preferences import reference_log_probabilities, sequence_log_probabilities
+from data.loaders import read_messages
 from tests.sizes import n
 
 TEXT = "The red fox lost her kite. Who lost the kite? The fox did. The owl found a lamp and was glad. What colour? "
@@ -578,3 +581,25 @@ def test_a_model_of_gpt2s_form_goes_through_the_same_functions(tokenizer, pad):
     answers = create_instruction_loader(records(), tokenizer, batch_size=8, max_length=48)
     losses = train_assistant(model, answers, None, TrainConfig(max_steps=60, warmup_steps=3)).losses
     assert losses[-1] < losses[0] / 2
+
+
+def test_gpt2_on_disk_learns_the_learners_own_sms_file(tokenizer, tmp_path):
+    """The whole path at a small size: GPT-2's file form, GPT-2's class of tokenizer, the SMS collection's form."""
+    torch.manual_seed(0)
+    config = GPTConfig(tokenizer.vocab_size, 48, d_model=24, n_heads=3, n_layers=2)
+    export_hugging_face(GPTModel(config), tokenizer, tmp_path / "gpt2")
+    lines = [f"{mood}\tThe fox is {mood}, says the owl{'.' * k}" for k in range(8) for mood in ("glad", "sad")]
+    (tmp_path / "sms.tsv").write_text("\n".join([*lines, "sad\tA sad <|endoftext|> fox"]), encoding="utf-8")
+    messages, plain = read_messages(tmp_path / "sms.tsv"), tokenizer.to_tiktoken()
+    model, end = load_gpt2(tmp_path / "gpt2"), tokenizer.special_tokens["<|endoftext|>"]
+    options = {"labels": ("glad", "sad"), "batch_size": 8, "max_length": 40}
+    classifier = GPTClassifier(model, 2, pad_id=end)
+    loader = create_message_loader(messages, plain, **options)
+    train_classifier(classifier, loader, None, TrainConfig(max_steps=40, warmup_steps=3, learning_rate=5e-3))
+    targets, probabilities = predict(classifier, create_message_loader(messages, plain, **options, shuffle=False))
+    assert (probabilities.argmax(dim=1) == targets).all()
+
+
+@pytest.mark.parametrize("name", ["<|endoftext|>", "<|pad|>", "<|none|>"])
+def test_specials_are_found_in_both_classes_of_tokenizer(tokenizer, name):
+    assert special_ids(tokenizer.to_tiktoken(), name) == special_ids(tokenizer, name)
