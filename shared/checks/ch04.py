@@ -29,7 +29,7 @@ def check_layer_norm(fn) -> None:
 
 def check_gelu(fn) -> None:
     x = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0], dtype=torch.float64)
-    hint = "x times the probability that a standard normal number is smaller than x."
+    hint = "x times the probability that a standard normal number is smaller than x (tanh only comes close to it)."
     expect_close("gelu of -2, -1, 0, 1, 2", fn(x), nn.functional.gelu(x), hint)
 
 
@@ -51,7 +51,11 @@ def check_tie(fn) -> None:
     expect(same, f"Head and token embedding should be one tensor in one place (data_ptr). {hint}")
     expect_equal("The token embedding after tying", model.token_embedding.weight.detach(), before, "Keep its values.")
     expected = GPTModel(GPTConfig(11, 4, 6, 2, 1)).n_parameters
-    expect_equal("n_parameters after tying", model.n_parameters, expected, "It must stay a parameter: it is trained.")
+    hint = "Share the parameter itself: a copy of its data is counted, and moved by the optimizer, a second time."
+    expect_equal("n_parameters after tying", model.n_parameters, expected, hint)
+    ids = torch.tensor([[3, 1, 4]])
+    expect(isinstance(model.head, nn.Linear), "The head should still be a linear layer; share its weight only.")
+    expect_close("The logits after tying", model(ids), model.hidden(ids) @ before.T, "The head multiplies by it.")
 
 
 def check_load_projection(fn) -> None:

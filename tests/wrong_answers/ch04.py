@@ -29,6 +29,10 @@ def gelu_without_the_root(x):
     return x * 0.5 * (1 + torch.erf(x))
 
 
+def gelu_by_the_tanh_formula(x):
+    return F.gelu(x, approximate="tanh")
+
+
 def post_norm(x, norm1, attention, norm2, feed_forward):
     x = norm1(x + attention(x))
     return norm2(x + feed_forward(x))
@@ -44,6 +48,14 @@ def both_branches_read_the_input(x, norm1, attention, norm2, feed_forward):
 
 def tied_by_a_copy(model):
     model.head.weight = nn.Parameter(model.token_embedding.weight.detach().clone())
+
+
+def tied_by_its_data(model):
+    model.head.weight.data = model.token_embedding.weight.data
+
+
+def tied_by_the_whole_layer(model):
+    model.head = model.token_embedding
 
 
 def tied_by_nothing(model):
@@ -118,6 +130,7 @@ WRONG = {
         (gelu_as_relu, "yours is [0, 0, 0, 1, 2]"),
         (gelu_without_x, "yours is [0.02275"),
         (gelu_without_the_root, "x times the probability"),
+        (gelu_by_the_tanh_formula, "tanh only comes close"),
     ],
     "4.3": [
         (post_norm, "yours is [3.2]"),
@@ -128,6 +141,8 @@ WRONG = {
         (tied_by_a_copy, "equal values in two places"),
         (tied_by_nothing, "not even have equal values"),
         (tied_the_other_way_round, "Keep its values"),
+        (tied_by_its_data, "Share the parameter itself"),
+        (tied_by_the_whole_layer, "still be a linear layer"),
     ],
     "4.5": [
         (projection_as_stored, "shape (6, 6)"),
