@@ -17,13 +17,13 @@ from tests.sizes import n
 from tests.story_mistakes import MISTAKES
 
 FIRST_FIFTY = {  # sha256 of the first 50 stories of seed 0; the shipped models are trained on this text
-    "train": "365fa08ae7668c30b22cec82a45612cd32a7ec18571169f8329a3d187b78db82",
-    "validation": "2f9948250c2f7f2cb51de1934f94c1d62365d07b99c2b21e5541f92c81964fc8",
-    "test": "1d3ec328ab728ea7a6989b29d27f4c583ec5514153b2b6f747731f1b1d164095",
-    "heldout_names": "bc6156e81415105b6bb1e297ebdab728baaf65ef0f57c1d8aef679eb0441d5b9",
-    "heldout_objects": "5a2ecf1debc5cddcce1a24c409e5b61bf63035a43ab7e0152481c83dd8b97080",
-    "heldout_both": "db5333b8b024046ae53d0fb66f3ff586abd8209f64eeb5cebef33d302cedc6ad",
-    "all": "c2b81ce124da281b1d0440762b5273cc0838fab9319ff771e790b0ff0d4c6e0a",
+    "train": "2bc4738f6b1cfc85535096c47af0d2f981c6ca58d13065718609708849826e50",
+    "validation": "05774619e018d4b52694c3b36ea3079dbe199d13bf9527931980d4ae0ce0ee12",
+    "test": "4ec13e413cd98ecd1dbd1b549fedf0ad15952c895175bf37ba29ba76942f5f32",
+    "heldout_names": "8e525e34af36221f99cada040a7d43c843977acde5ecc3eac1318f88f17464eb",
+    "heldout_objects": "0d3561db12f6769fbf889d28b3a84302a5965f99f7fd7a72937e7ee68c2c0be9",
+    "heldout_both": "9c78e07b05594dc0035f3c3fdb407dcd3c14b1d76497af7e6c96d57f2fead719",
+    "all": "a286513fd775e36c25c82be362aab806e720d7ba2a5473c1e2e26fdc4a1720a7",
 }
 
 

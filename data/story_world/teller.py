@@ -130,7 +130,7 @@ class Teller:
     def new_friend(self, key, other, adults=False):
         """A second character; `adults` lets neighbors with a job come too."""
         world, chooser = self.world, self.chooser
-        sex = "fm"[chooser.draw([1, 5] if other.sex == "f" else [5, 1])]  # he and she stay clear
+        sex = "fm"[chooser.draw([1, 2] if other.sex == "f" else [2, 1])]
         if adults and chooser.draw([3, 1]):
             row = chooser.pick(world.tables["job"])
             name = ("Mr. " if sex == "m" else "Mrs. ") + chooser.pick(world.surnames)
