@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shared.commands import doctor, lab, restore, run, sample, ship
+from shared.commands import chat, doctor, lab, restore, run, sample, ship
 from shared.commands import test as test_command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -478,6 +478,20 @@ def test_a_sample_joins_to_what_generate_returns():
 def test_a_missing_run_is_named(capsys):
     assert sample.main(["--run", "never-made"]) == 1
     assert "never-made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["never-made"], "there is no assistant of a run named 'never-made'"),
+        (["--temperature", "-1"], "temperature=-1.0 is not a number >= 0"),
+        (["--top-p", "2"], r"top_p=2.0 is not in (0, 1]"),
+    ],
+)
+def test_chat_refuses_before_it_asks_anything(capsys, words, sentence):
+    assert chat.main(words) == 1
+    told = capsys.readouterr()
+    assert told.err.startswith("course.py chat: " + sentence) and told.out == ""
 
 
 @pytest.mark.parametrize("name", ["ch03", "3", "ch03_attention", "ch03_attention/"])
