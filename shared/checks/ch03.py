@@ -13,6 +13,8 @@ def check_look_up(fn) -> None:
     values = torch.tensor([[8.0, 0.0], [0.0, 8.0], [8.0, 8.0]])
     hint = "The shares are 1/8, 2/8 and 5/8: softmax over the scores, then the weighted sum of the values."
     once = fn(torch.tensor([1.0, 0.0]), keys, values)
+    scaled = (keys[:, 0] / math.sqrt(2)).softmax(dim=0) @ values
+    _unlike("The output of section 3.1", once, scaled, "Yours divides the scores by √K; no scale yet, please.")
     expect_close("The output of section 3.1", once, torch.tensor([6.0, 7.0]), hint)
     twice = fn(torch.tensor([1.0, 0.0]), keys.repeat(2, 1), values.repeat(2, 1))
     expect_close("With every token said twice, the output", twice, torch.tensor([6.0, 7.0]), "Shares always sum to 1.")
@@ -25,6 +27,8 @@ def check_may_attend(fn) -> None:
     expect(isinstance(mask, torch.Tensor), f"Return a tensor, yours is {type(mask).__name__}.")
     expect_equal("The shape of the mask of 4 tokens", tuple(mask.shape), (4, 4))
     expect_equal("The dtype of the mask", mask.dtype, torch.bool, "A mask of numbers would be *added* to the scores.")
+    upside_down = torch.equal(mask, torch.ones(4, 4, dtype=torch.bool).triu(1))
+    expect(not upside_down, "Yours is True where a token may *not* read. Here True means may attend: turn it around.")
     expect(bool(mask.diagonal().all()), "Each token must see itself: the diagonal should be True, yours is not.")
     future = bool(mask.triu(1).any())
     past = bool((mask | torch.ones(4, 4, dtype=torch.bool).triu()).all())
@@ -38,6 +42,9 @@ def check_masked_attention(fn) -> None:
     q, k, v = torch.randn(3, 2, 3, 5, 8, generator=_dice())  # 3 x (B, H, T, K)
     everywhere, causal = torch.ones(5, 5, dtype=torch.bool), torch.ones(5, 5, dtype=torch.bool).tril()
     plain = fn(q, k, v, everywhere)
+    nothing = isinstance(plain, torch.Tensor) and not plain.nan_to_num().any()
+    hint = "masked_fill writes where its first argument is True: turn the mask around with ~."
+    expect(not nothing, f"The mask allows everything here, and yours lets nobody read anything. {hint}")
     _name_the_slip(plain, q, k, v)
     expected = F.scaled_dot_product_attention(q, k, v)
     expect_close("Without any mask, the output", plain, expected, "softmax(q kᵀ / √d_head) v.")
@@ -108,6 +115,8 @@ def check_read_other(fn) -> None:
     expect(not same, "Your output does not depend on `read`: take keys and values from it.")
     causal = F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_v, is_causal=True)
     expect(not torch.allclose(got, causal, atol=1e-5), "What is read is finished: no causal mask here.")
+    unscaled = (written @ w_q @ (read @ w_k).transpose(-2, -1)).softmax(dim=-1) @ (read @ w_v)
+    _unlike("The output", got, unscaled, "Yours has no scale: divide the scores by √K.")
     expected = F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_v)
     expect_close("The output", got, expected, "softmax(q kᵀ / √K) v with q = written w_q, k = read w_k, v = read w_v.")
 
@@ -115,7 +124,7 @@ def check_read_other(fn) -> None:
 def check_induction_score(fn) -> None:
     period, n_tokens = 4, 8
     perfect = torch.zeros(n_tokens, n_tokens)
-    perfect[:period, 0] = 1.0  # the first time there is nothing to copy
+    perfect[range(period), range(period)] = 1.0  # the first time there is nothing to copy
     perfect[range(period, n_tokens), range(1, n_tokens - period + 1)] = 1.0
     got = fn(perfect, period)
     hint = "Token t stood at t - period; the one *after* it stands at t - period + 1."
@@ -143,6 +152,12 @@ def check_window_mask(fn) -> None:
     expect_equal("The mask for window 2", mask.int().tolist(), expected, "The newest ones, not the oldest.")
     whole = torch.ones(3, 3, dtype=torch.bool).tril()
     expect_equal("The mask for a window longer than the text", fn(3, 9).int(), whole.int(), "That is the causal mask.")
+
+
+def _unlike(what: str, got, wrong: torch.Tensor, message: str) -> None:
+    """Name a slip by the result that it gives."""
+    same = isinstance(got, torch.Tensor) and got.shape == wrong.shape and torch.allclose(got, wrong, atol=1e-5)
+    expect(not same, f"{what} is not right yet. {message}")
 
 
 def _is(got, value: float) -> bool:

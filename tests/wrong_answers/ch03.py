@@ -19,6 +19,10 @@ def hardest_match_only(query, keys, values):
     return values[(keys @ query).argmax()]
 
 
+def scaled_already(query, keys, values):
+    return (keys @ query / math.sqrt(len(query))).softmax(dim=0) @ values
+
+
 def true_means_hidden(n):
     return torch.ones(n, n, dtype=torch.bool).triu(1)
 
@@ -117,6 +121,10 @@ def causal_across_texts(written, read, w_q, w_k, w_v):
     return F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_v, is_causal=True)
 
 
+def unscaled_across_texts(written, read, w_q, w_k, w_v):
+    return (written @ w_q @ (read @ w_k).transpose(-2, -1)).softmax(dim=-1) @ (read @ w_v)
+
+
 def keys_as_values(written, read, w_q, w_k, w_v):
     return F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_k)
 
@@ -127,6 +135,10 @@ def the_copy_itself(weights, period):
 
 def first_half_too(weights, period):
     return weights.diagonal(1 - period, dim1=-2, dim2=-1).sum(dim=-1) / weights.shape[-1]
+
+
+def one_reader_too_many(weights, period):
+    return weights.diagonal(1 - period, dim1=-2, dim2=-1).mean(dim=-1)
 
 
 def all_heads_together(weights, period):
@@ -154,9 +166,11 @@ WRONG = {
         (without_softmax, "The shares are 1/8, 2/8 and 5/8"),
         (shares_by_plain_division, "The output of section 3.1 should be [6, 7]"),
         (hardest_match_only, "yours is [8, 8]"),
+        (scaled_already, "no scale yet"),
     ],
     "3.2": [
-        (true_means_hidden, "Each token must see itself"),
+        (true_means_hidden, "Here True means may attend"),
+        (nobody_sees_itself, "Each token must see itself"),
         (mask_on_the_wrong_side, "lets tokens see the future and not the past"),
         (mask_of_numbers, "The dtype of the mask"),
         (one_step_of_future, "Above the diagonal lies the future"),
@@ -168,6 +182,7 @@ WRONG = {
         (softmax_over_queries, "softmax over the keys, the last axis"),
         (masked_after_the_softmax, "The first token's output should be"),
         (finite_mask, "use minus infinity"),
+        (mask_upside_down, "turn the mask around with ~"),
     ],
     "3.4": [
         (view_alone, "split first, then transpose"),
@@ -184,10 +199,12 @@ WRONG = {
         (self_attention_again, "Your output does not depend on `read`"),
         (causal_across_texts, "no causal mask here"),
         (keys_as_values, "v = read w_v"),
+        (unscaled_across_texts, "divide the scores by √K"),
     ],
     "3.7": [
         (the_copy_itself, "yours scores 0"),
         (first_half_too, "Average over the second half only"),
+        (one_reader_too_many, "Average over the second half only"),
         (all_heads_together, "The scores of three heads at once"),
     ],
     "3.8": [
