@@ -128,6 +128,9 @@ class Plan:
     batch_sizes: tuple = (1, 16)
     n_new: int = 200
     yardstick_steps: tuple = (2_000, 900)
+    n_stories: int = 20_000
+    yardstick_bytes: int = 1_000_000
+    vocab_size: int = 2_048
     training: dict = field(default_factory=lambda: {
         "story": {"batch_size": 8, "length": 206, "n_steps": 10},
         "124M": {"batch_size": 2, "length": 256, "n_steps": 2},
@@ -141,7 +144,7 @@ QUICK = Plan(
 )  # fmt: skip
 TINY = Plan(
     rounds=2, shapes=("tiny",), minutes=(0.01,), texts=(20_000,), precisions=("float32",), batch_sizes=(1, 2), n_new=4,
-    yardstick_steps=(4, 4),
+    yardstick_steps=(4, 4), n_stories=200, yardstick_bytes=20_000, vocab_size=300,
 )  # fmt: skip
 
 
@@ -202,11 +205,11 @@ def bpe(plan: Plan, found: dict) -> list[str]:
     """Tokenizers: training and encoding against Hugging Face's."""
     rows = []
     for n_bytes in plan.texts:
-        options = {"n_bytes": n_bytes, "vocab_size": 2048}
+        options = {"n_bytes": n_bytes, "vocab_size": plan.vocab_size}
         sides = {OURS: {"side": OURS} | options, "tokenizers": {"side": "tokenizers"} | options}
-        title = f"training, {n_bytes / 1e6:g} MB, vocabulary 2,048"
+        title = f"training, {n_bytes / 1e6:g} MB, vocabulary {plan.vocab_size:,}"
         rows.append(_compared(compare(title, "bpe_training", sides, plan.rounds), "tokenizers", "MB/s", 1e6))
-    options = {"n_bytes": plan.texts[0], "vocab_size": 2048}
+    options = {"n_bytes": plan.texts[0], "vocab_size": plan.vocab_size}
     for label, side in (("through tiktoken", "tiktoken"), ("in plain Python", "ours")):
         sides = {OURS: {"side": side} | options, "tokenizers": {"side": "tokenizers"} | options}
         title = f"encoding {label}, {plan.texts[0] / 1e6:g} MB"
@@ -219,7 +222,7 @@ def minutes(plan: Plan, found: dict) -> list[str]:
     rows = []
     shape = plan.shapes[0]
     for m in plan.minutes:
-        options = {"seconds": 60 * m, "shape": shape}
+        options = {"seconds": 60 * m, "shape": shape, "n_stories": plan.n_stories}
         done = [alone("learning", {"optimizer": name} | options) for name in ("adamw", "muon")]
         rows.append([f"{m:g}", *(f"{run['loss']:.2f} ({run['steps']:,} steps)" for run in done)])
     return [
@@ -231,8 +234,11 @@ def minutes(plan: Plan, found: dict) -> list[str]:
 
 def yardstick(plan: Plan, found: dict) -> list[str]:
     """How much of a plain recipe's time ours needs for the same loss."""
-    plain = alone("yardstick", {"recipe": "plain", "n_steps": plan.yardstick_steps[0], "every": _every(plan, 0)})
-    quick = alone("yardstick", {"recipe": "ours", "n_steps": plan.yardstick_steps[1], "every": _every(plan, 1)})
+    text = {"n_bytes": plan.yardstick_bytes}
+    plain, quick = (
+        alone("yardstick", {"recipe": name, "n_steps": n, "every": max(1, min(50, n // 4))} | text)
+        for name, n in zip(("plain", "ours"), plan.yardstick_steps)
+    )
     goal, whole = plain["losses"][-1], plain["seconds"][-1]
     reached = [seconds for seconds, loss in zip(quick["seconds"], quick["losses"]) if loss <= goal]
     says = f"after {reached[0]:.0f} s, {reached[0] / whole:.0%} of that time" if reached else "not within its steps"
@@ -246,10 +252,6 @@ def yardstick(plan: Plan, found: dict) -> list[str]:
         f"Ours reaches the plain recipe's loss {says}. Four layers, four heads, width 128, context 64, batches of 12, "
         "characters of 1 MB of stories; time of training alone.",
     ]
-
-
-def _every(plan: Plan, which: int) -> int:
-    return max(1, min(50, plan.yardstick_steps[which] // 4))
 
 
 GROUPS = {
