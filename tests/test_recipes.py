@@ -1,0 +1,149 @@
+"""Claims about the two fine-tunings of `python course.py run`: how they stop, go on, are loaded and are graded."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch05_pretraining.checkpoints import CheckpointError, load_model, save_model, unique_tensors
+from ch05_pretraining.pretraining import TrainingInterrupted
+from ch06_finetuning import recipes
+from data.loaders import MESSAGE_LABELS, load_instructions, load_messages, load_stories
+
+STEPS = 4
+
+
+CLASSIFIER = SimpleNamespace(
+    train=recipes.finetune_classifier, model=lambda run: run.classifier, loader="create_message_loader"
+)
+ASSISTANT = SimpleNamespace(
+    train=recipes.finetune_assistant, model=lambda run: run.assistant.model, loader="create_instruction_loader"
+)
+each_kind = pytest.mark.parametrize("kind", [CLASSIFIER, ASSISTANT], ids=["classifier", "assistant"])
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A small story GPT that has not learned anything yet, saved as a run saves it."""
+    stories = [story.text for story in load_stories("train", n=200)]
+    prompts = [record.prompt for record in load_instructions("train")[:200]]
+    tokenizer = BPETokenizer.train(stories + prompts, 600, SPECIAL_TOKENS)
+    torch.manual_seed(0)
+    model = GPTModel(GPTConfig(tokenizer.vocab_size, context_length=320, d_model=16, n_heads=2, n_layers=1))
+    return save_model(tmp_path_factory.mktemp("base") / "story_gpt", model, tokenizer, {}, dtype="float32")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Few steps, and few records to be graded on."""
+    monkeypatch.setattr(recipes, "QUICK_STEPS", STEPS)
+    monkeypatch.setattr(recipes, "load_messages", lambda split: load_messages(split)[:200])
+    monkeypatch.setattr(recipes, "load_stories", lambda split, n: load_stories(split, n=min(n, 8)))
+    instructions = {split: load_instructions(split)[:150] for split in ("train", "validation", "test")}
+    instructions["test"] = instructions["test"][:12]
+    monkeypatch.setattr(recipes, "load_instructions", instructions.__getitem__)
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach() for name, tensor in unique_tensors(model).items()}
+
+
+def press_at(step):
+    def on_step(progress):
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return on_step
+
+
+@each_kind
+def test_a_fine_tuning_that_was_stopped_ends_in_the_weights_of_one_that_was_not(kind, base, tmp_path):
+    whole = kind.train(tmp_path / "whole", base, quick=True, seed=2)
+    with pytest.raises(TrainingInterrupted, match=f"stopped after step 2 of {STEPS}"):
+        kind.train(tmp_path / "parts", base, quick=True, seed=2, on_step=press_at(2))
+    assert not (tmp_path / "parts").exists(), "a model that is not finished stands in the place of a finished one"
+    parts = kind.train(tmp_path / "parts", base, quick=True, seed=2)
+    assert_close(weights(kind.model(parts)), weights(kind.model(whole)), rtol=0, atol=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "whole"], "checkpoints were left behind"
+
+
+@each_kind
+def test_a_finished_one_is_only_loaded_and_one_begun_anew_trains(kind, base, tmp_path):
+    first = kind.train(tmp_path / "it", base, quick=True)
+    again = kind.train(tmp_path / "it", base, quick=True, on_step=lambda _: pytest.fail("it trained again"))
+    assert_close(weights(kind.model(again)), weights(kind.model(first)), rtol=0, atol=0)
+    steps = []
+    kind.train(tmp_path / "it", base, quick=True, seed=1, resume=False, on_step=steps.append)
+    anew = kind.train(tmp_path / "it", base, quick=True)
+    assert len(steps) == STEPS
+    before, after = weights(kind.model(first)), weights(kind.model(anew))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+@each_kind
+def test_the_pretrained_model_stays_as_it_was(kind, base, tmp_path):
+    before = {path.name: path.read_bytes() for path in base.iterdir()}
+    trained = kind.train(tmp_path / "it", base, quick=True)
+    assert {path.name: path.read_bytes() for path in base.iterdir()} == before
+    embedding = kind.model(trained).state_dict()
+    name = next(name for name in embedding if name.endswith("token_embedding.weight"))
+    assert not torch.equal(embedding[name].float(), load_model(base)[0].token_embedding.weight)
+
+
+@each_kind
+def test_validation_and_test_records_never_reach_the_training_loader(kind, base, tmp_path, monkeypatch):
+    seen, create = [], getattr(recipes, kind.loader)
+
+    def watched(records, *arguments, **options):
+        seen.append((options.get("shuffle", True), {getattr(r, "prompt", None) or r.text for r in records}))
+        return create(records, *arguments, **options)
+
+    monkeypatch.setattr(recipes, kind.loader, watched)
+    kind.train(tmp_path / "it", base, quick=True)
+    trained = set().union(*(texts for shuffled, texts in seen if shuffled))
+    others = set().union(*(texts for shuffled, texts in seen if not shuffled))
+    others |= {record.prompt for record in load_instructions("test")} | {row.text for row in load_messages("test")}
+    assert trained and others and not trained & others
+
+
+@each_kind
+def test_a_base_that_is_missing_or_damaged_is_named(kind, base, tmp_path):
+    with pytest.raises(CheckpointError, match="there is no folder .*nowhere"):
+        kind.train(tmp_path / "it", tmp_path / "nowhere", quick=True)
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for path in base.iterdir():
+        (damaged / path.name).write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="is damaged"):
+        kind.train(tmp_path / "it", damaged, quick=True)
+    assert not (tmp_path / "it").exists()
+
+
+def test_a_saved_classifier_comes_back_with_its_scores(base, tmp_path):
+    run = recipes.finetune_classifier(tmp_path / "it", base, quick=True)
+    classifier, tokenizer = recipes.load_classifier(tmp_path / "it")
+    rows = load_messages("test")[:40]
+    again, before = (recipes.classifier_report(*pair, rows) for pair in ((classifier, tokenizer), (run.classifier, run.tokenizer))))
+    assert torch.equal(torch.as_tensor(again.confusion), torch.as_tensor(before.confusion))
+    assert_close(weights(classifier), weights(run.classifier), rtol=0, atol=0)
+    (tmp_path / "it" / "classifier.safetensors").write_bytes(b"<!DOCTYPE html>")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        recipes.load_classifier(tmp_path / "it")
+
+
+def test_classifier_and_baseline_are_graded_on_the_same_messages(base, tmp_path):
+    run = recipes.finetune_classifier(tmp_path / "it", base, quick=True)
+    rows = load_messages("test")[:200]
+    counts = torch.tensor([sum(row.label == label for row in rows) for label in MESSAGE_LABELS])
+    for report in (run.report, run.baseline):
+        assert torch.equal(torch.as_tensor(report.confusion).sum(dim=1), counts)
+
+
+def test_the_assistant_is_marked_by_kind_and_its_stories_before_and_after(base, tmp_path):
+    run = recipes.finetune_assistant(tmp_path / "it", base, quick=True)
+    assert run.marks.overall.n == 12 == sum(rate.n for rate in run.marks.kinds.values())
+    assert run.stories_before.n_stories == run.stories_after.n_stories == 8
+    assert run.stories_before.nats_per_token != run.stories_after.nats_per_token
