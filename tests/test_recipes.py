@@ -126,7 +126,8 @@ def test_a_saved_classifier_comes_back_with_its_scores(base, tmp_path):
     run = recipes.finetune_classifier(tmp_path / "it", base, quick=True)
     classifier, tokenizer = recipes.load_classifier(tmp_path / "it")
     rows = load_messages("test")[:40]
-    again, before = (recipes.classifier_report(*pair, rows) for pair in ((classifier, tokenizer), (run.classifier, run.tokenizer))))
+    again = recipes.classifier_report(classifier, tokenizer, rows)
+    before = recipes.classifier_report(run.classifier, run.tokenizer, rows)
     assert torch.equal(torch.as_tensor(again.confusion), torch.as_tensor(before.confusion))
     assert_close(weights(classifier), weights(run.classifier), rtol=0, atol=0)
     (tmp_path / "it" / "classifier.safetensors").write_bytes(b"<!DOCTYPE html>")
