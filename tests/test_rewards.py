@@ -11,7 +11,17 @@ from torch.testing import assert_close
 
 from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
-from ch06_finetuning.finetuning import PreferenceDataset, prompt_ids
+from ch05_pretraining.pretraining import TrainConfig
+from ch05_pretraining.story_recipe import evaluate_stories
+from ch06_finetuning.finetuning import (
+    Assistant,
+    PreferenceDataset,
+    create_instruction_loader,
+    load_assistant,
+    mark_assistant,
+    prompt_ids,
+    train_assistant,
+)
 from ch06_finetuning.ppo import (
     ActorCritic,
     RewardModel,
@@ -35,7 +45,8 @@ from ch06_finetuning.rewards import (
     train_grpo,
     write_answers,
 )
-from tests.sizes import n
+from data.loaders import Instruction, load_instructions, load_preferences, load_stories, story_reward
+from tests.sizes import LONG_RUN, n
 
 TEXT = "The red fox lost her kite. The owl found a lamp and was glad. Tell me about the fox. "
 SMALL = {"max_new_tokens": 6, "prompts_per_step": 2, "group_size": 4}
@@ -348,3 +359,47 @@ def test_an_answer_of_one_token_can_be_learned_from():
     """An answer that ends at once is one token: the end."""
     rollouts = Rollouts(["p"], [""], torch.tensor([[1, 2]]), torch.tensor([[-100, 3]]))
     assert rollouts.written.tolist() == [[False, True]]
+
+
+# ------------------------------------------------------------------------------------------------ the shipped assistant
+def imitator():
+    """The notebook's start: the shipped assistant after a short imitation of stories of which half are spoiled."""
+    assistant, pairs = load_assistant(), load_preferences("train")[:1000]
+    tokenizer, length = assistant.tokenizer, assistant.model.config.context_length
+    examples = [
+        Instruction("story", pair.prompt, pair.chosen if k % 2 else pair.rejected, ()) for k, pair in enumerate(pairs)
+    ]
+    old = {"stories": load_stories("train", n=500), "replay_batch": 8, "batch_size": 16, "max_length": length}
+    questions = load_instructions("train")[:600]
+    config = TrainConfig(100, warmup_steps=10, learning_rate=2e-3, muon_learning_rate=2e-2, optimizer="muon",
+                         schedule="linear", weight_decay=0.0, eval_every=10_000)  # fmt: skip
+    loader = create_instruction_loader(examples + questions, tokenizer, replay_share=0.2, **old)
+    train_assistant(assistant.model, loader, None, config)
+    return (
+        assistant.model.eval(),
+        tokenizer,
+        list(create_instruction_loader(questions[:480], tokenizer, replay_share=0.5, **old)),
+    )
+
+
+@pytest.mark.skipif(not LONG_RUN, reason="three trainings of a minute each: COURSE_LONG=1")
+def test_the_reward_rises_by_more_than_the_seeds_differ_and_nothing_else_is_lost():
+    start, tokenizer, earlier = imitator()
+    prompts = same_length(tokenizer, [pair.prompt for pair in load_preferences("test")])[:128]
+    requests = [pair.prompt for pair in load_preferences("train")]
+    questions, stories = load_instructions("validation")[:200], load_stories("validation", n=40)
+
+    def measured(policy):
+        marks = mark_assistant(Assistant(policy, tokenizer), questions).overall.value
+        bits = evaluate_stories(policy, tokenizer, stories).bits_per_word
+        return judge(policy, tokenizer, prompts, story_reward).value, marks, bits
+
+    before, after = measured(start), []
+    for seed in range(3):
+        policy = copy.deepcopy(start)
+        train_grpo(policy, tokenizer, requests, story_reward, RewardConfig(max_steps=30, seed=seed), replay=earlier)
+        after.append(measured(policy))
+    rewards, marks, bits = zip(*after)
+    assert min(rewards) - before[0] > max(rewards) - min(rewards)
+    assert min(marks) >= before[1] - 0.02
+    assert max(bits) <= before[2] * 1.02
