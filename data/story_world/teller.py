@@ -130,7 +130,8 @@ class Teller:
     def new_friend(self, key, other, adults=False):
         """A second character; `adults` lets neighbors with a job come too."""
         world, chooser = self.world, self.chooser
-        sex = "fm"[chooser.draw([1, 2] if other.sex == "f" else [2, 1])]
+        same, opposite = (2, 1) if self.plot.startswith("mini.") else (1, 2)  # in a lesson "she" must not give it away
+        sex = "fm"[chooser.draw([same, opposite] if other.sex == "f" else [opposite, same])]
         if adults and chooser.draw([3, 1]):
             row = chooser.pick(world.tables["job"])
             name = ("Mr. " if sex == "m" else "Mrs. ") + chooser.pick(world.surnames)
