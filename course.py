@@ -24,6 +24,10 @@ MARKER = os.path.join(VENV, "course-installing")  # stays behind when an install
 LOG = os.path.join(VENV, "course-install.log")
 OLDEST, NEWEST = (3, 11), (3, 14)
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # PyTorch without the gigabytes of CUDA
+KEEP_MEMORY = {  # on Linux, give freed memory back late: the next training step asks for the same pieces again
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+}
 
 COMMANDS = [  # name, what it needs installed, what it does
     ("run", "course", "train your tokenizer, GPT, classifier and assistant, then talk to it"),
@@ -227,7 +231,8 @@ def explain_failure():
 def hand_over(name, arguments):
     """Go on as the command inside the environment; one that needs no packages runs without it as well."""
     python = venv_python() if installed() else sys.executable
-    environment = dict(os.environ, PYTHONUTF8="1", PYTHONPATH=ROOT)
+    environment = dict(KEEP_MEMORY, **os.environ)
+    environment.update(PYTHONUTF8="1", PYTHONPATH=ROOT)
     command = [python, "-P", "-m", "shared.commands." + name] + arguments
     if os.name == "posix":
         sys.stdout.flush()
