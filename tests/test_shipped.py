@@ -60,7 +60,6 @@ def test_the_world_was_not_made_poor_to_please_the_model(recipes):
 SHORT_OF_THE_BAR = "the recipe does not reach this bar yet; strict, so that the day it does this mark must go"
 
 
-@pytest.mark.xfail(reason=SHORT_OF_THE_BAR, strict=True)
 def test_the_story_gpt_comes_close_to_the_floor(recipes):
     validation = recipes[0]["results"]["splits"]["validation"]
     assert validation["bits_per_word"] <= 1.6 * validation["floor_bits_per_word"]
@@ -72,7 +71,6 @@ def test_most_told_stories_are_coherent(recipes):
     assert coherent["n_correct"] >= 0.75 * coherent["n"]
 
 
-@pytest.mark.xfail(reason=SHORT_OF_THE_BAR, strict=True)
 def test_the_assistant_answers_nearly_all_held_out_questions(recipes):
     overall = recipes[1]["results"]["overall"]
     assert overall["n_correct"] >= 0.85 * overall["n"]
