@@ -166,7 +166,13 @@ def _stored_settings(folder: Path, wanted: dict, resume: bool) -> dict | None:
         return None
     if not resume:
         raise ValueError(f"{folder} holds a run already: go on with resume=True, or choose another folder")
-    settings = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings["recipe"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is damaged, it holds no settings of a run: bring it back, or choose another folder for a new run"
+        ) from error
     changed = [f"{name} was {settings.get(name)!r}, now {value!r}" for name, value in wanted.items()
                if settings.get(name) != value]  # fmt: skip
     if changed:
@@ -318,12 +324,16 @@ def _grade_and_save(folder, model, tokenizer, recipe, settings, history, text) -
 
 
 def _read_text(text: str | Path | None) -> str | None:
-    if not isinstance(text, Path):
-        return text
-    try:
-        return text.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{text} is no readable UTF-8 text ({error}): give the path of a plain text file") from error
+    if isinstance(text, Path):
+        try:
+            text = text.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{text} is no readable UTF-8 text ({error}): give the path of a plain text file"
+            ) from error
+    if text is not None and not text.strip():
+        raise ValueError(f"the text has {len(text):,} characters and not one word: give a text of several thousand")
+    return text
 
 
 def _hash(text: str | None) -> str | None:

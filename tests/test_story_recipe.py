@@ -125,10 +125,11 @@ def test_a_text_of_ones_own_is_learned_from_the_command_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "found no text to learn from"),
+        (b"", "0 characters and not one word"),
         (b"hi there", "give a text of several thousand"),
         (b"\xff\xfe\x00", "no readable UTF-8 text"),
         (None, "no readable UTF-8 text .*give the path of a plain text file"),
+        (b" \n\t" * 9_000, "27,000 characters and not one word"),
     ],
 )
 def test_a_text_that_teaches_nothing_is_refused(tmp_path, content, sentence):
@@ -204,3 +205,10 @@ def test_a_device_that_computes_other_numbers_is_refused(monkeypatch, fault):
         return story_recipe._check_against_cpu(other)
     with pytest.raises(ValueError, match="device='cpu:0' computes other numbers than the CPU here: use device='cpu'"):
         story_recipe._check_against_cpu(other)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"seed": 0}'])
+def test_damaged_settings_are_named(tmp_path, damage):
+    (tmp_path / "settings.json").write_text(damage, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"settings\.json is damaged.*choose another folder"):
+        train_story_gpt(tmp_path, quick=True)
