@@ -25,7 +25,7 @@ def config_of(shape: str):
     from ch04_gpt_model.gpt_model import GPTConfig
 
     if shape == "tiny":
-        return GPTConfig(vocab_size=2048, context_length=320, d_model=16, n_heads=2, n_layers=1)
+        return GPTConfig(vocab_size=GPTConfig.story().vocab_size, context_length=320, d_model=16, n_heads=2, n_layers=1)
     return GPTConfig.story() if shape == "story" else GPTConfig.gpt2(shape)
 
 

@@ -181,7 +181,7 @@ LESSONS, BATCHES, WORLD = "ch05_pretraining.curriculum", "ch02_text_data.batches
 
 MUTANTS_OF = {
     the_past_does_not_see_the_future: [
-        (ATTENTION, "is_causal=self.causal and whole", "is_causal=False"),
+        (ATTENTION, '"is_causal": self.causal and whole', '"is_causal": False'),
         (ATTENTION, "if self.causal else None)", "if not self.causal else None)"),
         (ATTENTION, "return x.transpose(1, 2).reshape(x.shape[0]", "return x.reshape(x.shape[0]"),
     ],
