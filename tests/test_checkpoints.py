@@ -217,12 +217,13 @@ def test_kill_while_saving_never_leaves_an_unreadable_run(tmp_path):
         for step in range(newest + 1, 100_000):
             save_checkpoint(folder, step, model, optimizers)
 
-    for _ in range(n(100, 1_000)):
-        killed += kill_after(child(save_forever), chance.random() * 4 * duration)
+    while killed < n(100, 1_000) or newest <= n(10, 100):  # a busy machine needs more kills to get anywhere
+        assert kill_after(child(save_forever), chance.random() * 4 * duration)
+        killed += 1
         step = load_checkpoint(folder).step  # a warning would fail: nothing may need a fall-back
         assert step >= newest
         newest = step
-    assert killed == n(100, 1_000) and newest > n(10, 100)
+        assert killed < 20 * n(100, 1_000), f"{killed} kills, and only {newest} checkpoints in between"
     save_checkpoint(folder, newest + 1, model, optimizers)
     assert len(list_checkpoints(folder)) == 2
 
