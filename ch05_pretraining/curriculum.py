@@ -16,13 +16,10 @@ from torch import Tensor
 from ch02_text_data.text_data import IGNORE_INDEX, pad_batch
 
 
-class _NumberedBatches:
-    """A loader whose batch number n is made on the spot, so that it can begin at any of them."""
+class _BeginsAnywhere:
+    """A loader that can begin at any of its batches."""
 
-    n_steps, start = 0, 0
-
-    def __len__(self) -> int:
-        return self.n_steps
+    start = 0
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Begin at batch `start`; every epoch is the same.
@@ -34,6 +31,15 @@ class _NumberedBatches:
         Source: this course. Taught in ch05, section 5.8.
         """
         self.start = start
+
+
+class _NumberedBatches(_BeginsAnywhere):
+    """A loader whose batch number n is made on the spot."""
+
+    n_steps = 0
+
+    def __len__(self) -> int:
+        return self.n_steps
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return (self._batch(number) for number in range(self.start, self.n_steps))
@@ -131,7 +137,7 @@ class FirstReader(_NumberedBatches):
         return chain[: self.max_length + 1]
 
 
-class Curriculum:
+class Curriculum(_BeginsAnywhere):
     """Loaders one after another, each for a number of batches, with the lesson before rehearsed now and then.
 
     Args:
@@ -149,21 +155,10 @@ class Curriculum:
         self.phases = [(loader, n) for loader, n in phases if n]
         if not self.phases or min(n for _, n in self.phases) < 0:
             raise ValueError("a curriculum needs at least one phase of one batch or more")
-        self.rehearse_every, self.rehearse_share, self.start = rehearse_every, rehearse_share, 0
+        self.rehearse_every, self.rehearse_share = rehearse_every, rehearse_share
 
     def __len__(self) -> int:
         return sum(n for _, n in self.phases)
-
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Begin at batch `start`; every epoch is the same.
-
-        Args:
-            epoch: not used.
-            start: batches to skip.
-
-        Source: this course. Taught in ch05, section 5.8.
-        """
-        self.start = start
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         skip = self.start

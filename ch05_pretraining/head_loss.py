@@ -1,7 +1,7 @@
 """The loss of a GPT's head without the logits of the whole batch: a few rows at a time, gradients included.
 
-A batch of 1,600 tokens over a vocabulary of 2,048 makes 13 MB of logits, and softmax and its gradient as much again;
-with GPT-2's vocabulary it is twenty-five times more. A slice that fits into the processor's cache is scored, graded
+A batch of 1,600 tokens over a vocabulary of 3,072 makes 20 MB of logits, and softmax and its gradient as much again;
+with GPT-2's vocabulary it is sixteen times more. A slice that fits into the processor's cache is scored, graded
 and turned into gradients before the next one is touched.
 
 References: Hsu et al. (2024), "Liger kernel" (2410.10989), section 3.2. Taught in ch05, in its scaling notebook.

@@ -4,8 +4,8 @@ Steps, batches and learning rates are fixed numbers, tuned on the validation spl
 order of the rows is a function of the seed, so an interrupted run that is started again ends in the same weights.
 
 Tried for the assistant: Muon at 1e-2 in batches of 64 learns the words of each kind quickly but forgets the stories on
-the way; at 3e-3 in batches of 32 it keeps them and learns too few words; 6e-3 is the middle that does both. What a base
-model cannot copy, no fine-tuning of this length taught it.
+the way; at 3e-3 in batches of 32 it keeps them and learns too few words (both on an earlier, weaker base). 6e-3 does
+both. What a base model cannot copy, no fine-tuning of this length taught it.
 """
 
 import json

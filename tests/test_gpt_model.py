@@ -28,27 +28,18 @@ from ch04_gpt_model.gpt_model import (
 )
 from ch04_gpt_model.sampling import Sampler, next_token_probabilities
 from tests.sizes import n
+from tests.small_models import random_ids, shaken
 
 TINY = GPTConfig(vocab_size=23, context_length=12, d_model=12, n_heads=3, n_layers=2)
 
 
 def tiny_model(seed=0, config=TINY):
-    """A double-precision model with weights large enough that its tokens differ."""
-    torch.manual_seed(seed)
-    model = GPTModel(config).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.5)
-    return model
+    return shaken(lambda: GPTModel(config), 0.5, seed)
 
 
 @pytest.fixture
 def model():
     return tiny_model()
-
-
-def random_ids(config, rows, length, seed=0):
-    return torch.randint(config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
 # --- the pieces ------------------------------------------------------------------------------------------------------

@@ -23,27 +23,18 @@ from ch04_gpt_model.modern_gpt import (
     rotate,
 )
 from tests.sizes import n
+from tests.small_models import random_ids, shaken
 
 TINY = ModernConfig(vocab_size=23, context_length=12, d_model=24, n_heads=6, n_layers=2, n_kv_heads=2)
 
 
 def tiny_model(seed=0, config=TINY):
-    """A double-precision model with weights large enough that its tokens differ."""
-    torch.manual_seed(seed)
-    model = ModernGPT(config).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.4)
-    return model
+    return shaken(lambda: ModernGPT(config), 0.4, seed)
 
 
 @pytest.fixture
 def model():
     return tiny_model()
-
-
-def random_ids(config, rows, length, seed=0):
-    return torch.randint(config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
 def random_config(chance):

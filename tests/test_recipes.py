@@ -8,10 +8,11 @@ from torch.testing import assert_close
 
 from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
-from ch05_pretraining.checkpoints import CheckpointError, load_model, save_model, unique_tensors
+from ch05_pretraining.checkpoints import CheckpointError, load_model, save_model
 from ch05_pretraining.pretraining import TrainingInterrupted
 from ch06_finetuning import recipes
 from data.loaders import MESSAGE_LABELS, load_instructions, load_messages, load_stories
+from tests.small_models import press_at, weights
 
 STEPS = 4
 
@@ -45,18 +46,6 @@ def small(monkeypatch):
     instructions = {split: load_instructions(split)[:150] for split in ("train", "validation", "test")}
     instructions["test"] = instructions["test"][:12]
     monkeypatch.setattr(recipes, "load_instructions", instructions.__getitem__)
-
-
-def weights(model) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach() for name, tensor in unique_tensors(model).items()}
-
-
-def press_at(step):
-    def on_step(progress):
-        if progress.step == step:
-            raise KeyboardInterrupt
-
-    return on_step
 
 
 @each_kind

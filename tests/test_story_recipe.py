@@ -13,9 +13,10 @@ from torch.testing import assert_close
 
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining import story_recipe
-from ch05_pretraining.checkpoints import load_model, load_story_gpt, unique_tensors
+from ch05_pretraining.checkpoints import load_model, load_story_gpt
 from ch05_pretraining.pretraining import TrainingInterrupted
 from ch05_pretraining.story_recipe import train_story_gpt
+from tests.small_models import press_at, weights
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
@@ -44,18 +45,6 @@ def small(monkeypatch):
     monkeypatch.setattr(story_recipe, "QUICK", dict(story_recipe.QUICK))
     monkeypatch.setattr(GPTConfig, "story", GPTConfig.__dict__["story"])
     make_small(story_recipe)
-
-
-def weights(model) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach() for name, tensor in unique_tensors(model).items()}
-
-
-def press_at(step):
-    def on_step(progress):
-        if progress.step == step:
-            raise KeyboardInterrupt
-
-    return on_step
 
 
 # ---------------------------------------------------------------- from the first step to the last
