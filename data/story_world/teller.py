@@ -115,9 +115,6 @@ class Teller:
                 }
                 rows = [r for r in self.world.tables["obj"] if plain(r["cls"]) in ("find", "food", "wear")]
                 self.new_object(key, [r for r in rows if plain(r["noun"]) not in taken])
-            elif key.startswith("c"):
-                clues = self.world.tables["clue"]
-                self.bound[key] = self.chooser.pick([row for row in clues if row is not self.bound.get("c1")])
 
     def new_hero(self, plot):
         """The hero's kind, then a name: the pair decides together with the plot which split the story is in."""
@@ -213,8 +210,6 @@ class Teller:
     def _remember(self, node):
         self.bound[node.key] = self.facts[node.key] = node.value
         self.flags.add(node.key)
-        if node.value == "sad":
-            self.flags.add("sadend")
 
     def _call(self, node):
         if node.maybe:

@@ -27,7 +27,7 @@ PEOPLE_FORMS = {
 THINGS = {"o", "tr1", "tr2"}
 THING_FORMS = {"a", "n", "x", "the", "adjn", "pl", "plx", "play"}
 PLACE_FORMS = {"at", "to", "spot", "see", "see2", "air", "found", "noun"}
-FLAGS = {"beast", "food", "cover", "o", "g", "end", "sadend", "theme", "w", "t"}
+FLAGS = {"beast", "food", "cover", "o", "g", "end", "theme", "w", "t"}
 
 
 def validate(tables):
@@ -103,8 +103,6 @@ def _slot(node, where, tables):
         good = form in THING_FORMS
     elif name == "p":
         good = form in PLACE_FORMS
-    elif name in ("c1", "c2"):
-        good = form in tables.tables["clue"][0]
     elif name in tables.tables:
         field = form or "noun"
         good = (field[:-1] if field.endswith("2") else field) in tables.tables[name][0]
