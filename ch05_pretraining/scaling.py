@@ -20,7 +20,7 @@ def flops_per_token(config, length: int) -> float:
         config: shape of the model, a `GPTConfig`.
         length: tokens of a row; a token attends to half of them on average.
 
-    Source: Kaplan et al. (2020), section 2.1. Taught in ch05, section S.6.
+    Source: Kaplan et al. (2020), section 2.1. Taught in ch05, section S.7 of its scaling notebook.
     """
     in_blocks = config.n_layers * config.d_model * (4 * config.d_model + 2 * config.d_ff)  # weights that multiply
     in_head = config.vocab_size * config.d_model
@@ -39,7 +39,7 @@ def matrix_product_ceiling(dtype: torch.dtype = torch.float32, size: int = 1024,
     Shape:
         -> floating-point operations a second, a float.
 
-    Source: Williams et al. (2009), "Roofline". Taught in ch05, section S.6.
+    Source: Williams et al. (2009), "Roofline". Taught in ch05, section S.7 of its scaling notebook.
     """
     a, b = torch.randn(2, size, size).to(dtype)
     fastest, begun, n_products = float("inf"), time.perf_counter(), 0
@@ -75,7 +75,7 @@ def fit_power_law(sizes: Sequence[float], losses: Sequence[float], n_floors: int
     Raises:
         ValueError: fewer than three runs, or losses that do not fall with size.
 
-    Source: Hoffmann et al. (2022), section 3.3. Taught in ch05, section S.2.
+    Source: Hoffmann et al. (2022), section 3.3. Taught in ch05, section S.2 of its scaling notebook.
     """
     if len(sizes) < 3 or len(sizes) != len(losses):
         raise ValueError(f"{len(sizes)} sizes and {len(losses)} losses: give at least three runs, one loss each")
