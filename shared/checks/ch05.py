@@ -41,7 +41,9 @@ def check_schedule(fn) -> None:
 
 def check_clip(fn) -> None:
     small = [torch.tensor([0.3]), torch.tensor([0.4])]
-    for got, expected in zip(fn([g.clone() for g in small], 1.0), small, strict=True):
+    returned = fn([g.clone() for g in small], 1.0)
+    expect(isinstance(returned, (list, tuple)), "Return the list of gradients, also if you have scaled them in place.")
+    for got, expected in zip(returned, small, strict=True):
         expect_close("A gradient of joint length 0.5 under a limit of 1", got, expected,
                      "Short gradients stay as they are: clipping only shrinks.", tolerance=1e-4)  # fmt: skip
     large = [torch.tensor([3.0, 4.0]), torch.tensor([12.0])]
@@ -79,7 +81,9 @@ def check_adamw(fn) -> None:
 
 def check_copy_targets(fn) -> None:
     row = torch.tensor([7, 8, 9, 7, 8, 9, 7])
-    ids, targets = fn(row.clone(), 3)
+    returned = fn(row.clone(), 3)
+    expect(isinstance(returned, tuple) and len(returned) == 2, "Return two tensors, first the ids, then the targets.")
+    ids, targets = returned
     expect_equal("ids", ids, row[:-1], "The model reads everything but the last token.")
     hint = "The targets are the row one step later; 7 8 9 cannot be guessed, the second 7 (a target of position 2) can."
     graded = int((targets != -100).sum())

@@ -51,6 +51,12 @@ def by_value(gradients, max_norm):
     return [g.clamp(-max_norm, max_norm) for g in gradients]
 
 
+def in_place_without_return(gradients, max_norm):
+    length = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+    for g in gradients:
+        g.mul_(min(1.0, max_norm / float(length)))
+
+
 def mean_of_means(losses, counts):
     return sum(losses) / len(losses)
 
@@ -103,6 +109,10 @@ def one_target_too_many_masked(row, period):
     return row[:-1], targets
 
 
+def targets_alone(row, period):
+    return row[1:].masked_fill(torch.arange(len(row) - 1) < period - 1, -100)
+
+
 def nothing_masked(row, period):
     return row[:-1], row[1:]
 
@@ -135,6 +145,7 @@ WRONG = {
         (always_scaled, "clipping only shrinks"),
         (each_alone, "divided by the same 10"),
         (by_value, "joint length 13"),
+        (in_place_without_return, "Return the list of gradients"),
     ],
     "5.4": [
         (mean_of_means, "weighs more"),
@@ -150,6 +161,7 @@ WRONG = {
         (targets_not_shifted, "yours is [-100, -100, 9, 7, 8, 9]"),
         (one_target_too_many_masked, "yours is 3"),
         (nothing_masked, "yours is 6"),
+        (targets_alone, "Return two tensors"),
     ],
     "5.7": [
         (transposed_only_where_the_shape_complains, "This one is square"),
