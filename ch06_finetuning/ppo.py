@@ -67,8 +67,14 @@ def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
     Shape:
         two scores (B,) -> ().
 
+    Raises:
+        ValueError: the two have different shapes.
+
     Source: Bradley and Terry (1952); Ouyang et al. (2022), equation 1. Taught in ch06, section R.7.
     """
+    if chosen.shape != rejected.shape:
+        shapes = f"{tuple(chosen.shape)} and {tuple(rejected.shape)}"
+        raise ValueError(f"the scores have shapes {shapes}: give two of one shape, a number for each pair")
     return -F.logsigmoid(chosen - rejected).mean()
 
 
@@ -223,7 +229,7 @@ def ppo_step(
     returns = advantages + values  # (B, T)
     n = written.sum()
     centre = advantages[written].mean()
-    scaled = (advantages - centre) / (advantages[written].std() + 1e-6)  # (B, T)
+    scaled = (advantages - centre) / (advantages[written].std(correction=0) + 1e-6)  # (B, T)
     for _ in range(updates):
         new, guesses = _scored(policy, ids, targets)
         gain = (clipped_gain(new, old, scaled, clip) * written).sum() / n
@@ -234,5 +240,5 @@ def ppo_step(
 
 def _scored(policy: ActorCritic, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     logits, values = policy(ids)  # (B, T, V), (B, T)
-    losses = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none")
-    return -losses, values
+    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
+    return -losses.view_as(targets), values

@@ -44,12 +44,15 @@ def dpo_loss(
         four times (B,) -> ().
 
     Raises:
-        ValueError: `beta` is not positive.
+        ValueError: `beta` is not positive, or the four tensors have different shapes.
 
     Source: Rafailov et al. (2023), equation 7. Taught in ch06, section 6.14.
     """
     if not beta > 0:
         raise ValueError(f"beta={beta} is not positive: 0.1 is a common choice")
+    shapes = [tuple(part.shape) for part in (policy_chosen, policy_rejected, reference_chosen, reference_rejected)]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"the log-probabilities have shapes {shapes}: give four of one shape, a number for each pair")
     chosen_reward = beta * (policy_chosen - reference_chosen)  # (B,)
     rejected_reward = beta * (policy_rejected - reference_rejected)  # (B,)
     return -F.logsigmoid(chosen_reward - rejected_reward).mean()
@@ -63,8 +66,10 @@ def sequence_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -
 
     Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.14.
     """
-    losses = F.cross_entropy(model(ids).transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none")  # (B, T)
-    return -losses.sum(dim=1)
+    graded = targets != IGNORE_INDEX  # (B, T)
+    logits = model.head(model.hidden(ids)[graded])  # (N, V): the head is costly, so only where it is needed
+    losses = F.cross_entropy(logits, targets[graded], reduction="none")  # (N,)
+    return losses.new_zeros(targets.shape).masked_scatter(graded, -losses).sum(dim=1)
 
 
 class PreferenceDataset(Dataset):

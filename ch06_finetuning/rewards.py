@@ -206,8 +206,10 @@ def token_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -> T
 
     Source: Taught in ch06, section R.3.
     """
-    losses = F.cross_entropy(model(ids).transpose(1, 2), targets, ignore_index=IGNORE_INDEX, reduction="none")
-    return -losses  # (B, T)
+    counts = targets != IGNORE_INDEX  # (B, T)
+    logits = model.head(model.hidden(ids)[counts])  # (N, V): the head is costly, so only where it is needed
+    losses = F.cross_entropy(logits, targets[counts], reduction="none")  # (N,)
+    return losses.new_zeros(targets.shape).masked_scatter(counts, -losses)  # (B, T)
 
 
 def group_advantages(rewards: Tensor) -> Tensor:
@@ -372,7 +374,8 @@ def _learn(model, optimizer, rollouts, advantages, reference, earlier, config, h
         old = new.detach() if old is None else old
         loss = grpo_loss(new, old, reference, advantages, written, clip=config.clip, kl_weight=config.kl_weight)
         for ids, targets in itertools.islice(earlier, 1):
-            loss = loss + config.replay_weight * F.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
+            kept = token_log_probabilities(model, ids, targets)  # (B, T)
+            loss = loss - config.replay_weight * kept.sum() / (targets != IGNORE_INDEX).sum()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -527,6 +527,14 @@ def test_dpo_refuses_a_beta_that_is_not_positive():
         dpo_loss(*torch.zeros(4, 1), beta=0)
 
 
+@pytest.mark.parametrize("shape", [(2,), (1,), (3, 1)])  # the last two would be spread out without a word
+@pytest.mark.parametrize("odd", range(4))
+def test_dpo_refuses_tensors_of_different_shapes(shape, odd):
+    parts = [torch.zeros(shape if k == odd else (3,)) for k in range(4)]
+    with pytest.raises(ValueError, match="have shapes .*: give four of one shape, a number for each pair"):
+        dpo_loss(*parts)
+
+
 def test_sequence_log_probability_is_the_sum_over_graded_tokens(model):
     ids, targets = torch.randint(0, 256, (2, 3, 8))
     targets[:, :4] = IGNORE_INDEX

@@ -308,6 +308,12 @@ def test_the_bradley_terry_loss_by_hand():
     assert_close(loss.item(), (math.log(1 + math.exp(-1)) + math.log(2)) / 2)
 
 
+@pytest.mark.parametrize("shape", [(2,), (1,), (3, 1)])  # the last two would be spread out without a word
+def test_scores_of_different_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match="scores have shapes .*: give two of one shape, a number for each pair"):
+        bradley_terry_loss(torch.zeros(3), torch.zeros(shape))
+
+
 def test_advantages_over_time_at_both_ends_of_the_trace():
     rewards, values = torch.randn(2, 3, 6).unbind(0)
     written = torch.zeros(3, 6, dtype=torch.bool)
@@ -359,6 +365,13 @@ def test_an_answer_of_one_token_can_be_learned_from():
     """An answer that ends at once is one token: the end."""
     rollouts = Rollouts(["p"], [""], torch.tensor([[1, 2]]), torch.tensor([[-100, 3]]))
     assert rollouts.written.tolist() == [[False, True]]
+
+
+def test_a_ppo_step_on_one_token_leaves_every_weight_a_number(model):
+    policy, rollouts = ActorCritic(copy.deepcopy(model)), Rollouts(["p"], [""], torch.tensor([[1, 2]]),
+                                                                   torch.tensor([[-100, 3]]))  # fmt: skip
+    error = ppo_step(policy, model, torch.optim.AdamW(policy.parameters(), 1e-3), rollouts, torch.tensor([2.0]))
+    assert math.isfinite(error) and all(parameter.isfinite().all() for parameter in policy.parameters())
 
 
 # ------------------------------------------------------------------------------------------------ the shipped assistant

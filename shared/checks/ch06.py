@@ -15,9 +15,9 @@ PAD, END = 0, 9
 def check_last_real_vector(fn) -> None:
     hidden = torch.arange(24.0).reshape(2, 4, 3)  # (B, T, D)
     full = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 8]])
-    expect_equal(
-        "With no padding, the answer", fn(hidden, full, PAD), hidden[:, 3], "The last token has read everything."
-    )
+    result = fn(hidden, full, PAD)
+    expect(isinstance(result, torch.Tensor), f"Return a tensor (B, D); yours is a {type(result).__name__}.")
+    expect_equal("With no padding, the answer", result, hidden[:, 3], "The last token has read everything.")
     short = torch.tensor([[5, 6, 7, 8], [5, 6, PAD, PAD]])
     expected = torch.stack([hidden[0, 3], hidden[1, 1]])
     hint = (
@@ -48,7 +48,9 @@ def check_graded_targets(fn) -> None:
 def check_pad_rows(fn) -> None:
     long = (torch.tensor([1, 2, 3]), torch.tensor([-100, 3, 4]))
     short = (torch.tensor([5]), torch.tensor([6]))
-    ids, targets = fn([long, short], 7)
+    result = fn([long, short], 7)
+    expect(isinstance(result, tuple) and len(result) == 2, "Return two tensors: ids and targets.")
+    ids, targets = result
     expect_equal("The shape of ids", tuple(ids.shape), (2, 3), "Two rows, as long as the longest.")
     expect_equal("ids", ids, torch.tensor([[1, 2, 3], [5, 7, 7]]), "Short rows are filled on the right with pad_id.")
     hint = "A padded position has nothing to predict: its target is -100, which the loss passes over."
@@ -73,7 +75,8 @@ def check_chat_ids(fn) -> None:
 def check_precision_recall(fn) -> None:
     confusion = torch.tensor([[8, 2], [1, 4]])  # true class by predicted class
     result = fn(confusion)
-    expect(isinstance(result, tuple) and len(result) == 2, "Return two tensors: precision and recall.")
+    two = isinstance(result, tuple) and len(result) == 2
+    expect(two and all(isinstance(part, torch.Tensor) for part in result), "Return two tensors: precision and recall.")
     precision, recall = result
     hint = "Recall asks: of the rows that are class i, how many were found? Rows of the matrix are the true classes."
     expect_close("recall", recall, [8 / 10, 4 / 5], hint)
@@ -82,7 +85,9 @@ def check_precision_recall(fn) -> None:
 
 
 def check_interval(fn) -> None:
-    low, high = fn(90, 100)
+    result = fn(90, 100)
+    expect(isinstance(result, tuple) and len(result) == 2, "Return two numbers: the lower and the upper end.")
+    low, high = result
     expect_close("The centre of the interval for 90 of 100", (low + high) / 2, sum(wilson_interval(90, 100)) / 2,
                  "It is pulled towards 1/2: (p + z²/2n) / (1 + z²/n).")  # fmt: skip
     expect_close(

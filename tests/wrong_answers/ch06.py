@@ -20,6 +20,10 @@ def takes_the_first_token(hidden, ids, pad_id):
     return hidden[:, 0]
 
 
+def a_list_of_vectors(hidden, ids, pad_id):
+    return [row[int((one != pad_id).sum()) - 1] for row, one in zip(hidden, ids)]
+
+
 def nothing_masked(row, n_prompt):
     return row[:-1], row[1:].clone()
 
@@ -58,6 +62,10 @@ def cut_to_the_shortest(items, pad_id):
     return tuple(torch.stack([row[k][:shortest] for row in items]) for k in (0, 1))
 
 
+def only_the_ids(items, pad_id):
+    return pad_sequence([ids for ids, _ in items], True, pad_id)
+
+
 def one_joined_string(tokenizer, prompt, history):
     text = "".join(f"<|user|>{q}<|assistant|>{a}<|endoftext|>" for q, a in history) + f"<|user|>{prompt}<|assistant|>"
     return tokenizer.encode(text, allowed_special=tokenizer.special_tokens)
@@ -85,6 +93,15 @@ def accuracy_twice(confusion):
 def only_recall(confusion):
     recall = confusion.diagonal() / confusion.sum(dim=1)
     return recall, recall
+
+
+def numbers_in_lists(confusion):
+    right = confusion.diagonal()
+    return (right / confusion.sum(dim=0)).tolist(), (right / confusion.sum(dim=1)).tolist()
+
+
+def only_the_rate(n_correct, n, z=1.96):
+    return n_correct / n
 
 
 def normal_approximation(n_correct, n, z=1.96):
@@ -126,6 +143,7 @@ WRONG = {
         (reads_the_last_column, "With two padded positions in row 1"),
         (counts_without_minus_one, "count the real ones, then subtract 1"),
         (takes_the_first_token, "With no padding"),
+        (a_list_of_vectors, "yours is a list"),
     ],
     "6.2": [
         (nothing_masked, "graded targets should be 3, yours is 6"),
@@ -137,6 +155,7 @@ WRONG = {
         (padding_graded, "its target is -100"),
         (padded_on_the_left, "filled on the right"),
         (cut_to_the_shortest, "as long as the longest"),
+        (only_the_ids, "Return two tensors: ids and targets"),
     ],
     "6.4": [
         (one_joined_string, "What a user types is ordinary text"),
@@ -146,10 +165,12 @@ WRONG = {
     "6.5": [
         (rows_and_columns_swapped, "recall should be [0.8, 0.8]"),
         (only_recall, "Columns are the predicted classes"),
+        (numbers_in_lists, "Return two tensors: precision and recall"),
     ],
     "6.6": [
         (normal_approximation, "pulled towards 1/2"),
         (right_centre_wrong_width, "Under the root"),
+        (only_the_rate, "Return two numbers"),
     ],
     "6.7": [
         (lora_not_divided_by_the_rank, "(alpha / rank) B A x"),
