@@ -382,16 +382,16 @@ def imitator():
     examples = [
         Instruction("story", pair.prompt, pair.chosen if k % 2 else pair.rejected, ()) for k, pair in enumerate(pairs)
     ]
-    old = {"stories": load_stories("train", n=500), "replay_batch": 8, "batch_size": 16, "max_length": length}
-    questions = load_instructions("train")[:600]
-    config = TrainConfig(100, warmup_steps=10, learning_rate=2e-3, muon_learning_rate=2e-2, optimizer="muon",
+    old = {"stories": load_stories("train", n=500), "batch_size": 16, "max_length": length}
+    questions = load_instructions("train")[:480]
+    config = TrainConfig(140, warmup_steps=10, learning_rate=2e-3, muon_learning_rate=1.4e-2, optimizer="muon",
                          schedule="linear", weight_decay=0.0, eval_every=10_000)  # fmt: skip
-    loader = create_instruction_loader(examples + questions, tokenizer, replay_share=0.2, **old)
+    loader = create_instruction_loader(examples + questions[:400], tokenizer, replay_share=0.15, replay_batch=8, **old)
     train_assistant(assistant.model, loader, None, config)
     return (
         assistant.model.eval(),
         tokenizer,
-        list(create_instruction_loader(questions[:480], tokenizer, replay_share=0.5, **old)),
+        list(create_instruction_loader(questions, tokenizer, replay_share=0.5, replay_batch=4, **old)),
     )
 
 
