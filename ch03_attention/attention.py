@@ -105,7 +105,7 @@ class MultiHeadAttention(nn.Module):
         x (B, T, D) -> (B, T, D).
 
     Raises:
-        ValueError: `n_heads` does not divide `d_model`, `dropout` is out of range, or x is not (B, T, D).
+        ValueError: `n_heads` does not divide `d_model`, `dropout` is out of range, or x is not (B, T, D) or is empty.
 
     Source: Vaswani et al. (2017), section 3.2.2. Taught in ch03, sections 3.7 and 3.8.
     """
@@ -146,8 +146,8 @@ class MultiHeadAttention(nn.Module):
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Project x to the queries, keys and values of every head: (B, T, D) -> 3 x (B, H, T, K)."""
-        if x.ndim != 3 or x.shape[-1] != self.d_model:
-            raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, tokens, {self.d_model})")
+        if x.ndim != 3 or x.shape[-1] != self.d_model or x.numel() == 0:
+            raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, tokens, {self.d_model}), none of them 0")
         q, k, v = self.qkv_proj(x).split(self.d_model, dim=-1)  # 3 x (B, T, D)
         return self.split_heads(q), self.split_heads(k), self.split_heads(v)
 

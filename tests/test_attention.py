@@ -181,6 +181,8 @@ def test_weights_are_dropped_while_training_only():
         (lambda: MultiHeadAttention(12, 3, dropout=-0.1), "dropout=-0.1 is not"),
         (lambda: MultiHeadAttention(12, 3)(torch.randn(2, 12)), r"x has shape \(2, 12\); give \(batch, tokens, 12\)"),
         (lambda: MultiHeadAttention(12, 3)(torch.randn(2, 4, 8)), r"give \(batch, tokens, 12\)"),
+        (lambda: MultiHeadAttention(12, 3)(torch.randn(0, 4, 12)), r"shape \(0, 4, 12\); give .* none of them 0"),
+        (lambda: MultiHeadAttention(12, 3)(torch.randn(2, 0, 12)), r"shape \(2, 0, 12\); give .* none of them 0"),
         (lambda: attention_weights(torch.ones(3, 4), torch.ones(3, 5)), "queries are 4 wide and keys 5"),
         (
             lambda: attention_weights(torch.ones(3, 4), torch.ones(3, 4), torch.zeros(3, 3)),
