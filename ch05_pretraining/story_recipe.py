@@ -63,7 +63,7 @@ class StoryRecipe:
     rehearse_every: int = 12
     rehearse_share: float = 0.5
     batch_size: int = 8
-    story_steps: int = 3_300
+    story_steps: int = 3_200
     learning_rate: float = 1e-2
     muon_learning_rate: float = 2e-2
     warmup_steps: int = 50

@@ -17,13 +17,13 @@ from tests.sizes import n
 from tests.story_mistakes import MISTAKES
 
 FIRST_FIFTY = {  # sha256 of the first 50 stories of seed 0; the shipped models are trained on this text
-    "train": "2bc4738f6b1cfc85535096c47af0d2f981c6ca58d13065718609708849826e50",
-    "validation": "05774619e018d4b52694c3b36ea3079dbe199d13bf9527931980d4ae0ce0ee12",
-    "test": "4ec13e413cd98ecd1dbd1b549fedf0ad15952c895175bf37ba29ba76942f5f32",
-    "heldout_names": "8e525e34af36221f99cada040a7d43c843977acde5ecc3eac1318f88f17464eb",
-    "heldout_objects": "0d3561db12f6769fbf889d28b3a84302a5965f99f7fd7a72937e7ee68c2c0be9",
-    "heldout_both": "9c78e07b05594dc0035f3c3fdb407dcd3c14b1d76497af7e6c96d57f2fead719",
-    "all": "a286513fd775e36c25c82be362aab806e720d7ba2a5473c1e2e26fdc4a1720a7",
+    "train": "d796a69865e545c96547ed17ecaeee5895ce2dcf5d87bad2b33e0095f196a205",
+    "validation": "b075bd7395ce53c4b30bf77510ec32a66223b162c068ed0c6bb841686a38055c",
+    "test": "7ca093faa6e6c665fde668f6ffb8cfa6a66c10f5004efe2ce24ac85c81268796",
+    "heldout_names": "91d2a2422f1ed5abca3c4e903c8f1150ea4834b46a34dc928e0c91fe0244a51b",
+    "heldout_objects": "f10d1e71fa3e71b0cfd218428e335f087e7e3f0a7bfa885d7b8992fc7ecdef55",
+    "heldout_both": "9a46ab34408ca54b7133b24b0236a02942f004b37f9ef1a1304e87770645ea83",
+    "all": "464033cd946981ebda83cbd7c40964d6e7726aabafe237271793ff13a4370b72",
 }
 
 
@@ -120,7 +120,7 @@ def test_the_floor_of_every_split_is_high_enough(split):
     world = StoryWorld(0, split)
     stories = [world.story() for _ in range(n(400, 4_000))]
     words = sum(len(story.text.split()) for story in stories)
-    assert 0.86 <= -sum(story.log2_probability for story in stories) / words <= 0.95
+    assert 0.85 <= -sum(story.log2_probability for story in stories) / words <= 0.95
 
 
 def test_the_floor_is_high_enough_and_stories_fit_the_context(stories):
@@ -315,7 +315,7 @@ def test_real_stories_are_coherent(split):
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
 def test_a_planted_mistake_is_seen(stories, mistake):
     rng, seen = random.Random(mistake.__name__), []
-    for story in stories[: n(220, 3_000)]:
+    for story in stories[: n(300, 3_000)]:
         text = mistake(story, rng)
         if text is not None and text != story.text:
             seen.append(bool(check_story(text)))

@@ -39,8 +39,10 @@ class Tables:
         tables = self.tables
         self.child = next(row for row in tables["kind"] if plain(row["noun"]) == "child")
         self.animals = [row for row in tables["kind"] if row is not self.child]
-        self.names = {plain(row["sex"]): plain(row["names"]).split() for row in tables["name"]}
-        self.surnames = self.names.pop("s")
+        self.heroes = {plain(row["sex"]): plain(row["heroes"]).split() for row in tables["name"]}
+        self.friends = {plain(row["sex"]): plain(row["friends"]).split() for row in tables["name"]}
+        self.names = {sex: self.heroes[sex] + self.friends[sex] for sex in self.heroes}
+        self.surnames = plain(tables["surname"][0]["names"]).split()
         self.sexes = {name: sex for sex, names in self.names.items() for name in names}
         self.tags = {
             (plain(row["mood"]), plain(row["end"])): [nodes[0] for nodes in row["verbs"]] for row in tables["tag"]
@@ -105,6 +107,7 @@ class StoryWorld:
         self.split, self.rng = split, random.Random(f"story world {seed} {split}")
         shared = load_tables()
         self.tables, self.rules, self.names, self.surnames = shared.tables, shared.rules, shared.names, shared.surnames
+        self.heroes, self.friends = shared.heroes, shared.friends
         self.child, self.animals, self.tags, self.casts = shared.child, shared.animals, shared.tags, shared.casts
         self.objects, self.places, self.kind_name = shared.objects, shared.places, shared.kind_name
         self.plots, self.minis = shared.plots, shared.minis
@@ -129,7 +132,7 @@ class StoryWorld:
 
     def triple_class(self, name, row, plot):
         """(plot, name, kind) in eight classes of equal size: 0 is validation, 1 is test, the others train."""
-        return (self._name_index[name] // 5 + 3 * self._kind_index[id(row)] + 5 * self._plot_index[plot]) % 8
+        return (self._name_index[name] // 3 + 3 * self._kind_index[id(row)] + 5 * self._plot_index[plot]) % 8
 
     def allows_hero(self, name, row, plot):
         if self.split == "all":

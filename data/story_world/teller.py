@@ -84,6 +84,7 @@ class Teller:
         world = self.world
         row = world.casts[plot]
         self.plot, self.budget, self.traits = plot, int(plain(row["budget"])), plain(row["traits"]).split()
+        self.is_lesson = plot.startswith("mini.")
         extras, helper, places = plain(row["extras"]).split(), plain(row["helper"]), plain(row["places"])
         self.flags.add(plot)
         hero = self.new_hero(plot)
@@ -121,13 +122,14 @@ class Teller:
         world, chooser = self.world, self.chooser
         sex = "fm"[chooser.draw([1, 1])]
         row = self._kind_row()
-        name = chooser.masked(world.names[sex], lambda name: world.allows_hero(name, row, plot))
+        names = (world.names if self.is_lesson else world.heroes)[sex]
+        name = chooser.masked(names, lambda name: world.allows_hero(name, row, plot))
         return self._enter("h", Character(name, sex, world.kind_name(row, sex), row))
 
     def new_friend(self, key, other, adults=False):
         """A second character; `adults` lets neighbors with a job come too."""
         world, chooser = self.world, self.chooser
-        same, opposite = (2, 1) if self.plot.startswith("mini.") else (1, 2)  # in a lesson "she" must not give it away
+        same, opposite = (2, 1) if self.is_lesson else (1, 2)  # in a lesson "she" must not give it away
         sex = "fm"[chooser.draw([same, opposite] if other.sex == "f" else [opposite, same])]
         if adults and chooser.draw([3, 1]):
             row = chooser.pick(world.tables["job"])
@@ -136,7 +138,8 @@ class Teller:
         else:
             row = self._kind_row()
             taken = {c.name for c in self.bound.values() if isinstance(c, Character)}
-            name = chooser.pick([n for n in world.names[sex] if n not in taken])
+            names = (world.names if self.is_lesson else world.friends)[sex]
+            name = chooser.pick([n for n in names if n not in taken])
             friend = Character(name, sex, world.kind_name(row, sex), row)
         return self._enter(key, friend)
 
