@@ -480,6 +480,22 @@ def test_a_missing_run_is_named(capsys):
     assert "never-made" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--temperature", "nan"], ["--top-p", "0"], ["--top-k", "0"], ["--tokens", "-3"]])
+def test_sample_refuses_before_it_shows_anything(capsys, words):
+    assert sample.main(["Once", *words]) == 1
+    told = capsys.readouterr()
+    assert told.err.startswith("course.py sample: ") and told.out == ""
+
+
+def test_restore_names_a_file_that_cannot_be_written(monkeypatch, capsys):
+    def refuse(name):
+        raise PermissionError(13, "Permission denied", name)
+
+    monkeypatch.setattr(restore, "restore", refuse)
+    assert restore.main(["attention.ipynb"]) == 1
+    assert "attention.ipynb: Permission denied: close what holds the file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

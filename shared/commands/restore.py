@@ -142,6 +142,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"course.py restore: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        remedy = "close what holds the file, or move the course to a folder that you may write to"
+        print(f"course.py restore: {error.filename}: {error.strerror or error}: {remedy}", file=sys.stderr)
+        return 1
     return 0
 
 

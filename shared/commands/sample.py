@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         model, tokenizer = load_story_gpt(options.run)
         added = pieces(model, tokenizer, options.prompt, options.tokens, **sampling)
-        print(options.prompt, end="", flush=True)
+        first = next(added, "")  # a setting that means nothing is refused here, before anything is shown
+        print(options.prompt + first, end="", flush=True)
         for piece in added:
             print(piece, end="", flush=True)
         print()
