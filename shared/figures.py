@@ -265,7 +265,7 @@ def bars(
         ax.annotate(f" {values[name]:,.{digits}f}", (max(high, values[name], 0), row), va="center", fontsize=9)
     if reference:
         ax.axvline(reference[1], color=COLORS["floor"], linestyle=":", linewidth=1.4, label=reference[0])
-        ax.legend(loc="lower right")
+        ax.legend(loc="best")
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)
