@@ -49,7 +49,7 @@ CLASSIFIER_CONFIG = TrainConfig(
 )  # fmt: skip
 CLASSIFIER_BATCH = 32
 ASSISTANT_CONFIG = TrainConfig(
-    max_steps=1000, learning_rate=2e-3, warmup_steps=30, optimizer="muon", muon_learning_rate=6e-3, weight_decay=0.05,
+    max_steps=1200, learning_rate=2e-3, warmup_steps=30, optimizer="muon", muon_learning_rate=6e-3, weight_decay=0.05,
     schedule="linear", precision="auto", eval_every=250,
 )  # fmt: skip
 ASSISTANT_BATCH = 32

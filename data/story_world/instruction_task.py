@@ -60,7 +60,7 @@ def _story(kind: str, dice: Dice) -> tuple[str, dict[str, str]]:
     facts = {"A": first["n"], "B": second["n"], "a": animals[0], "b": animals[1], "f": feelings[0], "g": feelings[1]}
     facts.update({f"A{form}": first[form] for form in ("he", "him", "his", "He")})
     facts.update(noun=thing.noun, o=_with_adjective(thing, dice), p=dice.pick(words().places)[0])
-    asked = "AaBbf" if kind == "animal" else dice.pick(("AaBbf", "BbAag"))
+    asked = "AaBbf" if kind in ("animal", "who") else dice.pick(("AaBbf", "BbAag"))
     facts.update({slot: facts[source] for slot, source in zip("XxYyh", asked)})  # {h} is how {X} feels
     told = [_line("opening", kind, dice), dice.pick(rules["thing"])]
     if kind == "said" or dice.below(4) == 0:
