@@ -13,7 +13,9 @@ from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer,
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
 from ch05_pretraining.pretraining import TrainConfig, cross_entropy, evaluate
+from ch05_pretraining.story_scores import evaluate_stories
 from ch06_finetuning.finetuning import (
+    Assistant,
     BagOfWords,
     GPTClassifier,
     InstructionDataset,
@@ -28,6 +30,7 @@ from ch06_finetuning.finetuning import (
     create_message_loader,
     dpo_loss,
     last_real_tokens,
+    mark_assistant,
     merge_lora,
     predict,
     prompt_ids,
@@ -40,8 +43,9 @@ from ch06_finetuning.finetuning import (
 from ch06_finetuning.instructions import special_ids
 from ch06_finetuning.lora import LoRALinear
 from ch06_finetuning.preferences import reference_log_probabilities, sequence_log_probabilities
-from data.loaders import read_messages
-from tests.sizes import n
+from data.loaders import load_instructions, load_preferences, load_stories, read_messages
+from shared import load_assistant
+from tests.sizes import LONG_RUN, n
 
 TEXT = "The red fox lost her kite. Who lost the kite? The fox did. The owl found a lamp and was glad. What colour? "
 MOODS = ("glad", "sad", "cross")
@@ -611,3 +615,30 @@ def test_gpt2_on_disk_learns_the_learners_own_sms_file(tokenizer, tmp_path):
 @pytest.mark.parametrize("name", ["<|endoftext|>", "<|pad|>", "<|none|>"])
 def test_specials_are_found_in_both_classes_of_tokenizer(tokenizer, name):
     assert special_ids(tokenizer.to_tiktoken(), name) == special_ids(tokenizer, name)
+
+
+@pytest.mark.skipif(not LONG_RUN, reason="three trainings on the shipped assistant: COURSE_LONG=1")
+def test_dpo_wins_more_pairs_by_more_than_the_seeds_differ_and_nothing_else_is_lost():
+    assistant, stories = load_assistant(), load_stories("validation", n=40)
+    tokenizer, length = assistant.tokenizer, assistant.model.config.context_length
+    rows = PreferenceDataset(load_preferences("train")[:320], tokenizer, length)
+    held_out = PreferenceDataset(load_preferences("test")[:350], tokenizer, length)
+    questions = load_instructions("validation")[:300]
+
+    def others(model):
+        marks = mark_assistant(Assistant(model, tokenizer), questions).overall.value
+        return marks, evaluate_stories(model, tokenizer, stories).bits_per_word
+
+    before, rates, after = others(assistant.model), [], []
+    for seed in range(3):
+        model = copy.deepcopy(assistant.model)
+        run = train_preferences(
+            model, rows, held_out, learning_rate=2e-4, max_steps=40, batch_size=8, eval_every=40, seed=seed
+        )
+        rates.append(run.reports[-1].win_rate.value)
+        after.append(others(model))
+    marks, bits = zip(*after)
+    print(run.reports[0].win_rate.value, rates, before, after)
+    assert min(rates) - run.reports[0].win_rate.value > max(rates) - min(rates)
+    assert min(marks) >= before[0] - 0.02
+    assert max(bits) <= before[1] * 1.02
