@@ -118,7 +118,7 @@ def test_the_probability_is_that_of_the_world_with_nothing_held_out():
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_floor_of_every_split_is_high_enough(split):
     world = StoryWorld(0, split)
-    stories = [world.story() for _ in range(n(400, 4_000))]
+    stories = [world.story() for _ in range(n(2_000, 4_000))]
     words = sum(len(story.text.split()) for story in stories)
     assert 0.85 <= -sum(story.log2_probability for story in stories) / words <= 0.95
 
@@ -315,7 +315,7 @@ def test_real_stories_are_coherent(split):
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
 def test_a_planted_mistake_is_seen(stories, mistake):
     rng, seen = random.Random(mistake.__name__), []
-    for story in stories[: n(300, 3_000)]:
+    for story in stories[: n(500, 3_000)]:
         text = mistake(story, rng)
         if text is not None and text != story.text:
             seen.append(bool(check_story(text)))

@@ -313,7 +313,8 @@ def heading(plan: Plan, load_before: str) -> str:
     packages = ", ".join(_version(name) for name in ("torch", "transformers", "tokenizers", "tiktoken"))
     return (
         "# Benchmarks\n\n"
-        "Written by `python course.py bench`; what is measured and how stands in `shared/measures.py`.\n\n"
+        f"Written by `python course.py bench{' --quick' if plan is QUICK else ''}`; what is measured and how stands in "
+        "`shared/measures.py`.\n\n"
         f"Measured {when} on {platform.system()}, {_processor()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, {packages}. Average load before it began: {load_before} (a quiet machine has "
         "less than 0.5; with more, only the ratios mean something, for the sides take turns). "
