@@ -638,7 +638,6 @@ def test_dpo_wins_more_pairs_by_more_than_the_seeds_differ_and_nothing_else_is_l
         rates.append(run.reports[-1].win_rate.value)
         after.append(others(model))
     marks, bits = zip(*after)
-    print(run.reports[0].win_rate.value, rates, before, after)
     assert min(rates) - run.reports[0].win_rate.value > max(rates) - min(rates)
     assert min(marks) >= before[0] - 0.02
     assert max(bits) <= before[1] * 1.02

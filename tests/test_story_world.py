@@ -304,6 +304,19 @@ def test_a_template_is_parsed_into_its_parts():
     assert nodes[-1].maybe == 60
 
 
+def test_heroes_and_friends_have_names_of_their_own_and_share_them_in_lessons():
+    tables, world, swapped = load_tables(), StoryWorld(5), Counter()
+    heroes, friends = ({name for names in pool.values() for name in names} for pool in (tables.heroes, tables.friends))
+    assert not heroes & friends and len(heroes | friends) == sum(map(len, NAMES.values()))
+    for _ in range(n(200, 2_000)):
+        hero, *others = (name for name in world.story().facts["characters"] if name in SEX)
+        assert hero in heroes and friends.issuperset(others)
+        facts = world.story(mini=True).facts
+        swapped["hero"] += facts["hero"]["name"] in friends
+        swapped["friend"] += not friends.issuperset(set(facts["characters"]) - {facts["hero"]["name"]})
+    assert min(swapped["hero"], swapped["friend"]) > n(20, 200)
+
+
 # ------------------------------------------------------------------------------------------------------------- checker
 @pytest.mark.parametrize("split", [split for split in SPLITS if split != "all"])
 def test_real_stories_are_coherent(split):

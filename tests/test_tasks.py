@@ -212,6 +212,16 @@ def test_the_marked_facts_are_those_of_the_story():
     assert checked == dict.fromkeys(READERS, 80)
 
 
+@pytest.mark.parametrize("kind", ["animal", "who"])
+def test_a_question_for_an_animal_or_its_name_has_one_animal_and_two_names(kind):
+    records = [record for record in load_instructions("test") if record.kind == kind]
+    asked = [record.prompt.split("\n")[0].replace("teddy bear", "toy") for record in records]
+    assert asked
+    for story in asked:
+        assert len(re.findall(rf"\b(?:{'|'.join(words().animals)})\b", story)) == 1, story
+        assert len({word for word in re.findall(r"\w+", story) if word in SEX}) == 2, story
+
+
 def _animal_of(story, question, name):
     animals = "|".join(words().animals)
     found = re.search(rf"{name} the ({animals})\b|\b({animals}) called {name}", story)
