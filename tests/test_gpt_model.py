@@ -541,6 +541,8 @@ def test_the_cache_refuses_what_it_has_no_room_for(model):
         ({"temperature": "hot"}, "temperature=hot is not a number"),
         ({"temperature": None}, "temperature=None is not a number"),
         ({"top_p": "most"}, r"top_p=most is not in \(0, 1\]"),
+        ({"temperature": 1.0, "seed": 2**64}, r"seed=\d+ is not a whole number from 0 to"),
+        ({"temperature": 1.0, "seed": "lucky"}, "seed=lucky is not a whole number"),
         ({"max_new_tokens": -1}, "max_new_tokens=-1 is not a whole number >= 0; give"),
         ({"max_new_tokens": 2.5}, "max_new_tokens=2.5 is not a whole number"),
         ({"ids": [[1, 2]]}, "ids are a list and no tensor; give prompts of shape"),
