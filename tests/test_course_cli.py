@@ -306,6 +306,13 @@ def test_a_contradicting_second_call_is_answered_in_one_sentence(chain, capsys, 
     assert sentence in said and "--name NEWNAME" in said and said.count("\n") == 1
 
 
+@pytest.mark.parametrize("minutes", ["0", "-3", "nan", "inf"])
+def test_no_time_to_train_is_refused_before_anything_is_written(chain, capsys, minutes):
+    assert run.main([f"--minutes={minutes}"]) == 1
+    assert f"--minutes {minutes} is no time to train in" in capsys.readouterr().err
+    assert not (chain.folder / "default").exists() and not chain.calls
+
+
 def test_a_run_that_was_begun_without_the_command_is_taken_over(chain, capsys):
     folder = chain.folder / "default"
     folder.mkdir(parents=True)

@@ -7,6 +7,7 @@ that is done is reused, one that was interrupted goes on from its last checkpoin
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -86,6 +87,8 @@ def open_run(options: argparse.Namespace, runs: Path) -> Run:
     name = options.name or _default_name(options)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name == "shipped":
         raise ValueError(f"--name {name!r} cannot be a folder in runs/: use letters, digits, dots and dashes")
+    if options.minutes is not None and not 0 < options.minutes < math.inf:
+        raise ValueError(f"--minutes {options.minutes:g} is no time to train in: give a number above 0, such as 5")
     run = Run(runs / name)
     given = {key: value for key in SETTINGS if (value := getattr(options, key)) is not None}
     text = _read_text(given["text"]) if "text" in given else None
