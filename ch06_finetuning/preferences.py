@@ -20,7 +20,7 @@ from ch06_finetuning.scoring import Rate
 
 __all__ = [
     "PreferenceDataset", "PreferenceHistory", "PreferenceReport", "dpo_loss", "preference_report",
-    "reference_log_probabilities", "sequence_log_probabilities", "train_preferences",
+    "reference_log_probabilities", "sequence_log_probabilities", "token_log_probabilities", "train_preferences",
 ]  # fmt: skip
 
 
@@ -58,6 +58,20 @@ def dpo_loss(
     return -F.logsigmoid(chosen_reward - rejected_reward).mean()
 
 
+def token_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+    """Give the log-probability of every target that counts, in nats, and 0 where the target is -100.
+
+    Shape:
+        ids (B, T), targets (B, T) -> (B, T).
+
+    Source: Taught in ch06, section R.3.
+    """
+    counts = targets != IGNORE_INDEX  # (B, T)
+    logits = model.head(model.hidden(ids)[counts])  # (N, V): the head is costly, so only where it is needed
+    losses = F.cross_entropy(logits, targets[counts], reduction="none")  # (N,)
+    return losses.new_zeros(targets.shape).masked_scatter(counts, -losses)  # (B, T)
+
+
 def sequence_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
     """Add up the log-probabilities of the graded tokens of each row, in nats.
 
@@ -66,10 +80,7 @@ def sequence_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -
 
     Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.14.
     """
-    graded = targets != IGNORE_INDEX  # (B, T)
-    logits = model.head(model.hidden(ids)[graded])  # (N, V): the head is costly, so only where it is needed
-    losses = F.cross_entropy(logits, targets[graded], reduction="none")  # (N,)
-    return losses.new_zeros(targets.shape).masked_scatter(graded, -losses).sum(dim=1)
+    return token_log_probabilities(model, ids, targets).sum(dim=1)
 
 
 class PreferenceDataset(Dataset):

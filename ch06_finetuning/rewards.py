@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ch02_text_data.text_data import IGNORE_INDEX
 from ch04_gpt_model.gpt_model import generate
 from ch06_finetuning.instructions import chat_specials, prompt_ids
+from ch06_finetuning.preferences import token_log_probabilities
 
 __all__ = [
     "RewardConfig", "RewardHistory", "Rollouts", "Score", "clipped_gain", "distinct_share", "group_advantages",
@@ -196,20 +196,6 @@ def distinct_share(texts: Sequence[str], n: int = 2) -> float:
 
 
 # ---------------------------------------------------------------------------------------------------------- the loss
-
-
-def token_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
-    """Give the log-probability of every target that counts, in nats, and 0 where the target is -100.
-
-    Shape:
-        ids (B, T), targets (B, T) -> (B, T).
-
-    Source: Taught in ch06, section R.3.
-    """
-    counts = targets != IGNORE_INDEX  # (B, T)
-    logits = model.head(model.hidden(ids)[counts])  # (N, V): the head is costly, so only where it is needed
-    losses = F.cross_entropy(logits, targets[counts], reduction="none")  # (N,)
-    return losses.new_zeros(targets.shape).masked_scatter(counts, -losses)  # (B, T)
 
 
 def group_advantages(rewards: Tensor) -> Tensor:
