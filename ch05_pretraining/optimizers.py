@@ -80,10 +80,12 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     if matrices.shape[-2] > matrices.shape[-1]:
         return orthogonalize(matrices.mT, iterations).mT
     x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)  # no singular value above 1
+    gram = x @ x.mT  # (..., R, R): holds the squares of the singular values, all that a round needs to know of x
+    turn = unchanged = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
     for _ in range(iterations):
-        gram = x @ x.mT  # (..., R, R)
-        x = 3.4445 * x + (2.0315 * gram @ gram - 4.7750 * gram) @ x
-    return x
+        push = 3.4445 * unchanged - 4.7750 * gram + 2.0315 * gram @ gram
+        turn, gram = push @ turn, push @ gram @ push
+    return turn @ x
 
 
 class Muon(torch.optim.Optimizer):

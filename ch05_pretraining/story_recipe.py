@@ -63,7 +63,7 @@ class StoryRecipe:
     rehearse_every: int = 12
     rehearse_share: float = 0.5
     batch_size: int = 8
-    story_steps: int = 3_200
+    story_steps: int = 2_900
     learning_rate: float = 1e-2
     muon_learning_rate: float = 2e-2
     warmup_steps: int = 50
@@ -72,7 +72,7 @@ class StoryRecipe:
     decay_fraction: float = 0.6
     precision: str = "auto"
     eval_every: int = 200
-    n_watched: int = 128
+    n_watched: int = 64
     n_validation: int = 500
     n_heldout: int = 200
 

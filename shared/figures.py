@@ -5,6 +5,7 @@ vision; matrices use `cividis`. Views need no JavaScript and carry a text twin, 
 """
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -371,7 +372,8 @@ def _span(token: str, ground: str, note: str) -> str:
 
 
 def _visible(token: str) -> str:
-    return token.replace(" ", "·").replace("\n", "↵")
+    """Mark the spaces at the ends, where tokens have them; "block 1" keeps its own."""
+    return re.sub(r"^ +| +$", lambda spaces: "·" * len(spaces[0]), token).replace("\n", "↵")
 
 
 def _array(values: Any) -> np.ndarray:

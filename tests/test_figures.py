@@ -56,6 +56,11 @@ def test_bars_write_their_values():
     assert [text.get_text().strip() for text in ax.texts] == ["3.25", "1.50"]
 
 
+def test_a_heatmap_marks_the_spaces_of_tokens_and_leaves_those_of_names():
+    ax = heatmap([[1.0, 2.0]], rows=["block 1"], columns=[" cat", "\n"], title="t")
+    assert [label.get_text() for label in [*ax.get_yticklabels(), *ax.get_xticklabels()]] == ["block 1", "·cat", "↵"]
+
+
 def test_lines_take_curves_with_and_without_x():
     ax = lines({"a": [1, 2], "b": ([0, 5], torch.tensor([3.0, 4.0]))}, title="t", xlabel="x", ylabel="y", log="y")
     assert ax.lines[1].get_xdata().tolist() == [0, 5] and ax.get_yscale() == "log"

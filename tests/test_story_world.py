@@ -17,13 +17,13 @@ from tests.sizes import n
 from tests.story_mistakes import MISTAKES
 
 FIRST_FIFTY = {  # sha256 of the first 50 stories of seed 0; the shipped models are trained on this text
-    "train": "d796a69865e545c96547ed17ecaeee5895ce2dcf5d87bad2b33e0095f196a205",
-    "validation": "b075bd7395ce53c4b30bf77510ec32a66223b162c068ed0c6bb841686a38055c",
-    "test": "7ca093faa6e6c665fde668f6ffb8cfa6a66c10f5004efe2ce24ac85c81268796",
-    "heldout_names": "91d2a2422f1ed5abca3c4e903c8f1150ea4834b46a34dc928e0c91fe0244a51b",
-    "heldout_objects": "f10d1e71fa3e71b0cfd218428e335f087e7e3f0a7bfa885d7b8992fc7ecdef55",
-    "heldout_both": "9a46ab34408ca54b7133b24b0236a02942f004b37f9ef1a1304e87770645ea83",
-    "all": "464033cd946981ebda83cbd7c40964d6e7726aabafe237271793ff13a4370b72",
+    "train": "6f56a8efecbd5558e3d24b3c575d86be10edc934cafbc86932aca94f7d6add03",
+    "validation": "b99610e5bb2e4dc0f49277850e693af48daa1c05349026ca696ca3bea626fb34",
+    "test": "501a4bb05c0e215a363f6a80a9a9bfa82734924897068887b794a1d57aa4c397",
+    "heldout_names": "dcdf70e1fd6951aa6a9082710d046e6910e81b01becc23ca176181e0242617bb",
+    "heldout_objects": "c22f2e6e3c9b32411b10dd77d86acf8894ed787c3305bb4e61d2cb9fdf105aab",
+    "heldout_both": "114ca079efc27b824fe926d24e463a5f725843c67cc74b291a27603fe888cfa2",
+    "all": "155a3b0be0db06d35c58ae30c3d2a3003238cd611f707bc03e9087c5790a6553",
 }
 
 

@@ -80,11 +80,14 @@ class Teller:
         self.object_pool = None
 
     # ---- casting: what a plot needs before its first sentence
+    @property
+    def is_lesson(self):
+        return self.plot.startswith("mini.")
+
     def cast(self, plot):
         world = self.world
         row = world.casts[plot]
         self.plot, self.budget, self.traits = plot, int(plain(row["budget"])), plain(row["traits"]).split()
-        self.is_lesson = plot.startswith("mini.")
         extras, helper, places = plain(row["extras"]).split(), plain(row["helper"]), plain(row["places"])
         self.flags.add(plot)
         hero = self.new_hero(plot)
@@ -292,9 +295,9 @@ class Teller:
         if form == "play":
             self.cell("o", thing.row, "play")
         elif form == "x":
-            self.emit(thing.label if draw([2, 1]) else thing.noun)
+            self.emit(thing.label if draw([4, 1]) else thing.noun)
         elif form == "the":
-            self.emit("the " + (thing.label if draw([3, 1]) else thing.noun))
+            self.emit("the " + (thing.label if draw([5, 1]) else thing.noun))
         else:
             self.emit(
                 {
@@ -352,13 +355,13 @@ class Teller:
         draw = self.chooser.draw
         if not self.clear(character):
             kind = character.role == "friend" and character in self.introduced and self.only_one(character)
-            choice = 1 + (draw([7, 1]) if kind else 0)
+            choice = 1 + (draw([11, 1]) if kind else 0)
         elif character.role != "friend":
             choice = draw([5, 4])
         else:
             hero = character is self.bound["h"] and self.focus is not None and self.focus.sex != character.sex
             sure, kind = self.focus is character or hero, self.only_one(character)
-            choice = draw([6, 3, 1] if kind else [6, 3]) if sure else 1 + (draw([6, 1]) if kind else 0)
+            choice = draw([6, 3, 1] if kind else [6, 3]) if sure else 1 + (draw([11, 1]) if kind else 0)
         self.emit((PRON[character.sex][0], character.name, "the ")[choice])
         if choice == 2:
             self.emit(self.little(character))
