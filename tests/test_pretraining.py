@@ -140,6 +140,16 @@ def test_orthogonalize_evens_out_the_singular_values_and_keeps_the_directions():
         assert off_diagonal.abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("smallest", [0.1, 1e-3, 0.0])
+def test_orthogonalize_on_the_small_square_is_the_polynomial_on_the_matrix(smallest):
+    u, _, vt = torch.linalg.svd(torch.randn(16, 48), full_matrices=False)
+    matrix = x = u @ torch.diag(torch.linspace(smallest, 1, 16)) @ vt
+    x = x / x.norm()
+    for _ in range(5):
+        x = 3.4445 * x - 4.7750 * x @ x.T @ x + 2.0315 * x @ x.T @ x @ x.T @ x
+    assert_close(orthogonalize(matrix), x, rtol=1e-3, atol=1e-3)
+
+
 def test_orthogonalize_treats_a_stack_as_its_matrices():
     stack = torch.randn(3, 4, 6, dtype=torch.float64)
     assert_close(orthogonalize(stack), torch.stack([orthogonalize(m) for m in stack]), rtol=1e-12, atol=1e-12)
