@@ -85,8 +85,8 @@ def read_folder(folder: str | Path) -> dict[str, bytes]:
         content = _read(folder / name)
         if len(content) != expected["bytes"] or hashlib.sha256(content).hexdigest() != expected["sha256"]:
             raise CheckpointError(
-                f"{folder / name} is damaged: its {len(content):,} bytes are not the {expected['bytes']:,} bytes that "
-                "the manifest lists; delete this folder and use an older checkpoint, or make it again"
+                f"{folder / name} is damaged: its {len(content):,} bytes are not those that the manifest lists "
+                f"({expected['bytes']:,} bytes); delete this folder and use an older checkpoint, or make it again"
             )
         files[name] = content
     return files
@@ -250,7 +250,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
             warnings.warn(f"fell back to {candidate}: {'; '.join(problems)}", stacklevel=2)
         return checkpoint
     if problems:
-        raise CheckpointError(f"no checkpoint in {folder} can be trusted, so start again: {'; '.join(problems)}")
+        reasons = "; ".join(problems)
+        raise CheckpointError(f"no checkpoint in {folder} can be trusted, so delete it and start again: {reasons}")
     raise CheckpointError(f"there is no checkpoint in {folder}; train with checkpoint_dir={str(folder)!r} first")
 
 
@@ -419,7 +420,7 @@ def load_story_gpt(source: str = "shipped") -> tuple[GPTModel, BPETokenizer]:
         found = sorted(path.parent.name for path in runs_dir().glob("*/story_gpt"))
         raise CheckpointError(
             f"there is no story GPT in {folder}; runs with one: {', '.join(found) or 'none yet'}. "
-            "Make one with `python course.py run`, or use load_story_gpt('shipped')"
+            "Make one with `python course.py run`, or take 'shipped', which comes with the course"
         )
     return load_model(folder)
 

@@ -168,7 +168,7 @@ def _stored_settings(folder: Path, wanted: dict, resume: bool) -> dict | None:
         raise ValueError(f"{folder} holds a run already: go on with resume=True, or choose another folder")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-        settings["recipe"]
+        StoryRecipe(**settings["recipe"])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{path} is damaged, it holds no settings of a run: bring it back, or choose another folder for a new run"

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from ch05_pretraining.checkpoints import write_folder
 from shared.commands import chat, doctor, lab, restore, run, sample, ship
 from shared.commands import test as test_command
 
@@ -235,8 +236,7 @@ def chain(tmp_path, monkeypatch):
             if name in chain.stop:
                 raise KeyboardInterrupt
             target = Path(folder) / folder_name if folder_name else Path(folder)
-            target.mkdir(parents=True, exist_ok=True)
-            (target / "manifest.json").write_text(name, encoding="utf-8")
+            write_folder(target, {"model": name.encode()})
             kept = {key: value for key, value in options.items() if key != "text"}
             (Path(folder) / "settings.json").write_text(json.dumps(kept), encoding="utf-8")
             return name
@@ -283,10 +283,41 @@ def test_ctrl_c_says_how_to_go_on_and_the_next_call_does(chain, capsys):
 def test_a_model_that_was_made_again_is_graded_again(chain):
     run.main([])
     state = json.loads((chain.folder / "default" / "run.json").read_text(encoding="utf-8"))
-    (chain.folder / "default" / "assistant" / "manifest.json").write_text("another", encoding="utf-8")
+    write_folder(chain.folder / "default" / "assistant", {"model": b"another"})
     chain.calls.clear()
     run.main([])
     assert "assistant" in stages(chain) and "assistant" in state["results"]
+
+
+def test_a_damaged_assistant_is_said_and_made_again(chain, capsys):
+    run.main([])
+    (chain.folder / "default" / "assistant" / "model").write_bytes(b"assistanT")
+    chain.calls.clear()
+    run.main([])
+    told = capsys.readouterr().out
+    assert "assistant: " in told and "is damaged, so it is made again" in told and "classifier: done earlier" in told
+    assert [(name, options.get("resume")) for name, options in chain.calls][1:] == [("assistant", False)]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"seed":'])
+def test_damaged_settings_are_refused_and_cost_nothing(chain, capsys, content):
+    run.main(["--seed", "1", "--minutes", "3"])
+    folder = chain.folder / "default"
+    before = (folder / "run.json").read_bytes()
+    (folder / "settings.json").write_text(content, encoding="utf-8")
+    chain.calls.clear()
+    assert run.main([]) == 1 and stages(chain) == []
+    assert "settings.json is damaged: bring it back" in capsys.readouterr().err
+    assert (folder / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": {"seed": 3}, "results": {"stories": {}}}'])
+def test_a_damaged_run_json_is_made_up_for_by_the_settings(chain, content):
+    run.main(["--seed", "3"])
+    (chain.folder / "default" / "run.json").write_text(content, encoding="utf-8")
+    assert run.main([]) == 0
+    kept = json.loads((chain.folder / "default" / "run.json").read_text(encoding="utf-8"))
+    assert kept["settings"] == {"seed": 3, "minutes": None, "text": None, "device": "cpu", "quick": False}
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,16 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Load the assistant that was asked for and talk until the user ends it; return the exit status."""
     settings = parser().parse_args(arguments)
-    from ch04_gpt_model.sampling import check_sampling
-    from ch06_finetuning.finetuning import load_assistant
-
     sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
     try:
+        from ch04_gpt_model.sampling import check_sampling
+        from ch06_finetuning.finetuning import load_assistant
+
         check_sampling(settings.temperature, None, settings.top_p)
         assistant = load_assistant(settings.run or "shipped")
+    except KeyboardInterrupt:
+        print()
+        return 130
     except ValueError as error:
         print(f"course.py chat: {error}", file=sys.stderr)
         return 1

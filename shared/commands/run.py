@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +45,10 @@ class Run:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.state = _read_json(folder / "run.json") or {"settings": {}, "seconds": {}, "results": {}}
+        self.state = {"settings": {}, "seconds": {}, "results": {}}
+        kept = _read_json(folder / "run.json")
+        if isinstance(kept, dict):  # a damaged part counts as not there
+            self.state |= {part: kept[part] for part in self.state if isinstance(kept.get(part), dict)}
 
     @property
     def settings(self) -> dict:
@@ -57,7 +61,7 @@ class Run:
     def result(self, stage: str, model: str) -> dict | None:
         """Return a stage's stored result when the model it speaks of is still the one on disk."""
         stored = self.state["results"].get(stage)
-        return stored if stored and stored["of"] == _hash(self.folder / model / "manifest.json") else None
+        return stored if stored and stored.get("of") == _hash(self.folder / model / "manifest.json") else None
 
     def keep(self, stage: str, model: str, values: dict) -> dict:
         """Store a stage's result beside the hash of the model it speaks of."""
@@ -95,9 +99,12 @@ def open_run(options: argparse.Namespace, runs: Path) -> Run:
     if text is not None:
         given["text"] = hashlib.sha256(text).hexdigest()
     defaults = {"seed": 0, "minutes": None, "text": None, "device": "cpu", "quick": False}
-    begun = _read_json(run.folder / "settings.json")  # what train_story_gpt keeps, whoever has called it
+    kept = run.folder / "settings.json"  # what train_story_gpt keeps, whoever has called it
+    begun = _read_json(kept)
+    if not (begun and isinstance(begun, dict)) and kept.exists():
+        raise ValueError(f"{_shown(kept)} is damaged: bring it back, or begin another run with --name NEWNAME")
     if begun:
-        run.state["settings"] = run.settings or {key: begun.get(key, value) for key, value in defaults.items()}
+        run.state["settings"] = {key: begun.get(key, value) for key, value in defaults.items()} | run.settings
         _refuse_contradiction(run, given)
         _refuse_another_world(run, begun)
     else:
@@ -288,13 +295,27 @@ def score_stories(run: Run, trained) -> dict:
 def finetune(run: Run, name: str, what: str, train, summary) -> dict:
     """Fine-tune a copy of the story GPT in one way, or take what is done, and return its scores."""
     done = (run.folder / name / "manifest.json").is_file()
-    if done and (stored := run.result(name, name)):
+    damaged = done and _is_damaged(run.folder / name)
+    if done and not damaged and (stored := run.result(name, name)):
         print(f"{name}: done earlier")
         return stored
     options = {key: run.settings[key] for key in ("seed", "quick", "device")}
+    if damaged:
+        print(f"{name}: {_shown(run.folder / name)} is damaged, so it is made again")
+        options["resume"] = False
     with stage(run, name, what) as line:
         outcome = train(run.folder / name, run.folder / "story_gpt", on_step=line, **options)
     return run.keep(name, name, summary(outcome))
+
+
+def _is_damaged(folder: Path) -> bool:
+    from ch05_pretraining.checkpoints import CheckpointError, read_folder
+
+    try:
+        read_folder(folder)
+    except CheckpointError:
+        return True
+    return False
 
 
 def run_stages(run: Run) -> None:
@@ -328,7 +349,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         run = open_run(options, runs_dir())
-        with alone_in(run.folder):
+        with alone_in(run.folder), warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"course.py run: {message}", file=sys.stderr)
             run_stages(run)
     except KeyboardInterrupt:
         print(say_how_to_go_on(run), flush=True)

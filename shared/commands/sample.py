@@ -47,10 +47,10 @@ def pieces(model, tokenizer, prompt: str, max_new_tokens: int, **sampling):
 def main(arguments: list[str] | None = None) -> int:
     """Print the prompt and what the model adds; return the exit status."""
     options = parser().parse_args(arguments)
-    from ch05_pretraining.checkpoints import load_story_gpt
-
     sampling = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
     try:
+        from ch05_pretraining.checkpoints import load_story_gpt
+
         model, tokenizer = load_story_gpt(options.run)
         added = pieces(model, tokenizer, options.prompt, options.tokens, **sampling)
         first = next(added, "")  # a setting that means nothing is refused here, before anything is shown
