@@ -83,7 +83,7 @@ def load_stories(split: str = "train", n: int = 20_000, seed: int = 0, *, mini: 
         split: "train", "validation", "test", "heldout_names", "heldout_objects", "heldout_both", or "all".
         n: number of stories, at least 1.
         seed: another seed, other stories.
-        mini: stories of about four sentences instead, for a first reader.
+        mini: stories of about five sentences instead, for a first reader.
 
     Raises:
         ValueError: the split is unknown, or n is not a positive whole number.
