@@ -210,7 +210,8 @@ def losses(
         at, heights = _array(history.val_steps), _array(history.val_losses) * scale
         ax.plot(at, heights, "--o", markersize=4, color=COLORS["validation"], label="validation")
     for name, level in (references or {}).items():
-        _level(ax, level, name, COLORS["baseline"], "-")
+        just_above = 0 < values[-1] - level < 0.1 * np.ptp(values)  # the curve ends where the name would stand
+        _level(ax, level, name, COLORS["baseline"], "-", below=just_above)
     if floor is not None:
         _level(ax, floor, "floor: what no model can beat", COLORS["floor"], ":", below=True)
     ax.set(title=title, xlabel="step", ylabel=ylabel)
