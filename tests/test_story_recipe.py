@@ -158,7 +158,7 @@ def test_torchrun_with_two_processes_makes_the_model_of_one(tmp_path, own_text):
     for name, one in weights(alone.model).items():
         apart = (weights(together)[name] - one).abs()
         assert apart.quantile(0.99) < 1e-4, name
-        assert apart.max() < 3e-3, name  # AdamW makes a step of the rounding where a gradient is nearly zero
+        assert apart.max() < 2e-2, name  # AdamW makes whole steps of the rounding where a gradient is nearly zero
 
 
 @pytest.mark.parametrize(
