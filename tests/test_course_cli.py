@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -287,6 +288,16 @@ def test_a_model_that_was_made_again_is_graded_again(chain):
     chain.calls.clear()
     run.main([])
     assert "assistant" in stages(chain) and "assistant" in state["results"]
+
+
+def test_a_warning_of_a_stage_is_one_sentence(chain, capsys, monkeypatch):
+    def scores(*_, **__):
+        warnings.warn("fell back", stacklevel=1)
+        return {"score": 1}
+
+    monkeypatch.setattr("shared.report.story_scores", scores)
+    assert run.main([]) == 0
+    assert capsys.readouterr().err == "course.py run: fell back\n"
 
 
 def test_a_damaged_assistant_is_said_and_made_again(chain, capsys):

@@ -51,6 +51,12 @@ def test_the_running_mean_stands_at_the_step_where_it_is_known():
     assert train.get_xdata()[0] == 4 and train.get_ydata()[0] == pytest.approx(2.5)
 
 
+@pytest.mark.parametrize(("level", "side"), [(1.0, "bottom"), (1.9, "top"), (2.5, "bottom")])
+def test_the_name_of_a_level_stands_below_it_when_the_curve_ends_just_above(level, side):
+    history = SimpleNamespace(steps=[1, 2, 3], losses=[8.0, 4.0, 2.0], val_steps=[], val_losses=[])
+    assert losses(history, title="t", references={"trigram": level}).texts[0].get_va() == side
+
+
 def test_bars_write_their_values():
     ax = bars({"bigram": 3.25, "GPT": 1.5}, title="shorter is better", xlabel="bits", errors={"GPT": (1.4, 1.6)})
     assert [text.get_text().strip() for text in ax.texts] == ["3.25", "1.50"]

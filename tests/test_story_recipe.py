@@ -155,10 +155,13 @@ def test_torchrun_with_two_processes_makes_the_model_of_one(tmp_path, own_text):
     assert done.stdout.count("model in ") == 1
     alone = train_story_gpt(tmp_path / "one", quick=True, text=tmp_path / "diary.txt" if own_text else None)
     together, _ = load_story_gpt("two")
-    for name, one in weights(alone.model).items():
-        apart = (weights(together)[name] - one).abs()
-        assert apart.quantile(0.99) < 1e-4, name
-        assert apart.max() < 2e-2, name  # AdamW makes whole steps of the rounding where a gradient is nearly zero
+    for name, two in weights(together).items():
+        one = weights(alone.model)[name]
+        if "embedding" not in name:
+            assert_close(two, one, rtol=1e-3, atol=1e-4, msg=lambda told, name=name: f"{name}: {told}")
+        else:  # AdamW makes a step of the rounding where a row's gradient is nearly zero
+            assert (~torch.isclose(two, one, rtol=1e-3, atol=1e-4)).float().mean() <= 1e-3, name
+            assert_close(two, one, rtol=1e-3, atol=3e-3)
 
 
 @pytest.mark.parametrize(
