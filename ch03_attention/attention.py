@@ -80,12 +80,16 @@ def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
     return attention_weights(q, k, mask) @ v
 
 
-def _fused_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, **options) -> Tensor:
-    """Call PyTorch's kernel; on a CPU never in bfloat16, in which it is slower there than in float32."""
-    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(q, k, v, mask, **options)
-    with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask, **options).to(q.dtype)
+def _fast_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, is_causal: bool, dropout_p: float):
+    """Call PyTorch's kernel; in bfloat16 on a CPU write short attention out, for that is faster there."""
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or k.shape[-2] > 512:
+        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, dropout_p=dropout_p)
+    scores = q / math.sqrt(q.shape[-1]) @ k.transpose(-2, -1)  # (B, H, T, S)
+    mask = causal_mask(q.shape[-2], device=q.device) if is_causal else mask
+    if mask is not None:
+        scores = scores + torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -torch.inf)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype)
+    return F.dropout(weights, dropout_p) @ v
 
 
 class MultiHeadAttention(nn.Module):
@@ -125,16 +129,17 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: Tensor, cache=None, layer: int = 0) -> Tensor:
         """Let every token of x gather from the tokens it may read, older ones in `cache` (chapter 4) included."""
-        q, k, v = self.qkv(x)  # 3 x (B, H, T, K)
+        qkv = self.qkv(x)  # (3, B, H, T, K)
+        q, k, v = qkv.unbind()
         if cache is not None:
-            k, v = cache.extend(layer, k, v)  # 2 x (B, H, S, K)
+            k, v = cache.extend(layer, qkv[1:])  # 2 x (B, H, S, K)
         n_queries, n_keys = q.shape[-2], k.shape[-2]
         whole = n_queries == n_keys
         mask = None  # a single query is the newest token: it may read all
         if self.causal and not whole and n_queries > 1:
             mask = causal_mask(n_queries, n_keys, device=x.device)
         options = {"dropout_p": self.dropout if self.training else 0.0, "is_causal": self.causal and whole}
-        heads = _fused_attention(q, k, v, mask, **options)  # (B, H, T, K)
+        heads = _fast_attention(q, k, v, mask, **options)  # (B, H, T, K)
         if self.head_mask is not None:
             heads = heads * self.head_mask.to(heads).view(-1, 1, 1)
         return self.out_proj(self.merge_heads(heads))  # (B, T, D)
@@ -144,16 +149,12 @@ class MultiHeadAttention(nn.Module):
         q, k, _ = self.qkv(x)
         return attention_weights(q, k, causal_mask(x.shape[1], device=x.device) if self.causal else None)
 
-    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Project x to the queries, keys and values of every head: (B, T, D) -> 3 x (B, H, T, K)."""
+    def qkv(self, x: Tensor) -> Tensor:
+        """Project x to the queries, keys and values of every head: (B, T, D) -> (3, B, H, T, K)."""
         if x.ndim != 3 or x.shape[-1] != self.d_model or x.numel() == 0:
             raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, tokens, {self.d_model}), none of them 0")
-        q, k, v = self.qkv_proj(x).split(self.d_model, dim=-1)  # 3 x (B, T, D)
-        return self.split_heads(q), self.split_heads(k), self.split_heads(v)
-
-    def split_heads(self, x: Tensor) -> Tensor:
-        """Cut each token vector into heads: (B, T, D) -> (B, H, T, K)."""
-        return x.view(x.shape[0], x.shape[1], self.n_heads, self.d_head).transpose(1, 2)
+        heads = self.qkv_proj(x).view(*x.shape[:2], 3, self.n_heads, self.d_head)  # (B, T, 3, H, K)
+        return heads.permute(2, 0, 3, 1, 4)
 
     def merge_heads(self, x: Tensor) -> Tensor:
         """Put the heads back side by side: (B, H, T, K) -> (B, T, D)."""

@@ -7,11 +7,15 @@ Sources: Radford et al. (2019), section 3; Pope et al. (2022), arXiv 2211.05102,
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
+from ch04_gpt_model.products import LinearBy, linear_by_columns
 from ch04_gpt_model.sampling import Sampler
+
+LARGE = 20_000_000  # parameters: so many do not fit into a processor's cache, and reading them takes the time
 
 
 class KVCache:
@@ -40,22 +44,20 @@ class KVCache:
         max_length = config.context_length if max_length is None else max_length
         if batch_size < 1 or max_length < 1:
             raise ValueError(f"batch_size={batch_size} and max_length={max_length} must both be >= 1")
-        shape = (config.n_layers, batch_size, config.n_kv_heads, max_length, config.d_head)
+        shape = (config.n_layers, 2, batch_size, config.n_kv_heads, max_length, config.d_head)
         self.length = 0
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty(shape, dtype=dtype, device=device)
-        self._layers = list(zip(self.keys.unbind(), self.values.unbind()))  # views: a pair a block
+        store = torch.empty(shape, dtype=dtype, device=device)
+        self.keys, self.values = store.unbind(1)  # views
+        self._layers = store.unbind()  # views too: n_layers x (2, B, H, max_length, K)
 
-    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store one block's new keys and values (B, H, T, K) and give all it has so far, 2 x (B, H, length + T, K)."""
-        keys, values = self._layers[layer]  # 2 x (B, H, max_length, K)
-        end = self.length + k.shape[2]
-        if k.shape[0] != keys.shape[0] or end > keys.shape[2]:
-            room = f"{keys.shape[0]} rows of {keys.shape[2]} tokens"
-            raise ValueError(f"the cache has room for {room} and was given {k.shape[0]} of {end}; make a larger one")
-        keys[:, :, self.length : end] = k.detach()
-        values[:, :, self.length : end] = v.detach()
-        return keys[:, :, :end], values[:, :, :end]
+    def extend(self, layer: int, kv: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a block's new keys and values (2, B, H, T, K) and give all it has so far, 2 x (B, H, length + T, K)."""
+        stored, end = self._layers[layer], self.length + kv.shape[3]
+        if kv.shape[1] != stored.shape[1] or end > stored.shape[3]:
+            room = f"{stored.shape[1]} rows of {stored.shape[3]} tokens"
+            raise ValueError(f"the cache has room for {room} and was given {kv.shape[1]} of {end}; make a larger one")
+        stored.narrow(3, self.length, kv.shape[3]).copy_(kv.detach())
+        return stored.narrow(3, 0, end).unbind()
 
     @property
     def n_bytes(self) -> int:
@@ -168,6 +170,10 @@ class _LogitReader:
 
     def __init__(self, model, ids: Tensor, max_new_tokens: int, use_cache: bool):
         self.model, self.context = model, model.config.context_length
+        large = sum(parameter.numel() for parameter in model.parameters()) > LARGE
+        by_columns, as_usual = LinearBy(linear_by_columns), nullcontext()  # for small products a change costs more
+        self.in_blocks = by_columns if large else as_usual
+        self.in_head = by_columns if large or len(ids) > 1 else as_usual
         self.cache = None
         if use_cache and ids.shape[1] <= self.context:
             weight = model.token_embedding.weight
@@ -176,8 +182,10 @@ class _LogitReader:
 
     @torch.inference_mode()
     def __call__(self, ids: Tensor) -> Tensor:
-        if self.cache is None or ids.shape[1] > self.context:  # past the edge every position shifts: read all again
-            x = self.model.hidden(ids[:, -self.context :])
-        else:
-            x = self.model.hidden(ids[:, self.cache.length :], self.cache)
-        return self.model.head(x[:, -1])  # (B, V)
+        with self.in_blocks:
+            if self.cache is None or ids.shape[1] > self.context:  # past the edge every position shifts: read all again
+                x = self.model.hidden(ids[:, -self.context :])
+            else:
+                x = self.model.hidden(ids[:, self.cache.length :], self.cache)
+        with self.in_head:
+            return self.model.head(x[:, -1])  # (B, V)

@@ -174,7 +174,7 @@ class GroupedQueryAttention(nn.Module):
     def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
         q, k, v = self.qkv(x, 0 if cache is None else cache.length)
         if cache is not None:
-            k, v = cache.extend(layer, k, v)  # 2 x (B, G, S, K)
+            k, v = cache.extend(layer, torch.stack([k, v]))  # 2 x (B, G, S, K)
         mask = causal_mask(q.shape[-2], k.shape[-2], device=x.device)  # (T, S)
         heads = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)  # (B, H, T, K)
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, T, D)

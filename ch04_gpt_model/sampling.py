@@ -36,7 +36,8 @@ def next_token_probabilities(
     if temperature == 0:
         raise ValueError("temperature 0 leaves nothing to draw; take the most likely token instead")
     logits = logits.detach().to("cpu", torch.float64)
-    peak = _finite_peak(logits)
+    peak = logits.amax(dim=-1, keepdim=True)
+    _require_finite(peak)
     if top_k is not None and top_k < logits.shape[-1]:
         kth = logits.topk(top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < kth, -math.inf)
@@ -83,8 +84,9 @@ class Sampler:
 
     def __call__(self, logits: Tensor) -> Tensor:
         if self.temperature == 0:
-            _finite_peak(logits)
-            return logits.argmax(dim=-1).cpu()
+            best = logits.max(dim=-1)
+            _require_finite(best.values)
+            return best.indices.cpu()
         probabilities = next_token_probabilities(logits, self.temperature, self.top_k, self.top_p)
         cumulative = probabilities.cumsum(dim=-1)  # (B, V), the last column is 1 up to rounding
         chance = torch.rand(len(logits), 1, generator=self.generator, dtype=torch.float64)
@@ -92,11 +94,10 @@ class Sampler:
         return ids.squeeze(1).clamp(max=logits.shape[-1] - 1)
 
 
-def _finite_peak(logits: Tensor) -> Tensor:
-    peak = logits.amax(dim=-1, keepdim=True)  # NaN anywhere in a row gives NaN
-    if not peak.isfinite().all():
+def _require_finite(peaks: Tensor) -> None:
+    """Refuse rows whose largest logit is NaN (as it is where any logit is) or infinite; one sum asks for all rows."""
+    if not math.isfinite(peaks.sum(dtype=torch.float64)):
         raise ValueError("the model's logits hold NaN or infinity; its weights are damaged or its training diverged")
-    return peak
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:

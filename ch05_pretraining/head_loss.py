@@ -29,31 +29,34 @@ def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
     Source: Hsu et al. (2024), section 3.2. Taught in ch05, in its scaling notebook.
     """
-    return _HeadLoss.apply(hidden, weight, targets)
+    learns = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    return _HeadLoss.apply(hidden, weight, targets, learns)
 
 
 class _HeadLoss(torch.autograd.Function):
-    """The derivative of -log p(target) by the logits is p, with 1 taken off at the target: no need to wait for it."""
+    """The gradients of a sum are known as soon as it is: each slice's are taken at once and added up."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, learns: bool) -> Tensor:
         n_rows = ROWS_AT_ONCE.get(hidden.device.type, 8192)
         total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
-        to_hidden, to_weight = [], torch.zeros_like(weight) if any(ctx.needs_input_grad) else None
+        weight = weight.detach().requires_grad_(learns)
+        to_hidden, to_weight = [], torch.zeros_like(weight) if learns else None
         for rows, wanted in zip(hidden.split(n_rows), targets.split(n_rows)):
-            logits = F.linear(rows, weight).to(total.dtype)  # (n, V)
-            log_probabilities = logits.log_softmax(dim=-1)
-            total += F.nll_loss(log_probabilities, wanted, reduction="sum")
-            if to_weight is not None:
-                slopes = log_probabilities.exp_()
-                slopes[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
-                to_hidden.append((slopes @ weight).to(hidden.dtype))  # (n, D)
-                to_weight += slopes.T @ rows  # (V, D)
-        if to_weight is not None:
+            with torch.set_grad_enabled(learns):
+                rows = rows.detach().requires_grad_(learns)
+                logits = F.linear(rows, weight).to(total.dtype)  # (n, V)
+                loss = F.cross_entropy(logits, wanted, reduction="sum")
+            total += loss.detach()
+            if learns:
+                to_rows, part = torch.autograd.grad(loss, (rows, weight))  # (n, D), (V, D)
+                to_hidden.append(to_rows)
+                to_weight += part
+        if learns:
             ctx.save_for_backward(torch.cat(to_hidden), to_weight)
         return total
 
     @staticmethod
     def backward(ctx, slope: Tensor):
         to_hidden, to_weight = ctx.saved_tensors
-        return slope * to_hidden, slope * to_weight, None
+        return slope * to_hidden, slope * to_weight, None, None

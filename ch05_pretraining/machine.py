@@ -8,9 +8,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
+
+from ch04_gpt_model.products import LinearBy, linear_by_convolution
 
 __all__: list[str] = []  # the loop's own tools; nothing here is part of the course's vocabulary
 
@@ -35,24 +38,46 @@ def own_random_numbers(device: torch.device):
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
+def arithmetic(device: torch.device, precision: str, products: str = "linear"):
+    """Give the context in which a forward pass runs in this precision, its products by this routine."""
+    if precision == "bfloat16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return LinearBy(linear_by_convolution) if products == "convolution" else nullcontext()
+
+
 def faster_precision(loss_of_one_batch: Callable[[], torch.Tensor], parameters: list, device: torch.device) -> str:
     """Time a forward and backward pass in both precisions; bfloat16 must win clearly, on every process."""
     if device.type == "cuda":
         faster = torch.cuda.is_bf16_supported()
     else:
-        with own_random_numbers(device):
-            seconds = [_fastest_pass(loss_of_one_batch, parameters, device, bf16) for bf16 in (False, True)]
-        faster = seconds[1] < 0.95 * seconds[0]
+        faster = _wins(("bfloat16",), ("float32",), loss_of_one_batch, parameters, device)
+    return "bfloat16" if _all_agree(faster, device) else "float32"
+
+
+def faster_products(loss_of_one_batch: Callable[[], torch.Tensor], parameters: list, device: torch.device) -> str:
+    """Time both routines for the products of float32 on a CPU; the convolution must win clearly, on every process."""
+    choices = ("float32", "convolution"), ("float32", "linear")
+    faster = device.type == "cpu" and _wins(*choices, loss_of_one_batch, parameters, device)
+    return "convolution" if _all_agree(faster, device) else "linear"
+
+
+def _all_agree(faster: bool, device: torch.device) -> bool:
     in_favour, processes = sum_over_ranks([faster, 1], device)
-    return "bfloat16" if in_favour == processes else "float32"
+    return in_favour == processes
 
 
-def _fastest_pass(loss_of_one_batch, parameters, device, bf16: bool, budget: float = 1.0) -> float:
+def _wins(challenger: tuple, champion: tuple, loss_of_one_batch, parameters, device) -> bool:
+    with own_random_numbers(device):
+        seconds = [_fastest_pass(loss_of_one_batch, parameters, device, way) for way in (champion, challenger)]
+    return seconds[1] < 0.95 * seconds[0]
+
+
+def _fastest_pass(loss_of_one_batch, parameters, device, way: tuple, budget: float = 1.0) -> float:
     """Seconds of the fastest of three passes; a single slow one is enough to know."""
     fastest = spent = 0.0
     for _ in range(3):
         begun = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with arithmetic(device, *way):
             loss = loss_of_one_batch()
         torch.autograd.grad(loss, parameters)
         seconds = time.perf_counter() - begun

@@ -33,7 +33,15 @@ from ch05_pretraining.checkpoints import (
 from ch05_pretraining.curriculum import batches_from
 from ch05_pretraining.head_loss import head_loss
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
-from ch05_pretraining.machine import CtrlC, faster_precision, own_random_numbers, rank_and_world_size, sum_over_ranks
+from ch05_pretraining.machine import (
+    CtrlC,
+    arithmetic,
+    faster_precision,
+    faster_products,
+    own_random_numbers,
+    rank_and_world_size,
+    sum_over_ranks,
+)
 from ch05_pretraining.optimizers import Muon, adamw_step, clip_gradients, orthogonalize
 
 __all__ = [
@@ -89,6 +97,7 @@ class TrainConfig:
         decay_fraction: share of the run, at its end, in which the learning rate falls; 1 falls right after warm-up.
         accumulation_steps: batches in one optimizer step.
         precision: "float32", "bfloat16", or "auto" for the faster of the two by a short trial.
+        products: of float32 on a CPU: "linear" as usual, "convolution" for the same by another routine, or "auto".
         eval_every: steps between two looks at the validation set.
         eval_batches: batches of one look; None for all.
         checkpoint_every: steps between two checkpoints; None for `eval_every`.
@@ -113,6 +122,7 @@ class TrainConfig:
     decay_fraction: float = 1.0
     accumulation_steps: int = 1
     precision: str = "float32"
+    products: str = "linear"
     eval_every: int = 100
     eval_batches: int | None = None
     checkpoint_every: int | None = None
@@ -124,6 +134,7 @@ class TrainConfig:
             "optimizer": ("adamw", "muon"),
             "schedule": ("cosine", "linear", "constant"),
             "precision": ("float32", "bfloat16", "auto"),
+            "products": ("linear", "convolution", "auto"),
         }
         for name, allowed in choices.items():
             _require(getattr(self, name) in allowed, self, name, f"one of {', '.join(allowed)}")
@@ -338,7 +349,7 @@ class _Run:
         self.optimizers = make_optimizers(model, config)
         self.network = DistributedDataParallel(model) if self.world_size > 1 else model
         self.n_batches = len(train_loader)
-        self.precision = config.precision
+        self.precision, self.products = config.precision, config.products
         self.seconds_before, self.begun, self.tokens = 0.0, time.perf_counter(), 0
 
     @property
@@ -370,17 +381,21 @@ class _Run:
     def _backward(self, ids: Tensor, targets: Tensor, count: int, last: bool) -> float:
         wait = self.world_size > 1 and not last  # gradients travel between ranks once a step
         with self.network.no_sync() if wait else nullcontext():
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16(ids, targets)):
+            if "auto" in (self.precision, self.products):
+                self._choose_by_trial(ids, targets)
+            with arithmetic(self.device, self.precision, self.products):
                 part = _loss_sum(self.network, ids.to(self.device), targets.to(self.device))
             (part * (self.world_size / count)).backward()  # DDP averages over ranks; we want their sum
         return part.item()
 
-    def _bfloat16(self, ids: Tensor, targets: Tensor) -> bool:
+    def _choose_by_trial(self, ids: Tensor, targets: Tensor) -> None:
+        sample = ids[:4, :128].to(self.device), targets[:4, :128].to(self.device)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        trial = (lambda: _loss_sum(self.model, *sample)), trained, self.device
         if self.precision == "auto":
-            sample = ids[:2, :64].to(self.device), targets[:2, :64].to(self.device)
-            trained = [p for p in self.model.parameters() if p.requires_grad]
-            self.precision = faster_precision(lambda: _loss_sum(self.model, *sample), trained, self.device)
-        return self.precision == "bfloat16"
+            self.precision = faster_precision(*trial)
+        if self.products == "auto":
+            self.products = faster_products(*trial) if self.precision == "float32" else "linear"
 
     def _refuse_infinity(self, loss: float, length: Tensor) -> None:
         if not (math.isfinite(loss) and math.isfinite(length)):
@@ -421,7 +436,7 @@ class _Run:
     def save(self) -> None:
         if self.folder is not None and self.rank == 0:
             extra = {"config": asdict(self.config), "n_batches": self.n_batches, "history": asdict(self.history),
-                     "precision": self.precision}  # fmt: skip
+                     "precision": self.precision, "products": self.products}  # fmt: skip
             save_checkpoint(self.folder, self.step, self.model, self.optimizers, extra)
 
     def stopped(self) -> str:
@@ -441,7 +456,8 @@ class _Run:
         checkpoint = load_checkpoint(self.folder)
         self._refuse_other_run(checkpoint)
         checkpoint.restore(self.model, self.optimizers)
-        self.history, self.precision = History(**checkpoint.extra["history"]), checkpoint.extra["precision"]
+        self.history = History(**checkpoint.extra["history"])
+        self.precision, self.products = checkpoint.extra["precision"], checkpoint.extra["products"]
         self.seconds_before = self.history.seconds[-1] if self.history.seconds else 0.0
 
     def _refuse_other_run(self, checkpoint) -> None:

@@ -244,6 +244,7 @@ def _train_config(recipe: StoryRecipe, seed: int) -> TrainConfig:
         schedule=recipe.schedule,
         decay_fraction=recipe.decay_fraction,
         precision=recipe.precision,
+        products="auto" if recipe.precision == "auto" else "linear",
         eval_every=recipe.eval_every,
         seed=seed,
     )
@@ -422,6 +423,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if rank_and_world_size()[0] == 0:
         print(f"model in {result.folder / 'story_gpt'} after {time.perf_counter() - began:.0f} s")
     if together:
+        dist.barrier()  # nobody hangs up while another still speaks
         dist.destroy_process_group()
 
 

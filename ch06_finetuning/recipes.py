@@ -50,7 +50,7 @@ CLASSIFIER_CONFIG = TrainConfig(
 CLASSIFIER_BATCH = 32
 ASSISTANT_CONFIG = TrainConfig(
     max_steps=1200, learning_rate=2e-3, warmup_steps=30, optimizer="muon", muon_learning_rate=6e-3, weight_decay=0.05,
-    schedule="linear", precision="auto", eval_every=250,
+    schedule="linear", precision="auto", products="auto", eval_every=250,
 )  # fmt: skip
 ASSISTANT_BATCH = 32
 REPLAY_SHARE, REPLAY_BATCH, REPLAY_STORIES = 0.1, 8, 2000

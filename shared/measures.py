@@ -71,7 +71,9 @@ def _train_ours(shape, precision, data):
     from ch05_pretraining.pretraining import TrainConfig, train
 
     model = GPTModel(config_of(shape))
-    config = TrainConfig(len(data), learning_rate=1e-4, warmup_steps=0, precision=precision, schedule="constant")
+    config = TrainConfig(
+        len(data), learning_rate=1e-4, warmup_steps=0, precision=precision, products="auto", schedule="constant"
+    )
     return lambda: train(model, data, None, config).seconds
 
 

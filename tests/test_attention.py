@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from ch03_attention import attention as attention_module
 from ch03_attention.attention import (
     MultiHeadAttention,
     attention_weights,
@@ -145,9 +146,12 @@ def test_without_a_mask_attention_does_not_know_the_order(attention):
 
 
 def test_heads_are_slices_of_the_width_and_come_back_in_place(attention):
-    x = torch.arange(float(B * T * D)).view(B, T, D)
-    assert torch.equal(attention.split_heads(x)[1, 2, 3], x[1, 3, 8:12])
-    assert torch.equal(attention.merge_heads(attention.split_heads(x)), x)
+    x = torch.arange(float(B * T * D), dtype=torch.float64).view(B, T, D)
+    attention.qkv_proj.weight.data = torch.eye(D, dtype=torch.float64).repeat(3, 1)
+    attention.qkv_proj.bias = None
+    for heads in attention.qkv(x):
+        assert torch.equal(heads[1, 2, 3], x[1, 3, 8:12])
+        assert torch.equal(attention.merge_heads(heads), x)
 
 
 def test_a_head_can_be_switched_off(attention):
@@ -199,12 +203,33 @@ def test_bad_input_is_refused_in_one_sentence(call, message):
         call()
 
 
-def test_in_bfloat16_the_weights_are_still_computed_in_float32():
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("length", [1, 2, 9, 512, 513])  # beyond 512 keys PyTorch's kernel takes over
+def test_in_bfloat16_only_the_rounding_differs(length, causal):
     torch.manual_seed(0)
-    attention = MultiHeadAttention(32, 4).to(torch.bfloat16)
-    x = torch.randn(2, 9, 32, dtype=torch.bfloat16)
-    q, k, v = (part.float() for part in attention.qkv(x))
-    heads = scaled_dot_product_attention(q, k, v, causal_mask(9)).to(torch.bfloat16)
-    assert torch.equal(attention(x), attention.out_proj(attention.merge_heads(heads)))
+    attention = MultiHeadAttention(32, 4, causal=causal).to(torch.bfloat16)
+    x = torch.randn(2, length, 32, dtype=torch.bfloat16)
+    q, k, v = (part.double() for part in attention.qkv(x))
+    exact = scaled_dot_product_attention(q, k, v, causal_mask(length) if causal else None)
+    found = attention_module._fast_attention(*attention.qkv(x), None, is_causal=causal, dropout_p=0.0)
+    assert found.dtype == torch.bfloat16
+    assert (found.double() - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+def test_in_bfloat16_a_cached_text_is_masked_as_a_whole_one():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 7, 8, dtype=torch.bfloat16)
+    whole = attention_module._fast_attention(q, k, v, None, is_causal=True, dropout_p=0.0)
+    mask = causal_mask(3, 7)
+    assert torch.equal(attention_module._fast_attention(q[:, :, 4:], k, v, mask, is_causal=False, dropout_p=0.0),
+                       whole[:, :, 4:])  # fmt: skip
+
+
+def test_under_autocast_the_heads_are_bfloat16_and_dropout_still_drops():
+    torch.manual_seed(0)
+    attention, x = MultiHeadAttention(32, 4, dropout=0.5), torch.randn(2, 9, 32)
     with torch.autocast("cpu", torch.bfloat16):
-        assert attention.float()(x.float()).dtype == torch.bfloat16
+        assert attention(x).dtype == torch.bfloat16
+        assert not torch.equal(attention(x), attention(x))
+        attention.eval()
+        assert torch.equal(attention(x), attention(x))

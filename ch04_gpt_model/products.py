@@ -1,0 +1,91 @@
+"""The product of a linear layer by another routine: the same sums, on some machines in half the time or less.
+
+A processor reaches its speed only through code written for it, and the library behind `F.linear` is not at its best
+everywhere: on some processors it uses half of their width, and it may read the weights for a single token with one
+core. The functions here ask other routines of PyTorch for the same numbers, up to rounding, and `LinearBy` puts one
+of them in the place of every `F.linear` without touching the model.
+
+Reference: Goto and van de Geijn (2008), "Anatomy of high-performance matrix multiplication". Taught in ch05, section
+S.8 of its scaling notebook.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["LinearBy", "linear_by_columns", "linear_by_convolution"]
+
+PICTURES = 16  # with fewer, PyTorch does not always call the routine that is meant
+FEW_ROWS = 32  # with more, arithmetic takes the time and not the reading of the weights
+
+
+def linear_by_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute `F.linear` as a convolution: each row is a pixel with D colors, the window is one pixel large.
+
+    Args:
+        x: the rows.
+        weight: one window for each number that comes out.
+        bias: added to each row, or None.
+
+    Shape:
+        x (..., D), weight (F, D), bias (F,) -> (..., F).
+
+    Source: this course. Taught in ch05, section S.8 of its scaling notebook.
+    """
+    n_rows = x.numel() // x.shape[-1]
+    n_pictures = PICTURES if n_rows % PICTURES == 0 else 1
+    pictures = x.reshape(n_pictures, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # (P, D, 1, n / P): colors come first
+    out = F.conv2d(pictures, weight[:, :, None, None], bias)  # (P, F, 1, n / P)
+    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
+
+
+def linear_by_columns(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute `F.linear` as weight times columns, each core with its shares of the weights; for a few rows.
+
+    Args:
+        x: the rows; more than 32 of them go to `F.linear`.
+        weight: cut across into four shares for each core.
+        bias: added to each row, or None.
+
+    Shape:
+        x (..., D), weight (F, D), bias (F,) -> (..., F).
+
+    Source: this course. Taught in ch05, section S.8 of its scaling notebook.
+    """
+    columns = x.reshape(-1, x.shape[-1]).T  # (D, n)
+    n_shares, n_rows = 4 * torch.get_num_threads(), columns.shape[1]
+    if n_rows > FEW_ROWS:
+        return F.linear(x, weight, bias)
+    even = len(weight) - len(weight) % n_shares
+    shares = weight[:even].view(n_shares, -1, len(columns))  # (n_shares, F / n_shares, D)
+    out = torch.bmm(shares, columns.expand(n_shares, -1, -1)).view(even, n_rows)
+    if even < len(weight):
+        out = torch.cat([out, weight[even:] @ columns])  # (F, n)
+    rows = out.T if bias is None else out.T + bias
+    return rows.reshape(*x.shape[:-1], len(weight))
+
+
+class LinearBy(TorchFunctionMode):
+    """While it is open, every `F.linear` in float32 on the CPU, wherever it stands, is computed by another function.
+
+    Args:
+        product: a function of (x, weight, bias), as those above.
+
+    Source: this course. Taught in ch05, section S.8 of its scaling notebook.
+    """
+
+    def __init__(self, product: Callable[..., Tensor]):
+        super().__init__()
+        self.product = product
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.linear and _in_float32_on_the_cpu(args[0]):
+            func = self.product
+        return func(*args, **(kwargs or {}))
+
+
+def _in_float32_on_the_cpu(x: Tensor) -> bool:
+    return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
