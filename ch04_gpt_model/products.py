@@ -71,6 +71,8 @@ def linear_by_columns(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
 class LinearBy(TorchFunctionMode):
     """While it is open, every `F.linear` in float32 on the CPU, wherever it stands, is computed by another function.
 
+    Calls that name their first argument are left alone; `nn.Linear` does not.
+
     Args:
         product: a function of (x, weight, bias), as those above.
 
@@ -82,7 +84,7 @@ class LinearBy(TorchFunctionMode):
         self.product = product
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is F.linear and _in_float32_on_the_cpu(args[0]):
+        if func is F.linear and args and _in_float32_on_the_cpu(args[0]):
             func = self.product
         return func(*args, **(kwargs or {}))
 

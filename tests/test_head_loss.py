@@ -65,6 +65,21 @@ def test_a_loss_that_needs_no_gradient_keeps_none():
         assert not head_loss(hidden, weight, targets).requires_grad
 
 
+def test_evaluation_does_not_pay_for_gradients(monkeypatch):
+    hidden, weight, targets = inputs(9)
+    monkeypatch.setattr(torch.autograd, "grad", None)
+    with torch.no_grad():
+        assert_close(head_loss(hidden, weight, targets), ordinary(hidden, weight, targets))
+    assert not head_loss(hidden.detach(), weight.detach(), targets).requires_grad
+
+
+def test_a_frozen_head_still_teaches_what_lies_below_it():
+    hidden, weight, targets = inputs(9)
+    frozen = weight.detach()
+    ours, theirs = head_loss(hidden, frozen, targets), ordinary(hidden, frozen, targets)
+    assert_close(torch.autograd.grad(ours, hidden), torch.autograd.grad(theirs, hidden))
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_model_learns_the_same_from_slices_and_from_all_logits(tied):
     model = GPTModel(GPTConfig(V, 8, 12, 2, 1, tie_weights=tied)).double()

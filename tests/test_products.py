@@ -60,9 +60,10 @@ def test_the_mode_answers_linear_layers_while_it_is_open_and_no_longer(counted):
     assert counted.calls == 1
 
 
-def test_the_mode_leaves_other_precisions_alone(counted):
+def test_the_mode_leaves_other_precisions_and_named_arguments_alone(counted):
     layer, x = nn.Linear(4, 3), torch.randn(2, 4)
     with LinearBy(counted):
+        assert_close(F.linear(input=x, weight=layer.weight), x @ layer.weight.T)
         with torch.autocast("cpu", torch.bfloat16):
             assert layer(x).dtype == torch.bfloat16
         layer.double()(x.double())
