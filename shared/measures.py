@@ -228,7 +228,7 @@ def learning(optimizer: str, seconds: float, shape: str = "story", n_stories: in
         rates = {"learning_rate": recipe.learning_rate, "muon_learning_rate": recipe.muon_learning_rate}
         if optimizer == "adamw":
             rates = {"learning_rate": 3e-3}
-        chosen = TrainConfig(n_steps, optimizer=optimizer, schedule="linear", decay_fraction=0.6,
+        chosen = TrainConfig(n_steps, optimizer=optimizer, schedule="linear", decay_fraction=0.6, products="auto",
                              weight_decay=recipe.weight_decay, warmup_steps=min(50, n_steps // 4), **rates)  # fmt: skip
         return model, train(model, loader, None, chosen).seconds
 
@@ -266,7 +266,7 @@ def yardstick(recipe: str, n_steps: int, n_bytes: int = 1_000_000, every: int = 
     watched = create_dataloader(text[cut:], characters, shuffle=False, **options)
     plain = {"learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0}
     quick = {"learning_rate": 1e-2, "muon_learning_rate": 2e-2, "optimizer": "muon", "schedule": "linear",
-             "weight_decay": 0.0, "warmup_steps": 20, "decay_fraction": 0.8}  # fmt: skip
+             "weight_decay": 0.0, "warmup_steps": 20, "decay_fraction": 0.8, "products": "auto"}  # fmt: skip
 
     def one_round():
         torch.manual_seed(0)

@@ -228,8 +228,8 @@ def minutes(plan: Plan, found: dict) -> list[str]:
         rows.append([f"{m:g}", *(f"{run['loss']:.2f} ({run['steps']:,} steps)" for run in done)])
     return [
         _table(["minutes", "AdamW: nats per token", "Muon: nats per token"], rows),
-        "Whole stories from random weights, float32, each run with a schedule of its own length, one seed; loss on 128 "
-        "validation stories.",
+        "Whole stories from random weights, float32, products by trial, each run with a schedule of its own length, one "
+        "seed; loss on 128 validation stories.",
     ]
 
 
@@ -245,7 +245,7 @@ def yardstick(plan: Plan, found: dict) -> list[str]:
     says = f"after {reached[0]:.0f} s, {reached[0] / whole:.0%} of that time" if reached else "not within its steps"
     rows = [
         ["plain AdamW at 1e-3", f"{plan.yardstick_steps[0]:,}", f"{goal:.3f}", f"{whole:.0f} s"],
-        ["ours: Muon, falling rate", f"{plan.yardstick_steps[1]:,}", f"{quick['losses'][-1]:.3f}",
+        ["ours: Muon, falling rate, products by trial", f"{plan.yardstick_steps[1]:,}", f"{quick['losses'][-1]:.3f}",
          f"{quick['seconds'][-1]:.0f} s"],
     ]  # fmt: skip
     return [
