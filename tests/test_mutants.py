@@ -188,14 +188,14 @@ MUTANTS_OF = {
     the_cache_changes_nothing: [
         (GPT, "cache.length += ids.shape[1]", "cache.length += 1"),
         (GPT, "start = 0 if cache is None else cache.length", "start = 0"),
-        (CACHE, "return keys[:, :, :end], values[:, :, :end]", "return keys[:, :, :end], values[:, :, :end].flip(2)"),
+        (CACHE, "narrow(3, 0, end).unbind()", "narrow(3, 0, end).mul(2).unbind()"),
         (ATTENTION, "if self.causal and not whole and n_queries > 1:", "if False:"),
     ],
     a_resumed_run_is_the_same_run: [
         (TRAINING, "run.step * config.accumulation_steps)", "run.step)"),
         (TRAINING, "restore(self.model, self.optimizers)", "restore(self.model)"),
         (TRAINING, "torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1_009 + self.rank)", "pass"),
-        (TRAINING, "self.history, self.precision = History(**", "_, self.precision = History(**"),
+        (TRAINING, "self.history = History(**", "_ = History(**"),
         (SAVING, "torch.as_tensor(value)\n", "torch.as_tensor(value).half()\n"),
         (LESSONS, "islice(loader, position, None)", "islice(loader, 0, None)"),
     ],

@@ -77,6 +77,11 @@ def check_adamw(fn) -> None:
     expect_close("The weights after a step of zero gradient with weight decay 0.5", decayed, weights * 0.95,
                  "The W in AdamW: decay shrinks the weights directly by learning_rate x weight_decay; it does not pass "
                  "through the means.")  # fmt: skip
+    expected, mean, square = weights.clone(), torch.zeros(3).double(), torch.zeros(3).double()
+    for step, gradient in enumerate(gradients, 1):
+        adamw_step(expected, gradient, mean, square, step, learning_rate=0.1, weight_decay=0.5)
+    expect_close("The weights after three steps with weight decay 0.5", fn(weights.clone(), gradients, 0.1, 0.5),
+                 expected, "Each step first decays the weights, then moves them.")  # fmt: skip
 
 
 def check_copy_targets(fn) -> None:

@@ -228,8 +228,8 @@ def minutes(plan: Plan, found: dict) -> list[str]:
         rows.append([f"{m:g}", *(f"{run['loss']:.2f} ({run['steps']:,} steps)" for run in done)])
     return [
         _table(["minutes", "AdamW: nats per token", "Muon: nats per token"], rows),
-        "Whole stories from random weights, float32, products by trial, each run with a schedule of its own length, one "
-        "seed; loss on 128 validation stories.",
+        "Whole stories from random weights, float32, products by trial, each run with a schedule of its own length, "
+        "one seed; loss on 128 validation stories.",
     ]
 
 

@@ -97,6 +97,16 @@ def means_forgotten_each_step(weights, gradients, learning_rate, weight_decay):
     return weights
 
 
+def decay_after_the_step(weights, gradients, learning_rate, weight_decay):
+    factor = 1 - learning_rate * weight_decay
+    mean, square = torch.zeros_like(weights), torch.zeros_like(weights)
+    for step, gradient in enumerate(gradients, start=1):
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.95 * square + 0.05 * gradient**2
+        fair = mean / (1 - 0.9**step) / ((square / (1 - 0.95**step)).sqrt() + 1e-8)
+        weights = (weights - learning_rate * fair) * factor
+    return weights
+
+
 def targets_not_shifted(row, period):
     targets = row[:-1].clone()
     targets[: period - 1] = -100
@@ -156,6 +166,7 @@ WRONG = {
         (bias_not_corrected, "Did you divide by 1 - beta**step"),
         (decay_through_the_gradient, "The W in AdamW"),
         (means_forgotten_each_step, "Keep both means from step to step"),
+        (decay_after_the_step, "first decays the weights, then moves them"),
     ],
     "5.6": [
         (targets_not_shifted, "yours is [-100, -100, 9, 7, 8, 9]"),
