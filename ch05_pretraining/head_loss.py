@@ -13,7 +13,7 @@ from torch import Tensor
 
 __all__ = ["head_loss"]
 
-ROWS_AT_ONCE = {"cpu": 256}  # a slice for the processor's cache; a GPU wants larger ones
+ROWS_AT_ONCE = {"cpu": 512}  # a slice for the processor's cache; a GPU wants larger ones
 
 
 def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -34,24 +34,22 @@ def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 
 class _HeadLoss(torch.autograd.Function):
-    """The gradients of a sum are known as soon as it is: each slice's are taken at once and added up."""
+    """The derivative of -log p(target) by the logits is p, with 1 taken off at the target: no need to wait for it."""
 
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, learns: bool) -> Tensor:
         n_rows = ROWS_AT_ONCE.get(hidden.device.type, 8192)
         total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
-        weight = weight.detach().requires_grad_(learns)
         to_hidden, to_weight = [], torch.zeros_like(weight) if learns else None
         for rows, wanted in zip(hidden.split(n_rows), targets.split(n_rows)):
-            with torch.set_grad_enabled(learns):
-                rows = rows.detach().requires_grad_(learns)
-                logits = F.linear(rows, weight).to(total.dtype)  # (n, V)
-                loss = F.cross_entropy(logits, wanted, reduction="sum")
-            total += loss.detach()
+            logits = F.linear(rows, weight).to(total.dtype)  # (n, V)
+            log_probabilities = logits.log_softmax(dim=-1)
+            total += F.nll_loss(log_probabilities, wanted, reduction="sum")
             if learns:
-                to_rows, part = torch.autograd.grad(loss, (rows, weight))  # (n, D), (V, D)
-                to_hidden.append(to_rows)
-                to_weight += part
+                slopes = log_probabilities.exp_()
+                slopes[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
+                to_hidden.append((slopes @ weight).to(hidden.dtype))  # (n, D)
+                to_weight += slopes.T @ rows  # (V, D)
         if learns:
             ctx.save_for_backward(torch.cat(to_hidden), to_weight)
         return total

@@ -389,7 +389,7 @@ class _Run:
         return part.item()
 
     def _choose_by_trial(self, ids: Tensor, targets: Tensor) -> None:
-        sample = ids[:4, :128].to(self.device), targets[:4, :128].to(self.device)
+        sample = ids[:8, :256].to(self.device), targets[:8, :256].to(self.device)
         trained = [p for p in self.model.parameters() if p.requires_grad]
         trial = (lambda: _loss_sum(self.model, *sample)), trained, self.device
         if self.precision == "auto":
