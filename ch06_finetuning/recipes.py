@@ -237,7 +237,8 @@ def _train_and_save_assistant(folder, base, seed, quick, on_step, resume, device
 
 def _config(config: TrainConfig, seed: int, quick: bool) -> TrainConfig:
     torch.manual_seed(seed)
-    changes = {"seed": seed} | ({"max_steps": QUICK_STEPS, "warmup_steps": 5} if quick else {})
+    fixed = {"max_steps": QUICK_STEPS, "warmup_steps": 5, "precision": "float32", "products": "linear"}
+    changes = {"seed": seed} | (fixed if quick else {})
     return TrainConfig(**{**_plain(config), **changes})
 
 
