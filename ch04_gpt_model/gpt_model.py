@@ -168,7 +168,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
 
 
 class GELU(nn.Module):
@@ -208,8 +208,8 @@ class FeedForward(nn.Module):
 class _Dropout(nn.Dropout):
     """PyTorch's dropout, out of the way where there is nothing to drop: generation calls it for every token."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if self.training and self.p else x
+    def __call__(self, x: Tensor) -> Tensor:  # without a detour where there is nothing to drop
+        return super().__call__(x) if self.training and self.p else x
 
 
 class TransformerBlock(nn.Module):

@@ -43,11 +43,11 @@ def linear_by_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None)
 
 
 def linear_by_columns(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute `F.linear` as weight times columns, each core with its shares of the weights; for a few rows.
+    """Compute `F.linear` as weight times columns; a single column is given to each core with shares of the weights.
 
     Args:
         x: the rows; more than 32 of them go to `F.linear`.
-        weight: cut across into four shares for each core.
+        weight: for a single row, cut across into four shares for each core.
         bias: added to each row, or None.
 
     Shape:
@@ -56,22 +56,26 @@ def linear_by_columns(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
     Source: this course. Taught in ch05, section S.8 of its scaling notebook.
     """
     columns = x.reshape(-1, x.shape[-1]).T  # (D, n)
-    n_shares, n_rows = 4 * torch.get_num_threads(), columns.shape[1]
-    if n_rows > FEW_ROWS:
+    if columns.shape[1] > FEW_ROWS:
         return F.linear(x, weight, bias)
-    even = len(weight) - len(weight) % n_shares
-    shares = weight[:even].view(n_shares, -1, len(columns))  # (n_shares, F / n_shares, D)
-    out = torch.bmm(shares, columns.expand(n_shares, -1, -1)).view(even, n_rows)
-    if even < len(weight):
-        out = torch.cat([out, weight[even:] @ columns])  # (F, n)
+    out = weight @ columns if columns.shape[1] > 1 else _in_shares(weight, columns)  # (F, n)
     rows = out.T if bias is None else out.T + bias
     return rows.reshape(*x.shape[:-1], len(weight))
+
+
+def _in_shares(weight: Tensor, column: Tensor) -> Tensor:
+    """Multiply (F, D) by (D, 1) in pieces that several cores take."""
+    n_shares = 4 * torch.get_num_threads()
+    even = len(weight) - len(weight) % n_shares
+    shares = weight[:even].view(n_shares, -1, len(column))  # (n_shares, F / n_shares, D)
+    out = torch.bmm(shares, column.expand(n_shares, -1, -1)).view(even, 1)
+    return out if even == len(weight) else torch.cat([out, weight[even:] @ column])
 
 
 class LinearBy(TorchFunctionMode):
     """While it is open, every `F.linear` in float32 on the CPU, wherever it stands, is computed by another function.
 
-    Calls that name their first argument are left alone; `nn.Linear` does not.
+    A call that names its first argument (`F.linear(input=x, ...)`) is left alone; `nn.Linear` never names it.
 
     Args:
         product: a function of (x, weight, bias), as those above.

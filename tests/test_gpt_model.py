@@ -454,6 +454,29 @@ def test_generation_leaves_the_model_as_it_was():
     assert model.training
 
 
+def test_the_short_ways_to_a_models_parts_last_as_long_as_the_generation(model):
+    def attributes():
+        return [set(module.__dict__) for module in model.modules()]
+
+    before, ids = attributes(), random_ids(TINY, 1, 4)
+    first, second = stream(model, ids, 5), stream(model, ids, 5)
+    next(first), next(second)
+    assert attributes() != before
+    first.close()  # the second still runs
+    assert len(list(second)) == 4
+    assert attributes() == before
+
+
+def test_a_part_replaced_while_a_text_is_written_is_the_one_used(model):
+    ids = random_ids(TINY, 1, 4)
+    tokens = stream(model, ids, 3)
+    next(tokens)
+    model.head = torch.nn.Linear(TINY.d_model, TINY.vocab_size).to(model.head.weight)
+    torch.nn.init.zeros_(model.head.weight)
+    model.head.bias.data[:] = torch.arange(TINY.vocab_size).flip(0)  # token 0, whatever is read
+    assert list(tokens) == [0, 0]
+
+
 def test_generated_ids_can_be_trained_on(model):
     ids = generate(model, random_ids(TINY, 1, 4), 6)
     model(ids).sum().backward()
@@ -480,6 +503,13 @@ def test_tokens_are_drawn_as_often_as_their_probability_says():
 def test_the_drawn_tokens_are_the_same_on_every_machine():
     logits = torch.linspace(-1, 1, 10).sin().expand(12, 10)
     assert Sampler(1.0, seed=0)(logits).tolist() == [9, 8, 6, 9, 8, 8, 3, 5, 7, 5, 6, 3]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_greedy_takes_the_first_of_the_likeliest(dtype):
+    logits = torch.tensor([[0.0, 2, 1, 2], [3, -math.inf, 3, 0]], dtype=dtype, requires_grad=True)
+    chosen = Sampler()(logits)
+    assert chosen.tolist() == [1, 0] and chosen.dtype == torch.int64
 
 
 def test_top_k_keeps_k_and_top_p_the_fewest_that_reach_p():

@@ -181,14 +181,14 @@ LESSONS, BATCHES, WORLD = "ch05_pretraining.curriculum", "ch02_text_data.batches
 
 MUTANTS_OF = {
     the_past_does_not_see_the_future: [
-        (ATTENTION, '"is_causal": self.causal and whole', '"is_causal": False'),
+        (ATTENTION, "is_causal=self.causal and whole", "is_causal=False"),
         (ATTENTION, "if self.causal else None)", "if not self.causal else None)"),
         (ATTENTION, "return x.transpose(1, 2).reshape(x.shape[0]", "return x.reshape(x.shape[0]"),
     ],
     the_cache_changes_nothing: [
         (GPT, "cache.length += ids.shape[1]", "cache.length += 1"),
         (GPT, "start = 0 if cache is None else cache.length", "start = 0"),
-        (CACHE, "narrow(3, 0, end).unbind()", "narrow(3, 0, end).mul(2).unbind()"),
+        (CACHE, "narrow(3, 0, end).unbind()", "select(0, 0).narrow(2, 0, end), stored[1, :, :, :end].flip(2)"),
         (ATTENTION, "if self.causal and not whole and n_queries > 1:", "if False:"),
     ],
     a_resumed_run_is_the_same_run: [

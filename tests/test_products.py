@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from ch04_gpt_model import generation
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, generate
 from ch04_gpt_model.products import LinearBy, linear_by_columns, linear_by_convolution
-from ch05_pretraining import pretraining
+from ch05_pretraining import machine, pretraining
 from ch05_pretraining.pretraining import TrainConfig, train
 from ch05_pretraining.scaling import matrix_product_ceiling
 
@@ -144,14 +144,23 @@ def test_a_resumed_training_keeps_the_routine_it_began_with(monkeypatch, tmp_pat
     assert torch.equal(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]), whole)
 
 
-def test_the_trial_times_both_and_names_one():
-    torch.manual_seed(0)
-    model = GPTModel(GPTConfig(50, 16, 12, 3, 2))
-    ids = torch.randint(50, (2, 9))
-    loss = lambda: model(ids).square().mean()  # noqa: E731
-    chosen = pretraining.faster_products(loss, list(model.parameters()), torch.device("cpu"))
-    assert chosen in ("linear", "convolution")
-    assert pretraining.faster_products(loss, list(model.parameters()), torch.device("meta")) == "linear"
+@pytest.mark.parametrize(("seconds", "device", "chosen"), [
+    (0.94, "cpu", "convolution"), (0.96, "cpu", "linear"), (2.0, "cpu", "linear"), (0.5, "meta", "linear"),
+])  # fmt: skip
+def test_the_convolution_must_win_clearly_and_on_a_cpu(monkeypatch, seconds, device, chosen):
+    taken = {("float32", "linear"): 1.0, ("float32", "convolution"): seconds}
+    monkeypatch.setattr(machine, "_fastest_pass", lambda loss, parameters, device, way: taken[way])
+    assert machine.faster_products(None, [], torch.device(device)) == chosen
+
+
+def test_a_pass_of_the_trial_is_timed_on_its_own_routine(monkeypatch, counted):
+    monkeypatch.setattr(machine, "linear_by_convolution", counted)
+    layer, x = nn.Linear(3, 2), torch.randn(4, 3)
+    for products, n_calls in (("linear", 0), ("convolution", 3)):
+        seconds = machine._fastest_pass(
+            lambda: layer(x).sum(), list(layer.parameters()), torch.device("cpu"), ("float32", products)
+        )
+        assert seconds > 0 and counted.calls == n_calls
 
 
 def test_an_unknown_routine_is_refused():
