@@ -127,7 +127,7 @@ class Plan:
     precisions: tuple = ("float32", "bfloat16")
     batch_sizes: tuple = (1, 16)
     n_new: int = 200
-    yardstick_steps: tuple = (2_000, 900)
+    yardstick_steps: tuple = (2_000, 500)
     n_stories: int = 20_000
     yardstick_bytes: int = 1_000_000
     vocab_size: int = 2_048
