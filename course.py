@@ -27,7 +27,6 @@ CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # PyTorch without the gigab
 KEEP_MEMORY = {  # on Linux, give freed memory back late: the next training step asks for the same pieces again
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
-    "MALLOC_ARENA_MAX": "1",
 }
 
 COMMANDS = [  # name, what it needs installed, what it does
