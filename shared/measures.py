@@ -132,6 +132,34 @@ def _write_peer(shape, ids, n_new, use_cache):
     return lambda: model.generate(ids, attention_mask=read_all, **options)
 
 
+def bytes_read(shape: str, batch_size: int, n_new: int) -> float:
+    """Count what one step of cached generation has to read in float32: every weight, the keys and values so far.
+
+    The table of positions gives a row and is left out; the cache is counted as long as it is on average.
+    """
+    c = config_of(shape)
+    weights = c.n_layers * c.d_model * (4 * c.d_model + 2 * c.d_ff) + c.vocab_size * c.d_model
+    cached = 2 * c.n_layers * batch_size * (PROMPT + n_new / 2) * c.d_model
+    return 4.0 * (weights + cached)
+
+
+def reading(n_bytes: float, seconds: float = 0.5):
+    """One round: so many bytes read from memory as fast as it goes; units are bytes."""
+    import torch
+
+    numbers = torch.ones(int(n_bytes) // 4)
+
+    def one_round():
+        fastest, begun, n_tries = float("inf"), time.perf_counter(), 0
+        while n_tries < 3 or time.perf_counter() - begun < seconds:
+            start = time.perf_counter()
+            numbers.sum()
+            fastest, n_tries = min(fastest, time.perf_counter() - start), n_tries + 1
+        return numbers.nbytes, fastest
+
+    return one_round
+
+
 def bpe_training(side: str, n_bytes: int, vocab_size: int):
     """One round: a tokenizer trained on so many bytes of stories; units are bytes."""
     texts = story_texts(n_bytes)
@@ -300,7 +328,7 @@ class _Clock:
 
 MEASURES = {
     "training": training, "generation": generation, "bpe_training": bpe_training, "bpe_encoding": bpe_encoding,
-    "ceiling": ceiling, "learning": learning, "yardstick": yardstick,
+    "ceiling": ceiling, "reading": reading, "learning": learning, "yardstick": yardstick,
 }  # fmt: skip
 
 

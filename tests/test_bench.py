@@ -43,6 +43,21 @@ def test_a_generation_round_writes_as_many_tokens_as_it_says(side):
     assert units == 10
 
 
+def test_the_bytes_of_a_step_are_all_the_weights_and_the_cache():
+    from ch04_gpt_model.gpt_model import GPTModel
+
+    config = measures.config_of("tiny")
+    matrices = {name: p for name, p in GPTModel(config).named_parameters() if p.ndim == 2 and "position" not in name}
+    weights = 4 * sum(p.numel() for p in matrices.values())
+    cached = 4 * 2 * config.n_layers * 3 * (measures.PROMPT + 5) * config.d_model  # three rows, half of ten tokens
+    assert measures.bytes_read("tiny", batch_size=3, n_new=10) == weights + cached
+
+
+def test_reading_counts_its_bytes():
+    units, seconds = measures.reading(4_000.0, seconds=0.0)()
+    assert units == 4_000 and 0 < seconds < 1
+
+
 def test_stories_are_as_many_bytes_as_asked_for():
     texts = measures.story_texts(50_000)
     assert 50_000 <= len("".join(texts).encode("utf-8")) < 55_000

@@ -186,8 +186,25 @@ def generation(plan: Plan, found: dict) -> list[str]:
             options = {"shape": shape, "batch_size": batch_size, "n_new": plan.n_new // (5 if shape == "124M" else 1)}
             sides = {OURS: {"side": OURS} | options, "transformers": {"side": "transformers"} | options}
             title = f"{shape}, {batch_size} at once, {options['n_new']} tokens"
-            rows.append(_compared(compare(title, "generation", sides, plan.rounds), "transformers", "tokens/s"))
-    return [_table(_HEAD, rows), "float32, greedy, a prompt of 16 tokens, key-value cache on both sides."]
+            comparison = compare(title, "generation", sides, plan.rounds)
+            rows.append([*_compared(comparison, "transformers", "tokens/s"), _share_of_reading(comparison, options)])
+    return [
+        _table([*_HEAD, "our share of the reading ceiling"], rows),
+        "float32, greedy, a prompt of 16 tokens, key-value cache on both sides. The ceiling: each step has to read "
+        "every weight and all the keys and values so far; how fast this machine reads is measured by the sum of a "
+        "tensor of as many bytes. What is missing to it are the products, which do more with a number than read it, "
+        "and what lies between them: Python, and many small operations.",
+    ]
+
+
+def _share_of_reading(comparison: Comparison, options: dict) -> str:
+    from shared.measures import bytes_read
+
+    n_bytes = bytes_read(**options)
+    done = alone("reading", {"n_bytes": n_bytes})
+    ceiling = done["units"] / done["seconds"]
+    steps = statistics.median(comparison.rates[OURS]) / options["batch_size"]  # a second
+    return f"{steps * n_bytes / ceiling:.0%} of {ceiling / 1e9:.0f} GB/s"
 
 
 def cache(plan: Plan, found: dict) -> list[str]:
