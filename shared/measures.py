@@ -228,7 +228,7 @@ def ceiling(precision: str, size: int):
 
     from ch05_pretraining.scaling import matrix_product_ceiling
 
-    return lambda: (matrix_product_ceiling(getattr(torch, precision), size), 1.0)
+    return lambda: (matrix_product_ceiling(getattr(torch, precision), size, seconds=3.0), 1.0)
 
 
 # ---------------------------------------------------------------- what is learned in a given time
