@@ -4,11 +4,14 @@ References: Li et al. (2020), "PyTorch distributed" (2006.15704). Taught in ch05
 notebook.
 """
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -31,6 +34,18 @@ def sum_over_ranks(values: Iterable[float], device: torch.device) -> list[float]
     sums = torch.tensor(list(values), dtype=torch.float64, device=device)
     dist.all_reduce(sums)
     return sums.tolist()
+
+
+def leave_together() -> NoReturn:
+    """Wait for the other processes, then end this one, without an error and at once; it must be the last call.
+
+    `DistributedDataParallel` leaves threads behind, and one that still asks for Python while Python is ending aborts
+    the process after all of its work is done. So Python's own way of ending is skipped.
+    """
+    dist.barrier()  # nobody hangs up while another still speaks
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def own_random_numbers(device: torch.device):

@@ -36,7 +36,7 @@ from ch02_text_data.text_data import (
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.checkpoints import CheckpointError, load_model, save_model
 from ch05_pretraining.curriculum import Curriculum, FirstReader
-from ch05_pretraining.machine import rank_and_world_size
+from ch05_pretraining.machine import leave_together, rank_and_world_size
 from ch05_pretraining.pretraining import History, Progress, TrainConfig, train
 from ch05_pretraining.story_scores import StoryScores, evaluate_stories
 from data.loaders import load_stories
@@ -423,8 +423,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if rank_and_world_size()[0] == 0:
         print(f"model in {result.folder / 'story_gpt'} after {time.perf_counter() - began:.0f} s")
     if together:
-        dist.barrier()  # nobody hangs up while another still speaks
-        dist.destroy_process_group()
+        leave_together()
 
 
 if __name__ == "__main__":

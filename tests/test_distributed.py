@@ -26,11 +26,11 @@ CASES = [
 WORKER = """
 import sys
 import torch.distributed as dist
+from ch05_pretraining.machine import leave_together
 from tests.test_distributed import run_cases
 dist.init_process_group("gloo")
 run_cases(sys.argv[1], dist.get_rank(), dist.get_world_size())
-dist.barrier()
-dist.destroy_process_group()
+leave_together()
 """
 
 
