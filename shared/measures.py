@@ -99,20 +99,25 @@ def _train_peer(shape, precision, data):
     return all_steps
 
 
-def generation(side: str, shape: str, batch_size: int, n_new: int, use_cache: bool = True):
-    """One round: so many new tokens for each prompt, the likeliest each time; units are tokens."""
+def generation(side: str, shape: str, batch_size: int, n_new: int, use_cache: bool = True, seconds: float = 0.0):
+    """One round: so many new tokens for each prompt, the likeliest each time; units are tokens.
+
+    A round is repeated until it has taken `seconds`: one disturbance is then a small part of it.
+    """
     import torch
 
     ids = torch.randint(config_of(shape).vocab_size, (batch_size, PROMPT), generator=torch.Generator().manual_seed(0))
     write = (_write_ours if side == "ours" else _write_peer)(shape, ids, n_new, use_cache)
 
     def one_round():
-        begun = time.perf_counter()
-        rows = write()
-        seconds = time.perf_counter() - begun
+        n_tokens, begun = 0, time.perf_counter()
+        while not n_tokens or time.perf_counter() - begun < seconds:
+            rows = write()
+            n_tokens += batch_size * n_new
+        taken = time.perf_counter() - begun
         if rows.shape != (batch_size, PROMPT + n_new):
             raise ValueError(f"{side} wrote {tuple(rows.shape)}, expected {(batch_size, PROMPT + n_new)}")
-        return batch_size * n_new, seconds
+        return n_tokens, taken
 
     return one_round
 

@@ -43,6 +43,11 @@ def test_a_generation_round_writes_as_many_tokens_as_it_says(side):
     assert units == 10
 
 
+def test_a_generation_round_goes_on_until_its_time_is_up():
+    units, seconds = measures.generation("ours", "tiny", batch_size=2, n_new=5, seconds=0.2)()
+    assert 0.2 <= seconds < 60 and units >= 20 and units % 10 == 0
+
+
 def test_the_bytes_of_a_step_are_all_the_weights_and_the_cache():
     from ch04_gpt_model.gpt_model import GPTModel
 

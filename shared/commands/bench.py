@@ -127,6 +127,7 @@ class Plan:
     precisions: tuple = ("float32", "bfloat16")
     batch_sizes: tuple = (1, 16)
     n_new: int = 200
+    seconds: float = 1.0  # a round of generation takes at least so long
     yardstick_steps: tuple = (2_000, 500)
     n_stories: int = 20_000
     yardstick_bytes: int = 1_000_000
@@ -144,7 +145,7 @@ QUICK = Plan(
 )  # fmt: skip
 TINY = Plan(
     rounds=2, shapes=("tiny",), minutes=(0.01,), texts=(20_000,), precisions=("float32",), batch_sizes=(1, 2), n_new=4,
-    yardstick_steps=(4, 4), n_stories=200, yardstick_bytes=20_000, vocab_size=300,
+    seconds=0.0, yardstick_steps=(4, 4), n_stories=200, yardstick_bytes=20_000, vocab_size=300,
 )  # fmt: skip
 
 
@@ -186,16 +187,18 @@ def generation(plan: Plan) -> list[str]:
     for shape in plan.shapes:
         for batch_size in plan.batch_sizes:
             options = {"shape": shape, "batch_size": batch_size, "n_new": plan.n_new // (5 if shape == "124M" else 1)}
-            sides = {OURS: {"side": OURS} | options, "transformers": {"side": "transformers"} | options}
+            timed = options | {"seconds": plan.seconds}
+            sides = {OURS: {"side": OURS} | timed, "transformers": {"side": "transformers"} | timed}
             title = f"{shape}, {batch_size} at once, {options['n_new']} tokens"
             comparison = compare(title, "generation", sides, plan.rounds)
             rows.append([*_compared(comparison, "transformers", "tokens/s"), _share_of_reading(comparison, options)])
     return [
         _table([*_HEAD, "our share of the reading ceiling"], rows),
-        "float32, greedy, a prompt of 16 tokens, key-value cache on both sides. The ceiling: each step has to read "
-        "every weight and all the keys and values so far; how fast this machine reads is measured by the sum of a "
-        "tensor of as many bytes. What is missing to it are the products, which do more with a number than read it, "
-        "and what lies between them: Python, and many small operations.",
+        "float32, greedy, a prompt of 16 tokens, key-value cache on both sides; each turn writes for at least "
+        f"{plan.seconds:g} s. The ceiling: each step has to read every weight and all the keys and values so far; how "
+        "fast this machine reads is measured by the sum of a tensor of as many bytes. What is missing to it are the "
+        "products, which do more with a number than read it, and what lies between them: Python, and many small "
+        "operations.",
     ]
 
 
@@ -213,7 +216,7 @@ def cache(plan: Plan) -> list[str]:
     """With the key-value cache and without."""
     rows = []
     for shape in plan.shapes:
-        options = {"side": OURS, "shape": shape, "batch_size": 1, "n_new": plan.n_new}
+        options = {"side": OURS, "shape": shape, "batch_size": 1, "n_new": plan.n_new, "seconds": plan.seconds}
         sides = {OURS: options, "uncached": options | {"use_cache": False}}
         rounds = 1 if shape == "124M" else plan.rounds
         comparison = compare(f"{shape}, {plan.n_new} tokens", "generation", sides, rounds)
