@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor
 
-from ch04_gpt_model.products import LinearBy, linear_by_columns
+from ch04_gpt_model.products import LinearBy, linear_by_columns, linear_by_packing
 from ch04_gpt_model.sampling import Sampler
 
 LARGE = 20_000_000  # parameters: so many do not fit into a processor's cache, and reading them takes the time
@@ -152,16 +152,16 @@ def _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache) -> Iterator
     try:
         with _parts_at_hand(model):
             next_logits = _LogitReader(model, ids, max_new_tokens, use_cache)
-            finished = torch.zeros(len(ids), dtype=torch.bool)
+            finished, unread = torch.zeros(len(ids), dtype=torch.bool), ids
             for _ in range(max_new_tokens):
-                token = sampler(next_logits(ids))  # (B,)
+                token = sampler(next_logits(unread))  # (B,)
                 if stop_id is not None:
                     token = token.masked_fill(finished, stop_id)
                     finished |= token == stop_id
                 yield token
                 if stop_id is not None and finished.all():
                     return
-                ids = torch.cat([ids, token[:, None].to(ids)], dim=1)
+                unread = token[:, None].to(ids)
     finally:
         model.train(was_training)
 
@@ -184,13 +184,40 @@ def _parts_at_hand(model):
                 del attributes[name]
 
 
+class _DirectCalls:
+    """While it is open, a module's call goes straight to its `forward`, unless any module of the model has a hook.
+
+    `nn.Module` asks for hooks at each of the forty calls of a step, which takes about a tenth of a small model's time;
+    here one question does for all of them.
+    """
+
+    def __init__(self, model):
+        self.ways = [(module.__dict__, module.forward) for module in model.modules()]
+        asked = [torch.nn.modules.module.__dict__, *(attributes for attributes, _ in self.ways)]
+        names = ("_forward_hooks", "_forward_pre_hooks", "_global_forward_hooks", "_global_forward_pre_hooks")
+        self.hooks = [attributes[name] for attributes in asked for name in names if name in attributes]
+
+    def __enter__(self):
+        if not any(self.hooks):
+            for attributes, forward in self.ways:
+                attributes["_call_impl"] = forward  # what `nn.Module.__call__` goes on with
+
+    def __exit__(self, *_):
+        for attributes, _ in self.ways:
+            attributes.pop("_call_impl", None)
+
+
 class _LogitReader:
-    """Gives the logits after the last token, reading only what the cache has not seen."""
+    """Gives the logits after the last token; with a cache it reads only the tokens that it is given."""
 
     def __init__(self, model, ids: Tensor, max_new_tokens: int, use_cache: bool):
         self.model, self.context = model, model.config.context_length
         large = sum(parameter.numel() for parameter in model.parameters()) > LARGE
         self.products = LinearBy(linear_by_columns) if large else nullcontext()  # for small ones a change costs more
+        pack = len(ids) > 1 and not large and isinstance(model.head, torch.nn.Linear)
+        self.head_product = LinearBy(linear_by_packing(model.head.weight)) if pack else nullcontext()
+        self.calls = _DirectCalls(model)
+        self.pieces = []  # all that was read
         self.cache = None
         if use_cache and ids.shape[1] <= self.context:
             weight = model.token_embedding.weight
@@ -198,10 +225,14 @@ class _LogitReader:
             self.cache = KVCache(model.config, len(ids), room, dtype=weight.dtype, device=weight.device)
 
     @torch.inference_mode()
-    def __call__(self, ids: Tensor) -> Tensor:
-        with self.products:
-            if self.cache is None or ids.shape[1] > self.context:  # past the edge every position shifts: read all again
-                x = self.model.hidden(ids[:, -self.context :])
-            else:
-                x = self.model.hidden(ids[:, self.cache.length :], self.cache)
-            return self.model.head(x[:, -1])  # (B, V)
+    def __call__(self, unread: Tensor) -> Tensor:
+        self.pieces.append(unread)
+        with self.products, self.calls:
+            if self.cache is not None and self.cache.length + unread.shape[1] <= self.context:
+                x = self.model.hidden(unread, self.cache)
+            else:  # without a cache, and past the edge, where every position shifts: read the window again
+                window = torch.cat(self.pieces, dim=1)[:, -self.context :]
+                self.pieces = [window]
+                x = self.model.hidden(window)
+            with self.head_product:
+                return self.model.head(x[:, -1])  # (B, V)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["LinearBy", "linear_by_columns", "linear_by_convolution"]
+__all__ = ["LinearBy", "linear_by_columns", "linear_by_convolution", "linear_by_packing"]
 
 PICTURES = 16  # with fewer, PyTorch does not always call the routine that is meant
 FEW_ROWS = 32  # with more, arithmetic takes the time and not the reading of the weights
@@ -70,6 +70,38 @@ def _in_shares(weight: Tensor, column: Tensor) -> Tensor:
     shares = weight[:even].view(n_shares, -1, len(column))  # (n_shares, F / n_shares, D)
     out = torch.bmm(shares, column.expand(n_shares, -1, -1)).view(even, 1)
     return out if even == len(weight) else torch.cat([out, weight[even:] @ column])
+
+
+def linear_by_packing(weight: Tensor) -> Callable[..., Tensor]:
+    """Copy a weight once into the order in which another library reads it, and give `F.linear` with that copy.
+
+    It pays where one weight meets few rows many times, as the head does in generation. The copy is for reading only:
+    where gradients are wanted `F.linear` answers, and after a change of the weight the copy has to be made anew.
+
+    Args:
+        weight: the weight; unless it is in float32 on the CPU, what is given back is `F.linear` itself.
+
+    Returns:
+        A function of (x, weight, bias) as those above; to any other weight it is `F.linear`.
+
+    Shape:
+        weight (F, D); for the result x (..., D), bias (F,) -> (..., F).
+
+    Source: this course; the routine is the one that `torch.compile` calls. Taught in ch05, section S.8 of its scaling
+    notebook.
+    """
+    library = torch.ops.mkldnn  # oneDNN by its old name; what begins with _ is there in the version of torch we pin
+    if not (_in_float32_on_the_cpu(weight) and hasattr(library, "_linear_pointwise")):
+        return F.linear
+    packed = library._reorder_linear_weight(weight.detach())
+
+    def product(x: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
+        wants_gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+        if other is not weight or wants_gradient:
+            return F.linear(x, other, bias)
+        return library._linear_pointwise(x, packed, bias, "none", [], "")
+
+    return product
 
 
 class LinearBy(TorchFunctionMode):

@@ -63,6 +63,7 @@ _NAMES = {
     "LinearBy": "ch04_gpt_model.products",
     "linear_by_columns": "ch04_gpt_model.products",
     "linear_by_convolution": "ch04_gpt_model.products",
+    "linear_by_packing": "ch04_gpt_model.products",
     "ModernConfig": "ch04_gpt_model.modern_gpt",
     "rms_norm": "ch04_gpt_model.modern_gpt",
     "rotate": "ch04_gpt_model.modern_gpt",

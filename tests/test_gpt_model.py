@@ -477,6 +477,48 @@ def test_a_part_replaced_while_a_text_is_written_is_the_one_used(model):
     assert list(tokens) == [0, 0]
 
 
+def test_hooks_are_called_while_a_text_is_written(model):
+    ids, seen = random_ids(TINY, 2, 4), []
+    expected = generate(model, ids, 5)
+    handle = model.blocks[0].norm1.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[1]))
+    assert torch.equal(generate(model, ids, 5), expected) and seen == [4, 1, 1, 1, 1]
+    handle.remove()
+    handle = model.head.register_forward_pre_hook(lambda module, inputs: -inputs[0])  # the likeliest is now the least
+    assert not torch.equal(generate(model, ids, 5), expected)
+    handle.remove()
+    assert torch.equal(generate(model, ids, 5), expected) and len(seen) == 5
+
+
+def test_a_hook_added_between_two_tokens_is_called(model):
+    ids, seen = random_ids(TINY, 1, 4), []
+    tokens = stream(model, ids, 5)
+    next(tokens)
+    handle = model.final_norm.register_forward_hook(lambda *_: seen.append(1))
+    next(tokens), next(tokens)
+    handle.remove()
+    assert len(list(tokens)) == 2 and len(seen) == 2
+
+
+def test_a_hook_on_every_module_is_called_while_a_text_is_written(model):
+    seen = []
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module))
+    try:
+        generate(model, random_ids(TINY, 1, 4), 2)
+    finally:
+        handle.remove()
+    assert seen.count(model.blocks[0].feed_forward.gelu) == 2
+
+
+def test_an_error_in_a_part_leaves_the_model_callable(model, monkeypatch):
+    ids, whole = random_ids(TINY, 1, 4), model.blocks[0].feed_forward.forward
+    monkeypatch.setattr(model.blocks[0].feed_forward, "forward", lambda x: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        generate(model, ids, 3)
+    monkeypatch.setattr(model.blocks[0].feed_forward, "forward", whole)
+    assert not any("_call_impl" in module.__dict__ for module in model.modules())
+    assert model(ids).isfinite().all()
+
+
 def test_generated_ids_can_be_trained_on(model):
     ids = generate(model, random_ids(TINY, 1, 4), 6)
     model(ids).sum().backward()

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from ch04_gpt_model import generation
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, generate
-from ch04_gpt_model.products import LinearBy, linear_by_columns, linear_by_convolution
+from ch04_gpt_model.products import LinearBy, linear_by_columns, linear_by_convolution, linear_by_packing
 from ch05_pretraining import machine, pretraining
 from ch05_pretraining.pretraining import TrainConfig, train
 from ch05_pretraining.scaling import matrix_product_ceiling
@@ -49,6 +49,39 @@ def test_values_and_gradients_are_those_of_a_linear_layer(routine, shape, n_out,
 def test_columns_of_a_vector_are_a_vector():
     x, weight = torch.randn(6), torch.randn(5, 6)
     assert_close(linear_by_columns(x, weight), F.linear(x, weight))
+
+
+PACKS = linear_by_packing(torch.ones(1, 1)) is not F.linear
+needs_packing = pytest.mark.skipif(not PACKS, reason="this PyTorch cannot pack weights: it was built without oneDNN")
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("n_out", [1, 7, 61, 512])
+@pytest.mark.parametrize("shape", [(1,), (2,), (16,), (33,), (2, 3, 5)])
+def test_a_packed_weight_gives_the_values_of_a_linear_layer(shape, n_out, with_bias):
+    torch.manual_seed(0)
+    x, weight = torch.randn(*shape, 6), torch.randn(n_out, 6)
+    bias = torch.randn(n_out) if with_bias else None
+    with torch.no_grad():
+        assert_close(linear_by_packing(weight)(x, weight, bias), F.linear(x, weight, bias), rtol=1e-5, atol=1e-5)
+
+
+@needs_packing
+def test_the_packed_copy_is_what_is_read_until_gradients_or_another_weight_are_wanted():
+    x, weight, other = torch.randn(4, 6), nn.Parameter(torch.randn(5, 6)), torch.randn(5, 6)
+    product = linear_by_packing(weight)
+    with torch.no_grad():
+        before = F.linear(x, weight)
+        weight.zero_()
+        assert_close(product(x, weight), before, rtol=1e-5, atol=1e-5)  # the copy has not heard of it
+        assert_close(product(x, other), F.linear(x, other))
+    product(x, weight).sum().backward()
+    assert_close(weight.grad, x.sum(0).expand(5, 6))
+
+
+@pytest.mark.parametrize("weight", [torch.randn(3, 2, dtype=torch.float64), torch.randn(3, 2, device="meta")])
+def test_other_weights_are_not_packed(weight):
+    assert linear_by_packing(weight) is F.linear
 
 
 def test_the_mode_answers_linear_layers_while_it_is_open_and_no_longer(counted):
@@ -92,6 +125,49 @@ def test_large_models_are_read_by_columns_and_write_the_same(monkeypatch, n_rows
     monkeypatch.setattr(generation, "linear_by_columns", lambda *given: calls.append(1) or by_columns(*given))
     assert torch.equal(generate(model, ids, 20, use_cache=use_cache), usual)
     assert len(calls) == 20 * (2 * 4 + 1)  # each step: four layers in each of two blocks, and the head
+
+
+def heads_packed(monkeypatch, model, n_rows, **options):
+    """Generate, and give the tokens and how often a head was packed and such a head was asked."""
+    packed, asked = [], []
+
+    def pack(weight):
+        packed.append(weight)
+        product = linear_by_packing(weight)
+        return lambda x, other, bias=None: asked.append(other is weight) or product(x, other, bias)
+
+    monkeypatch.setattr(generation, "linear_by_packing", pack)
+    torch.manual_seed(2)
+    return generate(model, torch.randint(50, (n_rows, 4)), 20, **options), len(packed), sum(asked)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_the_head_is_packed_once_for_several_rows_and_writes_the_same(monkeypatch, use_cache):
+    torch.manual_seed(0)
+    model = GPTModel(GPTConfig(50, 16, 12, 3, 2))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)  # large differences between logits, so that rounding decides nothing
+    rows, n_packed, n_asked = heads_packed(monkeypatch, model, 3, use_cache=use_cache)
+    assert (n_packed, n_asked) == (1, 20)
+    assert heads_packed(monkeypatch, model, 1)[1:] == (0, 0)
+    monkeypatch.setattr(generation, "linear_by_packing", lambda weight: F.linear)
+    torch.manual_seed(2)
+    assert torch.equal(generate(model, torch.randint(50, (3, 4)), 20, use_cache=use_cache), rows)
+
+
+def test_after_training_the_head_is_packed_anew(monkeypatch):
+    torch.manual_seed(0)
+    model = GPTModel(GPTConfig(50, 16, 12, 3, 2, tie_weights=False))
+    first = heads_packed(monkeypatch, model, 2)[0]
+    with torch.no_grad():
+        model.head.weight.neg_()
+    assert not torch.equal(heads_packed(monkeypatch, model, 2)[0], first)
+
+
+def test_a_head_that_is_no_linear_layer_is_called_as_it_is(monkeypatch):
+    model = GPTModel(GPTConfig(50, 16, 12, 3, 2))
+    model.head = nn.Sequential(model.head)
+    assert heads_packed(monkeypatch, model, 2)[1:] == (0, 0)
 
 
 def batches(n):
