@@ -120,7 +120,7 @@ def alone(measure: str, options: dict) -> dict:
 class Plan:
     """How much is measured."""
 
-    rounds: int = 5
+    rounds: int = 9
     shapes: tuple = ("story", "124M")
     minutes: tuple = (1, 2, 4)
     texts: tuple = (1_000_000, 10_000_000)
