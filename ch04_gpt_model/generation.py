@@ -6,7 +6,7 @@ token's learned position shifts, so nothing remembered is valid any more: the wi
 Sources: Radford et al. (2019), section 3; Pope et al. (2022), arXiv 2211.05102, for the cache. Taught in ch04.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from ch04_gpt_model.products import LinearBy, linear_by_columns, linear_by_packing
 from ch04_gpt_model.sampling import Sampler
 
-LARGE = 20_000_000  # parameters: so many do not fit into a processor's cache, and reading them takes the time
+LARGE = 20_000_000  # parameters: so many do not fit into most processors' caches, and reading them takes the time
 
 
 class KVCache:
@@ -99,12 +99,15 @@ def generate(
     Source: Radford et al. (2019), section 3, for sampling from GPT-2. Taught in ch04, sections 4.9 and 4.10.
     """
     sampler = Sampler(temperature, top_k, top_p, seed)
-    steps = _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache)
-    return torch.cat([ids, *(token[:, None].to(ids) for token in steps)], dim=1)
+    steps = _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step=nullcontext)
+    with _evaluating(list(model.modules())), _short_ways(model):
+        return torch.cat([ids, *(token[:, None].to(ids) for token in steps)], dim=1)
 
 
 def stream(model, ids: Tensor, max_new_tokens: int, *, use_cache: bool = True, **settings) -> Iterator[int]:
     """Yield the token ids that continue one prompt, each as soon as it is known.
+
+    Between two tokens the model is as it was: it may be read, trained or given hooks meanwhile.
 
     Args:
         model: any GPT.
@@ -124,11 +127,14 @@ def stream(model, ids: Tensor, max_new_tokens: int, *, use_cache: bool = True, *
     if not isinstance(ids, Tensor) or ids.ndim != 2 or len(ids) != 1:
         raise ValueError(f"{_found(ids)}; stream takes one prompt of shape (1, tokens)")
     stop_id = settings.pop("stop_id", None)
-    steps = _next_tokens(model, ids, max_new_tokens, Sampler(**settings), stop_id, use_cache)
+    sampler, modules = Sampler(**settings), list(model.modules())
+    steps = _next_tokens(
+        model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step=lambda: _evaluating(modules)
+    )
     return (token.item() for token in steps)
 
 
-def _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache) -> Iterator[Tensor]:
+def _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step) -> Iterator[Tensor]:
     """Check the request, then give an iterator over the next tokens of all rows, (B,) each."""
     if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
         raise ValueError(f"max_new_tokens={max_new_tokens} is not a whole number >= 0; give how many to add at most")
@@ -138,7 +144,7 @@ def _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache) -> Ite
         raise ValueError(f"{_found(ids)}; give prompts of shape (batch, tokens) with a token each")
     if not model._ids_in_range(ids):
         raise ValueError(model._bad_id(ids))
-    return _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache)
+    return _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step)
 
 
 def _found(ids) -> str:
@@ -146,65 +152,62 @@ def _found(ids) -> str:
     return f"ids have shape {tuple(ids.shape)}" if is_tensor else f"ids are a {type(ids).__name__} and no tensor"
 
 
-def _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache) -> Iterator[Tensor]:
-    was_training = model.training
-    model.eval()
-    try:
-        with _parts_at_hand(model):
-            next_logits = _LogitReader(model, ids, max_new_tokens, use_cache)
-            finished, unread = torch.zeros(len(ids), dtype=torch.bool), ids
-            for _ in range(max_new_tokens):
-                token = sampler(next_logits(unread))  # (B,)
-                if stop_id is not None:
-                    token = token.masked_fill(finished, stop_id)
-                    finished |= token == stop_id
-                yield token
-                if stop_id is not None and finished.all():
-                    return
-                unread = token[:, None].to(ids)
-    finally:
-        model.train(was_training)
+def _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step: Callable) -> Iterator[Tensor]:
+    next_logits = _LogitReader(model, ids, max_new_tokens, use_cache)
+    finished, unread = torch.zeros(len(ids), dtype=torch.bool), ids
+    for _ in range(max_new_tokens):
+        with around_step():
+            logits = next_logits(unread)  # (B, V)
+        token = sampler(logits)  # (B,)
+        if stop_id is not None:
+            token = token.masked_fill(finished, stop_id)
+            finished |= token == stop_id
+        yield token
+        if stop_id is not None and finished.all():
+            return
+        unread = token[:, None].to(ids)
 
 
 @contextmanager
-def _parts_at_hand(model):
-    """Let Python find a module's parts at once: asking `nn.Module` takes a fifth of a small model's time per token."""
-    short_ways = [
+def _evaluating(modules: list):
+    """Put the modules that are in training mode into evaluation mode, and afterwards back."""
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _short_ways(model):
+    """Let Python find a module's parts, and where no module has a hook its `forward`, without asking `nn.Module`.
+
+    The asking takes a fifth of a small model's time per token.
+    """
+    ways = [
         (module.__dict__, name, part)
         for module in model.modules()
         for name, part in (*module.named_children(), *module.named_parameters(recurse=False))
     ]
-    for attributes, name, part in short_ways:
-        attributes[name] = part  # setting a new part, as LoRA does, takes this entry away again
+    if not _has_hooks(model):  # `nn.Module.__call__` goes on with `_call_impl`, which would look for them each time
+        ways += [(module.__dict__, "_call_impl", module.forward) for module in model.modules()]
+    for attributes, name, part in ways:
+        attributes[name] = part
     try:
         yield
     finally:
-        for attributes, name, part in short_ways:
+        for attributes, name, part in ways:
             if attributes.get(name) is part:
                 del attributes[name]
 
 
-class _DirectCalls:
-    """While it is open, a module's call goes straight to its `forward`, unless any module of the model has a hook.
-
-    `nn.Module` asks for hooks at each of the forty calls of a step, which takes about a tenth of a small model's time;
-    here one question does for all of them.
-    """
-
-    def __init__(self, model):
-        self.ways = [(module.__dict__, module.forward) for module in model.modules()]
-        asked = [torch.nn.modules.module.__dict__, *(attributes for attributes, _ in self.ways)]
-        names = ("_forward_hooks", "_forward_pre_hooks", "_global_forward_hooks", "_global_forward_pre_hooks")
-        self.hooks = [attributes[name] for attributes in asked for name in names if name in attributes]
-
-    def __enter__(self):
-        if not any(self.hooks):
-            for attributes, forward in self.ways:
-                attributes["_call_impl"] = forward  # what `nn.Module.__call__` goes on with
-
-    def __exit__(self, *_):
-        for attributes, _ in self.ways:
-            attributes.pop("_call_impl", None)
+def _has_hooks(model) -> bool:
+    places = [torch.nn.modules.module.__dict__, *(module.__dict__ for module in model.modules())]
+    names = "_forward_hooks", "_forward_pre_hooks", "_global_forward_hooks", "_global_forward_pre_hooks"
+    return any(place.get(name) for place in places for name in names)
 
 
 class _LogitReader:
@@ -216,7 +219,6 @@ class _LogitReader:
         self.products = LinearBy(linear_by_columns) if large else nullcontext()  # for small ones a change costs more
         pack = len(ids) > 1 and not large and isinstance(model.head, torch.nn.Linear)
         self.head_product = LinearBy(linear_by_packing(model.head.weight)) if pack else nullcontext()
-        self.calls = _DirectCalls(model)
         self.pieces = []  # all that was read
         self.cache = None
         if use_cache and ids.shape[1] <= self.context:
@@ -227,7 +229,7 @@ class _LogitReader:
     @torch.inference_mode()
     def __call__(self, unread: Tensor) -> Tensor:
         self.pieces.append(unread)
-        with self.products, self.calls:
+        with self.products:
             if self.cache is not None and self.cache.length + unread.shape[1] <= self.context:
                 x = self.model.hidden(unread, self.cache)
             else:  # without a cache, and past the edge, where every position shifts: read the window again

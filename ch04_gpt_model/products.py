@@ -1,9 +1,9 @@
 """The product of a linear layer by another routine: the same sums, on some machines in half the time or less.
 
 A processor reaches its speed only through code written for it, and the library behind `F.linear` is not at its best
-everywhere: on some processors it uses half of their width, and it may read the weights for a single token with one
-core. The functions here ask other routines of PyTorch for the same numbers, up to rounding, and `LinearBy` puts one
-of them in the place of every `F.linear` without touching the model.
+everywhere: on some processors it leaves half of the arithmetic idle, and it may read the weights for a single token
+with one core. The functions here ask other routines of PyTorch for the same numbers, up to rounding, and `LinearBy`
+puts one of them in the place of every `F.linear` without touching the model.
 
 Reference: Goto and van de Geijn (2008), "Anatomy of high-performance matrix multiplication". Taught in ch05, section
 S.8 of its scaling notebook.
@@ -43,7 +43,7 @@ def linear_by_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None)
 
 
 def linear_by_columns(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute `F.linear` as weight times columns; a single column is given to each core with shares of the weights.
+    """Compute `F.linear` as weight times columns; for a single column the cores share the weights out.
 
     Args:
         x: the rows; more than 32 of them go to `F.linear`.
@@ -96,8 +96,8 @@ def linear_by_packing(weight: Tensor) -> Callable[..., Tensor]:
     packed = library._reorder_linear_weight(weight.detach())
 
     def product(x: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
-        wants_gradient = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-        if other is not weight or wants_gradient:
+        wants_gradient = any(t is not None and t.requires_grad for t in (x, weight, bias))
+        if other is not weight or (wants_gradient and torch.is_grad_enabled()):
             return F.linear(x, other, bias)
         return library._linear_pointwise(x, packed, bias, "none", [], "")
 

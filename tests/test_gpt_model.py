@@ -445,26 +445,32 @@ def test_nothing_new_is_the_prompt_itself(model):
 
 def test_generation_leaves_the_model_as_it_was():
     model = GPTModel(dataclasses.replace(TINY, dropout=0.5)).train()
-    ids = random_ids(TINY, 1, 4)
+    model.blocks[1].eval()  # each module keeps its own mode
+    modes, ids = [module.training for module in model.modules()], random_ids(TINY, 1, 4)
     assert torch.equal(generate(model, ids, 5), generate(model, ids, 5))
-    assert model.training and model.blocks[0].attention.training
-    tokens = stream(model, ids, 5)
-    next(tokens)
-    tokens.close()
-    assert model.training
+    assert [module.training for module in model.modules()] == modes and False in modes and True in modes
 
 
-def test_the_short_ways_to_a_models_parts_last_as_long_as_the_generation(model):
+def test_generation_takes_short_ways_and_leaves_none_behind(model, monkeypatch):
     def attributes():
         return [set(module.__dict__) for module in model.modules()]
 
-    before, ids = attributes(), random_ids(TINY, 1, 4)
-    first, second = stream(model, ids, 5), stream(model, ids, 5)
-    next(first), next(second)
-    assert attributes() != before
-    first.close()  # the second still runs
-    assert len(list(second)) == 4
+    before, during, hidden = attributes(), [], model.hidden
+    monkeypatch.setattr(type(model), "hidden", lambda self, *given: during.append(attributes()) or hidden(*given))
+    generate(model, random_ids(TINY, 1, 4), 2)
+    assert all("head" in now[0] and "_call_impl" in now[-1] for now in during) and len(during) == 2
     assert attributes() == before
+
+
+def test_between_two_tokens_of_a_stream_the_model_is_as_it_was():
+    model = GPTModel(dataclasses.replace(TINY, dropout=0.5)).train()
+    before, ids = [set(module.__dict__) for module in model.modules()], random_ids(TINY, 1, 4)
+    first, second = stream(model, ids, 5), stream(model, ids, 5)
+    tokens = [(next(first), next(second)) for _ in range(3)]
+    assert all(one == other for one, other in tokens)  # no dropout in either
+    for either in (model, copy.deepcopy(model)):
+        assert [set(module.__dict__) for module in either.modules()] == before
+        assert all(module.training for module in either.modules())
 
 
 def test_a_part_replaced_while_a_text_is_written_is_the_one_used(model):

@@ -77,6 +77,9 @@ def test_the_packed_copy_is_what_is_read_until_gradients_or_another_weight_are_w
         assert_close(product(x, other), F.linear(x, other))
     product(x, weight).sum().backward()
     assert_close(weight.grad, x.sum(0).expand(5, 6))
+    bias = torch.zeros(5, requires_grad=True)
+    linear_by_packing(other)(x, other, bias).sum().backward()
+    assert_close(bias.grad, torch.full((5,), 4.0))
 
 
 @pytest.mark.parametrize("weight", [torch.randn(3, 2, dtype=torch.float64), torch.randn(3, 2, device="meta")])
