@@ -100,14 +100,14 @@ def generate(
     """
     sampler = Sampler(temperature, top_k, top_p, seed)
     steps = _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step=nullcontext)
-    with _evaluating(list(model.modules())), _short_ways(model):
+    with _evaluating(model), _short_ways(model):
         return torch.cat([ids, *(token[:, None].to(ids) for token in steps)], dim=1)
 
 
 def stream(model, ids: Tensor, max_new_tokens: int, *, use_cache: bool = True, **settings) -> Iterator[int]:
     """Yield the token ids that continue one prompt, each as soon as it is known.
 
-    Between two tokens the model is as it was: it may be read, trained or given hooks meanwhile.
+    Between two tokens the model is as it was; a part replaced or a hook added meanwhile counts for the next token.
 
     Args:
         model: any GPT.
@@ -127,10 +127,8 @@ def stream(model, ids: Tensor, max_new_tokens: int, *, use_cache: bool = True, *
     if not isinstance(ids, Tensor) or ids.ndim != 2 or len(ids) != 1:
         raise ValueError(f"{_found(ids)}; stream takes one prompt of shape (1, tokens)")
     stop_id = settings.pop("stop_id", None)
-    sampler, modules = Sampler(**settings), list(model.modules())
-    steps = _next_tokens(
-        model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step=lambda: _evaluating(modules)
-    )
+    sampler, around_step = Sampler(**settings), lambda: _evaluating(model)
+    steps = _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step)
     return (token.item() for token in steps)
 
 
@@ -169,9 +167,9 @@ def _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step
 
 
 @contextmanager
-def _evaluating(modules: list):
+def _evaluating(model):
     """Put the modules that are in training mode into evaluation mode, and afterwards back."""
-    training = [module for module in modules if module.training]
+    training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
     try:

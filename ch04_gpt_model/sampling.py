@@ -37,7 +37,7 @@ def next_token_probabilities(
         raise ValueError("temperature 0 leaves nothing to draw; take the most likely token instead")
     logits = logits.detach().to("cpu", torch.float64)
     peak = logits.amax(dim=-1, keepdim=True)
-    _require_finite(peak.sum())
+    _require_finite(peak)
     if top_k is not None and top_k < logits.shape[-1]:
         kth = logits.topk(top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < kth, -math.inf)
@@ -85,7 +85,7 @@ class Sampler:
     def __call__(self, logits: Tensor) -> Tensor:
         if self.temperature == 0:
             scores = logits.detach().float().cpu().numpy()  # its argmax is several times as fast as PyTorch's
-            _require_finite(scores.max(axis=-1).sum(dtype="float64"))
+            _require_finite(torch.from_numpy(scores.max(axis=-1)))
             return torch.from_numpy(scores.argmax(axis=-1))
         probabilities = next_token_probabilities(logits, self.temperature, self.top_k, self.top_p)
         cumulative = probabilities.cumsum(dim=-1)  # (B, V), the last column is 1 up to rounding
@@ -94,9 +94,9 @@ class Sampler:
         return ids.squeeze(1).clamp(max=logits.shape[-1] - 1)
 
 
-def _require_finite(sum_of_peaks) -> None:
-    """Refuse rows whose largest logit is NaN (a NaN counts as the largest) or infinite: one sum tells for all."""
-    if not math.isfinite(sum_of_peaks):
+def _require_finite(peaks: Tensor) -> None:
+    """Refuse rows whose largest logit is NaN (a NaN is taken for the largest) or infinite; one sum asks for all."""
+    if not math.isfinite(peaks.sum(dtype=torch.float64)):
         raise ValueError("the model's logits hold NaN or infinity; its weights are damaged or its training diverged")
 
 

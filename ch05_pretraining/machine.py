@@ -39,8 +39,8 @@ def sum_over_ranks(values: Iterable[float], device: torch.device) -> list[float]
 def leave_together() -> NoReturn:
     """Wait for the other processes, then end this one, without an error and at once; it must be the last call.
 
-    `DistributedDataParallel` leaves threads behind, and one that still asks for Python while Python is ending aborts
-    the process after all of its work is done. So Python's own way of ending is skipped.
+    `DistributedDataParallel` leaves threads behind, and with them a process now and then aborts while Python is
+    ending, after all of its work is done. So Python's own way of ending is skipped.
     """
     dist.barrier()  # nobody hangs up while another still speaks
     sys.stdout.flush()

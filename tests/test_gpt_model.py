@@ -471,6 +471,16 @@ def test_between_two_tokens_of_a_stream_the_model_is_as_it_was():
     for either in (model, copy.deepcopy(model)):
         assert [set(module.__dict__) for module in either.modules()] == before
         assert all(module.training for module in either.modules())
+    assert list(first) == list(second) and model.training
+
+
+def test_a_part_put_in_between_two_tokens_drops_nothing(model):
+    ids, expected = random_ids(TINY, 1, 4), generate(model, random_ids(TINY, 1, 4), 5)[0, 4:].tolist()
+    tokens = stream(model, ids, 5)
+    written = [next(tokens)]
+    model.final_norm = torch.nn.Sequential(model.final_norm, torch.nn.Dropout(0.9))
+    assert model.final_norm[1].training
+    assert written + list(tokens) == expected
 
 
 def test_a_part_replaced_while_a_text_is_written_is_the_one_used(model):
