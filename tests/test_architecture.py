@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(folder.name for folder in ROOT.glob("ch[0-9][0-9]_*") if folder.is_dir())
 CHAPTER_MODULES = sorted(path for folder in CHAPTERS for path in (ROOT / folder).glob("*.py"))
 OURS = {*CHAPTERS, "shared", "data", "tests", "course"}
-TOP_LEVEL = {*CHAPTERS, "shared", "data", "tests", ".ci"}
+TOP_LEVEL = {*CHAPTERS, "shared", "data", "tests", ".ci", ".github"}
 
 
 def imports(path: Path) -> set[str]:
