@@ -1,0 +1,79 @@
+"""One anatomy for all notebooks: title, order of headings, stated times, marks of difficulty (see CONTRIBUTING.md)."""
+
+import re
+
+import pytest
+
+from tests.test_notebooks import NOTEBOOKS, ROOT, code_cells, n_lines, read, tags, texts
+
+NARRATIVES = [path for path in NOTEBOOKS if path.name != "exercises.ipynb"]
+EXERCISES = [path for path in NOTEBOOKS if path.name == "exercises.ipynb"]
+ORDER = ["You will be able to", "Set-up", "The problem", "All together", "Hand-over", "Limits", "Recap", "Recall",
+         "Sources"]  # fmt: skip
+WORDS_A_MINUTE, LINES_A_MINUTE, MINUTES_A_TRY = 180, 10, 2
+
+each_narrative = pytest.mark.parametrize("path", NARRATIVES, ids=lambda p: p.stem)
+each_exercises = pytest.mark.parametrize("path", EXERCISES, ids=lambda p: p.parent.name)
+
+
+def headings(path) -> list[str]:
+    """Return the headings of a notebook below its title, without their section numbers."""
+    found = [line for text in texts(path) for line in text.splitlines() if re.match(r"#{2,3} ", line)]
+    return [re.sub(r"^#+ (?:[A-Z\d]+\.\d+ )?", "", line) for line in found]
+
+
+def stated_minutes(path) -> int:
+    return int(re.search(r"\*Reading:\* about (\d+) minutes with the things to try\.", texts(path)[0]).group(1))
+
+
+def reading_minutes(path) -> float:
+    """Words, lines of code outside final cells, and things to try, each with its time."""
+    words = sum(len(text.split()) for text in texts(path))
+    lines = sum(n_lines(cell) for cell in code_cells(path) if "final" not in tags(cell))
+    tries = sum(text.count("**Try it") for text in texts(path))
+    return words / WORDS_A_MINUTE + lines / LINES_A_MINUTE + tries * MINUTES_A_TRY
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_a_title_is_the_chapters_number_and_a_name(path):
+    number = int(path.parent.name[2:4])
+    assert re.match(rf"# {number} · [A-Z][^\n]*\n\n", texts(path)[0]), texts(path)[0][:80]
+
+
+@each_narrative
+def test_below_the_title_stand_the_claim_and_what_it_needs(path):
+    first = texts(path)[0]
+    assert re.search(r"\n\n\*\*[^*]+\.\*\*\n\n\*You need:\* .+ \*Reading:\* .+ \*Running:\* about .+\.$", first), first
+
+
+@each_narrative
+def test_the_headings_come_in_one_order(path):
+    titles = headings(path)
+    assert [name for title in titles for name in ORDER if title == name or title.startswith(f"{name}:")] == ORDER
+
+
+@each_narrative
+def test_the_stated_reading_time_follows_the_rule(path):
+    assert stated_minutes(path) % 5 == 0
+    assert abs(stated_minutes(path) - reading_minutes(path)) <= 5, f"the rule gives {reading_minutes(path):.0f}"
+
+
+@each_narrative
+def test_the_readme_states_the_same_time(path):
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if path.relative_to(ROOT).as_posix() in line)
+    assert f"| {stated_minutes(path)} min |" in row, row
+
+
+@each_narrative
+def test_a_path_is_read_in_two_hours(path):
+    assert reading_minutes(path) <= 120
+
+
+@each_exercises
+def test_an_exercise_says_how_hard_it_is_and_how_long_it_takes(path):
+    assert "Difficulty: ★" in texts(path)[0]
+    graded = [text for text in texts(path) if re.match(r"## \d+m?\.\d+ ", text)]
+    assert len(graded) >= 5
+    for text in graded:
+        assert re.search(r"\n\n\*★{1,3}, \d+ minutes\.\*", text), text[:120]
