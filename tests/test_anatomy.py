@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.test_notebooks import NOTEBOOKS, ROOT, code_cells, n_lines, read, tags, texts
+from tests.test_notebooks import NOTEBOOKS, ROOT, code_cells, n_lines, tags, texts
 
 NARRATIVES = [path for path in NOTEBOOKS if path.name != "exercises.ipynb"]
 EXERCISES = [path for path in NOTEBOOKS if path.name == "exercises.ipynb"]
