@@ -1,7 +1,8 @@
-"""Writing files so that each is there completely or not at all, on every system.
+"""Writing files so that each is there completely or not at all, and reading text that somebody else has written.
 
 What is written goes beside its place first, is flushed to the disk, and is moved there in one step: a power cut leaves
-the old content or the new one, never half of each.
+the old content or the new one, never half of each. What is read is UTF-8 text or refused by name: text in another
+encoding would be read as other letters without a word.
 """
 
 import os
@@ -9,6 +10,17 @@ import time
 from pathlib import Path
 
 WINDOWS_BUSY = (5, 32, 33)  # access denied, sharing violation, lock violation: another program is looking
+NO_UTF8 = (  # how files begin that are no UTF-8 text; UTF-32 before UTF-16, whose mark is the beginning of its own
+    (b"\xff\xfe\0\0", "UTF-32 text"),
+    (b"\0\0\xfe\xff", "UTF-32 text"),
+    (b"\xff\xfe", "UTF-16 text"),
+    (b"\xfe\xff", "UTF-16 text"),
+    (b"PK\x03\x04", "a ZIP archive (as .xlsx, .docx and .ods files are)"),
+    (b"\xd0\xcf\x11\xe0", "an Office file (.xls or .doc)"),
+    (b"{\\rtf", "an RTF file"),
+    (b"%PDF-", "a PDF file"),
+    (b"\x1f\x8b", "a file packed by gzip"),
+)
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -48,3 +60,58 @@ def write_atomically(path: Path, text: str) -> None:
         replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def read_utf8(path: str | Path) -> str:
+    """Read a text file of anybody's making: UTF-8, with or without a byte order mark, each line end as \\n.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: the file cannot be read, is in another encoding, or is no text.
+
+    Source: The Unicode Standard, section 3.10. Taught in ch02, section 2.1.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        cause = "it is a folder" if Path(path).is_dir() else error.strerror
+        raise ValueError(f"{path} cannot be read ({cause}); expected a text file") from None
+    return decode_utf8(content, path)
+
+
+def decode_utf8(content: bytes, path: str | Path) -> str:
+    """Decode what a text file holds: UTF-8, with or without a byte order mark, each line end (LF, CRLF, CR) as \\n.
+
+    Args:
+        content: the bytes of the file.
+        path: the file's name, for the message.
+
+    Raises:
+        ValueError: the bytes are in another encoding, or are no text.
+
+    Source: The Unicode Standard, section 3.10. Taught in ch02, section 2.1.
+    """
+    for beginning, kind in NO_UTF8:
+        if content.startswith(beginning):
+            raise ValueError(f"{path} is {kind}, not UTF-8 text; save it as plain text in UTF-8")
+    if b"\0" in content:
+        raise ValueError(
+            f"{path} holds NUL bytes ({content.count(0):,}, the first in line {_line_of(content, content.index(0))}), "
+            "as UTF-16 text and files that are no text do; save it as plain text in UTF-8"
+        )
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text (byte {error.start}, in line {_line_of(content, error.start)}, does not fit; "
+            "older encodings are Windows-1252 and Latin-1); save it as plain text in UTF-8"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _line_of(content: bytes, at: int) -> int:
+    """The number of the line in which a byte stands, where lines end as in `decode_utf8`."""
+    before = content[:at].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return before.count(b"\n") + 1

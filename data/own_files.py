@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from data.files import read_utf8
 from data.story_world.instruction_task import Instruction
 from data.story_world.message_task import Message
 
@@ -25,7 +26,7 @@ def read_messages(path: str | Path) -> list[Message]:
     Source: Almeida, Gómez Hidalgo and Yamakami (2011), section 3. Taught in ch06, section 6.7.
     """
     messages = []
-    for number, line in enumerate(_read(path).split("\n"), start=1):
+    for number, line in enumerate(read_utf8(path).split("\n"), start=1):
         if not line.strip():
             continue
         label, _, text = (part.strip() for part in line.partition("\t"))
@@ -48,20 +49,10 @@ def read_instructions(path: str | Path) -> list[Instruction]:
 
     Source: Taori et al. (2023), Stanford Alpaca, "Data Release". Taught in ch06, section 6.13.
     """
-    instructions = [_instruction(record, f"{path}, line {line}") for line, record in _records(_read(path), path)]
+    instructions = [_instruction(record, f"{path}, line {line}") for line, record in _records(read_utf8(path), path)]
     if not instructions:
         raise ValueError(f"{path} holds an empty list; expected records like {RECORD_FORM}")
     return instructions
-
-
-def _read(path: str | Path) -> str:
-    """A UTF-8 text without its byte order mark, with line ends as \\n."""
-    try:
-        return Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start} does not fit); save it as UTF-8") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); expected a text file") from None
 
 
 def _records(text: str, path: str | Path) -> Iterator[tuple[int, object]]:
