@@ -7,6 +7,7 @@ encoding would be read as other letters without a word.
 
 import os
 import time
+import unicodedata
 from pathlib import Path
 
 WINDOWS_BUSY = (5, 32, 33)  # access denied, sharing violation, lock violation: another program is looking
@@ -21,6 +22,7 @@ NO_UTF8 = (  # how files begin that are no UTF-8 text; UTF-32 before UTF-16, who
     (b"%PDF-", "a PDF file"),
     (b"\x1f\x8b", "a file packed by gzip"),
 )
+UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufe0e\ufe0f\ufeff"))  # signs that have no shape
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -115,3 +117,11 @@ def _line_of(content: bytes, at: int) -> int:
     """The number of the line in which a byte stands, where lines end as in `decode_utf8`."""
     before = content[:at].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return before.count(b"\n") + 1
+
+
+def as_seen(text: str) -> str:
+    """Write a text as a reader sees it: accents composed, one space between words, nothing that has no shape.
+
+    Source: The Unicode Standard, Annex 15. Taught in ch06, section 6.11.
+    """
+    return " ".join(unicodedata.normalize("NFC", text.translate(UNSEEN)).split())

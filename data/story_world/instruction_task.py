@@ -8,11 +8,19 @@ question joins words that were never joined in training.
 import re
 from typing import NamedTuple
 
+from data.files import as_seen
+
 from .tasks import Dice, Thing, fill, split_of, templates, with_article, words
 
 INSTRUCTION_SIZES = {"train": 12_000, "validation": 600, "test": 1_200}
 NUMBERS = ("zero", "one", "two", "three", "four", "five")
 TIMES = {"once": 1, "twice": 2, "three times": 3}
+ONE_SHAPE = {ord(sign): shape for shape, signs in (('"', "“”„‟«»"), ("'", "‘’‚‛‹›"), ("-", "‐‑−")) for sign in signs}
+SIGNS = ".,;:!…。，、；：！"
+CLOSING = re.compile(  # all signs at the end of an answer, and those behind a word in it
+    rf"""(?<=[^\s{SIGNS}])(?:[\s{SIGNS}]*[{SIGNS}](?=["']?\Z)|[{SIGNS}]+(?=["']?\s))"""
+)
+OUTER_QUOTES = re.compile(r"""(["'])((?:(?!\1).|(?<=\w)\1(?=\w))+)\1""")  # an apostrophe in a word is no quotation mark
 
 
 class Instruction(NamedTuple):
@@ -25,7 +33,10 @@ class Instruction(NamedTuple):
 
 
 def mark(record: Instruction, answer: str) -> bool:
-    """Say whether an answer is right: equal to an accepted one, capital letters and punctuation aside.
+    """Say whether an answer is right: equal to an accepted one but for capital letters, closing signs and outer quotes.
+
+    Closing signs are commas, periods, colons, semicolons and exclamation marks behind a word. Signs that stand anywhere
+    else count, because they can carry the meaning: -5 is not 5, 1.5 is not 15, and C# is not C++.
 
     Source: Taught in ch06, section 6.11.
     """
@@ -33,7 +44,9 @@ def mark(record: Instruction, answer: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+(?:['’-]\w+)*", text.casefold()))
+    text = CLOSING.sub("", as_seen(text.casefold()).translate(ONE_SHAPE))
+    quoted = OUTER_QUOTES.fullmatch(text)
+    return CLOSING.sub("", quoted[2]) if quoted else text
 
 
 def write_instructions(split: str) -> list[Instruction]:
