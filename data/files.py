@@ -110,6 +110,10 @@ def decode_utf8(content: bytes, path: str | Path) -> str:
             f"{path} is not UTF-8 text (byte {error.start}, in line {_line_of(content, error.start)}, does not fit; "
             "older encodings are Windows-1252 and Latin-1); save it as plain text in UTF-8"
         ) from None
+    return _with_plain_line_ends(text)
+
+
+def _with_plain_line_ends(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -125,3 +129,13 @@ def as_seen(text: str) -> str:
     Source: The Unicode Standard, Annex 15. Taught in ch06, section 6.11.
     """
     return " ".join(unicodedata.normalize("NFC", text.translate(UNSEEN)).split())
+
+
+def without_blank_lines(text: str) -> str:
+    """Take away the blank lines before and behind a text; its indentation stays, and each line end is \\n.
+
+    Source: Taught in ch06, section 6.13.
+    """
+    lines = _with_plain_line_ends(text).split("\n")
+    filled = [number for number, line in enumerate(lines) if line.strip()]
+    return "\n".join(lines[filled[0] : filled[-1] + 1]) if filled else ""

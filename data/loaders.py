@@ -5,8 +5,8 @@
     load_messages("train")        messages to classify
     load_instructions("train")    questions with answers that can be marked exactly
     load_preferences("train")     two stories for one request, the better one first
-    read_messages(path)           messages of your own, tab-separated
-    read_instructions(path)       instructions of your own, as JSON
+    read_messages(path)           messages of your own, tab-separated or CSV
+    read_instructions(path)       instructions of your own, a JSON list or JSON Lines
 
 Everything but your own files is made on this computer, the same everywhere; data/README.md lists the checksums.
 """
@@ -15,7 +15,8 @@ import json
 from collections.abc import Sequence
 from functools import lru_cache
 
-from data.own_files import read_instructions, read_messages
+from data.own_instructions import read_instructions
+from data.own_messages import read_messages
 from data.paths import CACHE_DIR, DATA_DIR
 from data.story_cache import cached_stories
 from data.story_world import SPLITS, Story

@@ -1,13 +1,11 @@
-"""Texts, stories, checksums, the catalogue, and readers for files of your own."""
+"""Texts, stories, checksums and the catalogue."""
 
-import json
 import os
 import re
 
 import pytest
 
 from data import checksums, story_cache
-from data.files import read_utf8
 from data.loaders import (
     catalogue,
     load_instructions,
@@ -15,8 +13,6 @@ from data.loaders import (
     load_preferences,
     load_stories,
     load_text,
-    read_instructions,
-    read_messages,
 )
 from data.story_world import SPLITS, StoryWorld
 from tests.sizes import n
@@ -174,120 +170,3 @@ def test_the_catalogue_pins_every_file():
 
 def test_the_names_that_errors_and_chapters_mention_are_in_the_catalogue():
     assert {"the-verdict", "tiny-shakespeare", "gpt2-124M", "gpt2-tokenizer"} <= set(catalogue())
-
-
-# ---------------------------------------------------------------------------------------------- files of your own
-def _write(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    return path
-
-
-LINES = "ham\tSee you at six\nspam\tWin a lamp: café, 中文\u2028two\x85three\x0bfour\x0cfive\n"
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "mixed"])
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_a_text_file_is_read_whole_whatever_ends_its_lines(tmp_path, end, mark):
-    content = LINES.replace("\n", "\r", 1).replace("\n", "\r\n") if end == "mixed" else LINES.replace("\n", end)
-    assert read_utf8(_write(tmp_path / "own.txt", mark + content.encode("utf-8"))) == LINES
-
-
-@pytest.mark.parametrize(
-    "content, complaint",
-    [
-        (LINES.encode("utf-16"), "is UTF-16 text, not UTF-8 text; save it as plain text in UTF-8"),
-        (b"\xfe\xff" + LINES.encode("utf-16-be"), "is UTF-16 text"),
-        (LINES.encode("utf-32"), "is UTF-32 text"),
-        (LINES.encode("utf-16-le"), r"holds NUL bytes \(\d+, the first in line 1\), as UTF-16 text and .* do; save it"),
-        (LINES.encode("utf-16-be"), "holds NUL bytes"),
-        (LINES.encode("utf-32-le"), "holds NUL bytes"),
-        (b"ham\tone\rspam\ttw\0o\n", r"holds NUL bytes \(1, the first in line 2\)"),
-        ("ham\tone\r\nham\tcafé\n".encode("latin-1"), r"is not UTF-8 text \(byte 16, in line 2, does not fit"),
-        ("ham\t中文\n".encode("gb18030"), "is not UTF-8 text"),
-        (b"PK\x03\x04\x14\0\x06\0", "is a ZIP archive .as .xlsx"),
-        (b"{\\rtf1\\ansi ham}", "is an RTF file"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "holds NUL bytes"),
-    ],
-)
-@pytest.mark.parametrize("read", [read_utf8, read_messages, read_instructions])
-def test_what_is_no_utf8_text_is_refused_with_its_cause(tmp_path, read, content, complaint):
-    with pytest.raises(ValueError, match=f"own.txt {complaint}"):
-        read(_write(tmp_path / "own.txt", content))
-
-
-def test_messages_of_your_own_are_read(tmp_path):
-    path = _write(tmp_path / "sms.tsv", b"\xef\xbb\xbfham\tSee you at six\r\n\r\nspam\tWin a\tprize now!\r\n")
-    assert read_messages(path) == [("See you at six", "ham"), ("Win a\tprize now!", "spam")]
-
-
-@pytest.mark.parametrize(
-    "content, complaint",
-    [
-        ("ham\tfine\nno tab here\n", r"own\.tsv, line 2: found 'no tab here'; expected a label, a tab and a text"),
-        ("ham\t\n", "line 1: found"),
-        ("\ttext without a label\n", "line 1: found"),
-        ("\n\n", "holds no message"),
-        (b"ham\tcaf\xe9\n", r"own\.tsv is not UTF-8 text \(byte 7"),
-    ],
-)
-def test_bad_message_files_are_refused_with_file_and_line(tmp_path, content, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        read_messages(_write(tmp_path / "own.tsv", content))
-
-
-def test_a_missing_file_is_refused_by_name(tmp_path):
-    for read in (read_utf8, read_messages, read_instructions):
-        with pytest.raises(ValueError, match="nowhere.* cannot be read"):
-            read(tmp_path / "nowhere")
-        with pytest.raises(ValueError, match=r"cannot be read \(it is a folder\)"):
-            read(tmp_path)
-
-
-def test_instructions_of_your_own_are_read(tmp_path):
-    records = [
-        {"instruction": "Name a color.", "output": "Red"},
-        {"instruction": "Translate.", "input": "Guten Tag", "output": "Good day"},
-    ]
-    path = _write(tmp_path / "own.json", b"\xef\xbb\xbf" + json.dumps(records, indent=2).encode("utf-8"))
-    first, second = read_instructions(path)
-    assert first == ("own", "Name a color.", "Red", ("Red",))
-    assert second.prompt == "Translate.\nGuten Tag"
-
-
-GOOD = '{"instruction": "a", "output": "b"}'
-
-
-@pytest.mark.parametrize(
-    "content, complaint",
-    [
-        (f'[\n{GOOD},\n{{"instruction": "x"}}\n]', r"own\.json, line 3: the key 'output' is missing"),
-        (f'[\n{GOOD},\n{{"output": "x"}}\n]', "line 3: the key 'instruction' is missing"),
-        (f"[\n{GOOD},\n]", "line 2: found a comma after the last record"),
-        ('[\n{"instruction": "a",\n "output": "b",}\n]', "line 3: found a comma before the closing bracket"),
-        ('[\n{"instruction": "a", "output": NaN}\n]', "line 2: found NaN, which is no JSON value"),
-        ('[\n{"instruction": "a", "output": 3}\n]', "line 2: 'output' is 3; expected a text"),
-        ('[\n{"instruction": "a", "input": null, "output": "b"}\n]', "line 2: 'input' is None; expected a text"),
-        ('[\n{"instruction": " ", "output": "b"}\n]', "line 2: 'instruction' is empty"),
-        (f"[\n{GOOD}\n{GOOD}\n]", "line 3: found .* after a record; expected a comma or"),
-        (f"[\n{GOOD},\n17]", "line 3: found 17; expected a record"),
-        (f"[\n{GOOD}", "found the end of the file after a record"),
-        ('[\n{"instruction": "a', "line 2: .*(JSON|ends)"),
-        (f"{GOOD}", "expected a JSON list"),
-        ("[]", "holds an empty list"),
-        ("", "begins with ''; expected a JSON list"),
-        (f"[{GOOD}] and more", "line 1: found more text after the end"),
-        (b"[\xff]", "is not UTF-8 text"),
-        ("[" * 100_000, "expected a record"),
-    ],
-)
-def test_bad_instruction_files_are_refused_with_file_line_and_key(tmp_path, content, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        read_instructions(_write(tmp_path / "own.json", content))
-
-
-def test_what_json_can_read_the_reader_reads_too(tmp_path):
-    """A second opinion: the walk through the list and `json.loads` agree on files of many shapes."""
-    for indent in (None, 0, 1, 4):
-        records = [{"instruction": f'say {i} "quoted", [x]', "input": "", "output": f"{i}\n}}"} for i in range(30)]
-        path = _write(tmp_path / "own.json", json.dumps(records, indent=indent))
-        assert [record.response for record in read_instructions(path)] == [r["output"].strip() for r in records]

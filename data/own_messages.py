@@ -1,0 +1,261 @@
+"""Read messages of your own: lines of a label, a tab and a text, or a table whose first line names its columns.
+
+What cannot be right is refused with file and line. What is only doubtful is warned about: a label that occurs once may
+be a slip or a rare class, and only the owner of the file can tell.
+"""
+
+import csv
+import io
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from data.files import as_seen, read_utf8, without_blank_lines
+from data.story_world.message_task import Message
+
+NAMES = {  # what people call the two columns, our own name first
+    "label": ("label", "class", "category", "target", "sentiment", "intent", "type", "tag", "v1"),
+    "text": ("text", "message", "sms", "sentence", "review", "comment", "content", "body", "tweet", "v2"),
+}
+SEPARATORS = "\t,;|"
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)  # what Excel understands as a file's first line
+FORM = (
+    "a label, a tab and a text, or a table whose first line names its columns (label,text; for other names pass "
+    "label=… and text=…)"
+)
+FEW = 10  # among fewer messages, a label for each is no sign of trouble
+
+
+class Row(NamedTuple):
+    """A message and the line where it begins."""
+
+    line: int
+    label: str
+    text: str
+
+
+class Head(NamedTuple):
+    """The line that names the columns of a table: where it stands, what separates the columns, and which are ours."""
+
+    line: int
+    separator: str
+    names: list[str]
+    label: int
+    text: int
+
+
+def read_messages(path: str | Path, *, text: str | None = None, label: str | None = None) -> list[Message]:
+    """Read messages of your own: one a line, the label, a tab, the text; or a table with named columns, such as CSV.
+
+    Lines of a label, a tab and a text are the form of the SMS Spam Collection; quotation marks in them are ordinary
+    signs. Where the first line names a column for the label and one for the text, the file is a table. Its columns are
+    separated by commas, semicolons, tabs or bars, and a text in quotation marks may hold these and several lines.
+
+    Args:
+        path: a UTF-8 file; a byte order mark and empty lines are passed over.
+        text: name of the column that holds the texts; None looks for `text`, `message`, `v2` and the like.
+        label: name of the column that holds the labels; None looks for `label`, `category`, `v1` and the like.
+
+    Raises:
+        ValueError: the file is missing, not UTF-8 or empty, a message has no label or no text, a column is not there,
+            label and text are swapped, or two labels look the same and are not.
+
+    Source: Almeida, Gómez Hidalgo and Yamakami (2011), section 3. Taught in ch06, section 6.7.
+    """
+    content = read_utf8(path)
+    with _cells_of_any_length(content):
+        head = _find_head(content, path, {"label": label, "text": text})
+        rows, doubts = _table_rows(content, path, head) if head else (list(_lines(content, path)), [])
+    if not rows:
+        raise ValueError(f"{path} holds no message; expected lines of {FORM}")
+    _refuse_swapped(rows, path)
+    _refuse_twins(rows, path)
+    for doubt in [*_guesses(head, label, text), *doubts, *_doubtful_labels(rows, head)]:
+        warnings.warn(f"{path}: {doubt}", stacklevel=2)
+    return [Message(row.text, row.label) for row in rows]
+
+
+def _lines(content: str, path: str | Path) -> Iterator[Row]:
+    """Lines of a label, a tab and a text."""
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        label, _, text = line.partition("\t")
+        if not as_seen(label) or not as_seen(text):
+            raise ValueError(f"{path}, line {number}: found {line[:40]!r}; expected {FORM}")
+        if _is_name(label, "label") and _is_name(text, "text"):
+            raise ValueError(f"{path}, line {number}: found {line!r}, names of columns; remove the line")
+        yield Row(number, label.strip(), text.rstrip())
+
+
+# ------------------------------------------------------------------------------------------ tables with named columns
+def _find_head(content: str, path: str | Path, wanted: dict[str, str | None]) -> Head | None:
+    """Read the names of the columns; None where the first line names none and none is wanted."""
+    filled = ((number, line) for number, line in enumerate(content.split("\n"), start=1) if line.strip())
+    (number, line), separators = next(filled, (1, "")), SEPARATORS
+    if excel := SEPARATOR_LINE.fullmatch(line):
+        (number, line), separators = next(filled, (number, "")), excel[1]
+    heads = {mark: [cell.strip() for cell in next(csv.reader([line], delimiter=mark), [])] for mark in separators}
+    for mark, names in heads.items():
+        places = {role: _places(names, role, wanted) for role in NAMES}
+        if all(places.values()):
+            ours = {role: _only(found, names, role, path) for role, found in places.items()}
+            return Head(number, mark, names, **ours)
+    if excel or any(wanted.values()):
+        names, asked = max(heads.values(), key=len), [repr(wanted[role] or role) for role in NAMES]
+        raise ValueError(
+            f"{path}, line {number}: found the columns {_listed(names)}; expected {' and '.join(asked)}: name those "
+            "that hold label and text with label=… and text=…"
+        )
+    return None
+
+
+def _places(names: list[str], role: str, wanted: dict[str, str | None]) -> list[int]:
+    """Which columns may hold the label or the text: the wanted one, the one called so, or those with a known name."""
+    taken = [wanted[other] for other in NAMES if other != role]
+    free = [place for place, name in enumerate(names) if name not in taken]
+    if wanted[role] is not None:
+        return [place for place in free if as_seen(names[place]) == as_seen(str(wanted[role]))]
+    known = [place for place in free if _is_name(names[place], role)]
+    return [place for place in known if as_seen(names[place]).casefold() == role] or known
+
+
+def _only(places: list[int], names: list[str], role: str, path: str | Path) -> int:
+    if len(places) > 1:
+        found = _listed([names[place] for place in places])
+        raise ValueError(f"{path} has the columns {found}, each of which may hold the {role}; choose with {role}=…")
+    return places[0]
+
+
+def _is_name(cell: str, role: str) -> bool:
+    return as_seen(cell).casefold() in NAMES[role]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _table_rows(content: str, path: str | Path, head: Head) -> tuple[list[Row], list[str]]:
+    """All rows below the head, and what is doubtful about them."""
+    rows, stray = [], []
+    for line, cells in _csv_rows(content, path, head.separator):
+        if line > head.line:
+            rows.append(_table_row([without_blank_lines(cell).rstrip() for cell in cells], line, path, head))
+            nameless = [cell.strip() for cell, name in zip(cells, head.names) if not name]
+            stray += [line] if any(cell and not cell.isdigit() for cell in nameless) else []  # pandas counts its rows
+    found = f"{len(stray):,} of {len(rows):,} rows (the first in line {stray[0]})" if stray else ""
+    return rows, [f"text in a column without a name is not read, in {found}"] if stray else []
+
+
+def _table_row(cells: list[str], line: int, path: str | Path, head: Head) -> Row:
+    if [cell.strip() for cell in cells] == head.names:
+        raise ValueError(f"{path}, line {line}: found the names of the columns once more; remove the line")
+    if any(cells[len(head.names) :]):
+        raise ValueError(
+            f"{path}, line {line}: found {len(cells)} columns, but line {head.line} names {len(head.names)}; put texts "
+            f"that hold {head.separator!r} into quotation marks"
+        )
+    for place in (head.label, head.text):
+        if not as_seen("".join(cells[place : place + 1])):
+            found = f"nothing in column {head.names[place]!r}"
+            raise ValueError(f"{path}, line {line}: found {found}; fill it in or remove the line")
+    return Row(line, cells[head.label].strip(), cells[head.text])
+
+
+def _csv_rows(content: str, path: str | Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a table that are not empty, each with the line where it begins."""
+    reader = csv.reader(io.StringIO(content), delimiter=separator, strict=True, skipinitialspace=separator != "\t")
+    try:
+        while True:
+            line = reader.line_num + 1
+            cells = next(reader, None)
+            if cells is None:
+                return
+            if any("\n" in cell and separator in cell for cell in cells if separator == "\t"):
+                raise csv.Error("a tab and a line end in one text")
+            if any(cell.strip() for cell in cells):
+                yield line, cells
+    except csv.Error:
+        raise ValueError(
+            f"{path}, line {line}: found a quotation mark that is not closed where its text ends; close it there, and "
+            "write a quotation mark inside of a quoted text twice"
+        ) from None
+
+
+@contextmanager
+def _cells_of_any_length(content: str) -> Iterator[None]:
+    """Lift the limit of 131,072 signs that Python's csv sets to a cell: a text may be longer."""
+    limit = csv.field_size_limit(len(content) + 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+# ------------------------------------------------------------------------------------------------- what cannot be right
+def _refuse_swapped(rows: list[Row], path: str | Path) -> None:
+    """Labels that are longer and more varied than the texts are the texts."""
+    labels, texts = {row.label for row in rows}, {row.text for row in rows}
+    long = sum(len(row.label) for row in rows) > 2 * sum(len(row.text) for row in rows)
+    if long and len(labels) > len(texts):
+        raise ValueError(
+            f"{path}: found {len(labels):,} different labels, such as {rows[0].label[:40]!r}, for {len(texts):,} "
+            f"different texts, such as {rows[0].text[:40]!r}: the two are swapped; expected {FORM}"
+        )
+
+
+def _refuse_twins(rows: list[Row], path: str | Path) -> None:
+    """Labels that nobody can tell apart by looking would become two classes."""
+    lines, seen = {row.label: row.line for row in reversed(rows)}, {}
+    for label, line in lines.items():
+        twin = seen.setdefault(as_seen(label), label)
+        if twin != label:
+            raise ValueError(
+                f"{path}: the labels {ascii(twin)} (line {lines[twin]}) and {ascii(label)} (line {line}) look the same "
+                "and are not; write both alike"
+            )
+
+
+# ---------------------------------------------------------------------------------------------------- what is doubtful
+def _guesses(head: Head | None, label: str | None, text: str | None) -> Iterator[str]:
+    """Say which columns were taken where it was neither asked for nor certain."""
+    names = [head.names[head.label], head.names[head.text]] if head else []
+    if head and None in (label, text) and [name.casefold() for name in names] != ["label", "text"]:
+        yield f"column {names[0]!r} is read as the label and {names[1]!r} as the text; choose with label=… and text=…"
+
+
+def _doubtful_labels(rows: list[Row], head: Head | None) -> Iterator[str]:
+    counts, lines = Counter(row.label for row in rows), {row.label: row.line for row in reversed(rows)}
+    if head is None and (_is_name(rows[0].label, "label") or _is_name(rows[0].text, "text")):
+        found = f"{rows[0].label!r} and {rows[0].text[:40]!r}"
+        yield f"line {rows[0].line} is read as a message; if {found} name columns, pass label=… and text=…"
+    elif "label" in map(str.casefold, counts):
+        yield "'label' stands among the labels; is the head of a table among the messages?"
+    if head is None and (quoted := [row.line for row in rows if _is_quoted(row)]):
+        found = f"{len(quoted):,} of {len(rows):,} messages (the first in line {quoted[0]})"
+        yield f"the quotation marks of CSV stay in {found}; to read CSV, let the first line name the columns"
+    for first, second in _same_but_for_case(counts):
+        pair = f"{first!r} (line {lines[first]}) and {second!r} (line {lines[second]})"
+        yield f"the labels {pair} differ in capitals only"
+    if len(rows) >= FEW and len(counts) > len(rows) / 2:
+        yield f"{len(counts):,} different labels for {len(rows):,} messages; does the label come first?"
+    elif max(counts.values()) >= 3 and (once := [label for label, count in counts.items() if count == 1]):
+        some = ", ".join([f"{label!r} (line {lines[label]})" for label in once[:3]] + ["…"] * (len(once) > 3))
+        yield f"labels that occur only once: {some}; are they labels, and spelled right?"
+
+
+def _is_quoted(row: Row) -> bool:
+    """Whether the label stands in quotation marks, or the text does with doubled ones in it."""
+    label, text = row.label[1:-1], row.text[1:-1]
+    return row.label == f'"{label}"' or (row.text == f'"{text}"' and '"' in text and '"' not in text.replace('""', ""))
+
+
+def _same_but_for_case(labels) -> Iterator[tuple[str, str]]:
+    seen = {}
+    for label in labels:
+        if (first := seen.setdefault(label.casefold(), label)) != label:
+            yield first, label
