@@ -123,27 +123,72 @@ def _train_and_save_classifier(folder, base, train_rows, seed, quick, on_step, r
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def classifier_report(classifier: GPTClassifier, tokenizer, messages):
+def classifier_report(classifier: GPTClassifier, tokenizer, messages, labels=None, *, max_length: int | None = None):
     """Classify messages and compare with their labels: -> ClassificationReport.
+
+    Labels of the messages that the classifier never learned get rows of their own, in which nothing is right.
+
+    Args:
+        classifier: a trained classifier.
+        tokenizer: the tokenizer it was trained with.
+        messages: objects with `.text` and `.label`.
+        labels: its classes, a list in the order of its training; None takes the classifier's own `labels` where it has
+            them, and the four of the course where the messages have no others.
+        max_length: longest message in tokens, as in its training; None takes the classifier's own, or 128.
+
+    Raises:
+        ValueError: there are no messages, or the labels are not those of the classifier.
 
     Source: Taught in ch06, section 6.6.
     """
-    loader = create_message_loader(
-        messages, tokenizer, MESSAGE_LABELS, batch_size=64, max_length=MESSAGE_LENGTH, shuffle=False
+    messages, own = list(messages), labels or getattr(classifier, "labels", None)
+    classes = list(own or MESSAGE_LABELS)
+    unseen = _labels_of(messages, "messages", known=classes)
+    if unseen and not own:
+        raise ValueError(f"the messages have the label {unseen[0]!r}: pass labels=…, in the order of the training")
+    longest = getattr(classifier, "max_length", min(MESSAGE_LENGTH, classifier.model.config.context_length))
+    settings = {"batch_size": 64, "max_length": max_length or longest, "shuffle": False}
+    targets, probabilities = predict(
+        classifier, create_message_loader(messages, tokenizer, [*classes, *unseen], **settings)
     )
-    targets, probabilities = predict(classifier, loader)
-    return classification_report(targets, probabilities.argmax(dim=-1), MESSAGE_LABELS)
+    if (n_classes := probabilities.shape[1]) != len(classes):
+        raise ValueError(f"the classifier has {n_classes} classes, but labels={classes}: pass one label for each class")
+    return classification_report(targets, probabilities.argmax(dim=-1), [*classes, *unseen], unseen=unseen)
 
 
 def baseline_report(train_rows, test_rows):
     """Score a bag of words, fitted on the training messages: -> ClassificationReport.
 
+    The classes are the labels of the training messages. Other labels of the test messages get rows of their own, in
+    which nothing is right.
+
+    Args:
+        train_rows: objects with `.text` and `.label`, of at least two labels.
+        test_rows: the same, at least one.
+
+    Raises:
+        ValueError: there are no test rows, fewer than two labels to learn, or no word that two training texts share.
+
     Source: Taught in ch06, section 6.6.
     """
-    classes = {label: index for index, label in enumerate(MESSAGE_LABELS)}
-    bag = BagOfWords(len(classes)).fit([row.text for row in train_rows], [classes[row.label] for row in train_rows])
+    train_rows, test_rows = list(train_rows), list(test_rows)
+    labels = _labels_of(train_rows, "train_rows")
+    if len(labels) < 2:
+        raise ValueError(f"all of train_rows have the label {labels[0]!r}: pass rows of at least two labels")
+    unseen = _labels_of(test_rows, "test_rows", known=labels)
+    classes = {label: index for index, label in enumerate([*labels, *unseen])}
+    bag = BagOfWords(len(labels)).fit([row.text for row in train_rows], [classes[row.label] for row in train_rows])
     predictions = bag.predict([row.text for row in test_rows])
-    return classification_report([classes[row.label] for row in test_rows], predictions, MESSAGE_LABELS)
+    return classification_report([classes[row.label] for row in test_rows], predictions, [*classes], unseen=unseen)
+
+
+def _labels_of(rows: list, name: str, known=()) -> list:
+    """The labels of some rows without those that are known: the course's own in chapter 6's order, others sorted."""
+    if not rows:
+        raise ValueError(f"{name} is empty: pass at least one row")
+    found = {row.label for row in rows} - set(known)
+    ours = [label for label in MESSAGE_LABELS if label in found]
+    return [*ours, *sorted(found - set(ours), key=str)]
 
 
 def save_classifier(folder: str | Path, classifier: GPTClassifier, tokenizer, labels, recipe: dict) -> Path:

@@ -56,20 +56,27 @@ class Rate:
 
     def __str__(self) -> str:
         low, high = self.interval
-        return f"{self.value:6.1%}  [{low:.1%}, {high:.1%}]  n={self.n}"
+        return f"{_percent(self, 6)}  [{low:.1%}, {high:.1%}]  n={self.n}"
+
+
+def _percent(rate: Rate, width: int) -> str:
+    """A share in percent; a dash where there were no trials, so that nobody reads 0 or nan for it."""
+    return f"{rate.value:{width}.1%}" if rate.n else f"{'–':>{width}}"
 
 
 @dataclass(frozen=True)
 class ClassificationReport:
     """What a classifier got right: over all, per class, and which class it took for which.
 
-    `confusion[i, j]` counts rows of class i that were called class j.
+    `confusion[i, j]` counts rows of class i that were called class j. `unseen` are labels that training never saw:
+    no row of theirs can be right.
 
     Source: Taught in ch06, section 6.6.
     """
 
     labels: tuple[str, ...]
     confusion: Tensor  # (C, C) int64: true class by predicted class
+    unseen: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> Rate:
@@ -92,17 +99,28 @@ class ClassificationReport:
         width = max(map(len, self.labels))
         lines = [f"{'':{width}}  precision  recall      F1  rows"]
         for label, precision, recall, f1 in zip(self.labels, self.precision, self.recall, self.f1):
-            lines.append(f"{label:{width}}  {precision.value:9.1%}  {recall.value:6.1%}  {f1:6.1%}  {recall.n:4d}")
-        return "\n".join([*lines, f"{'accuracy':{width}}  {self.accuracy}"])
+            score = f"{f1:6.1%}" if precision.n or recall.n else f"{'–':>6}"
+            lines.append(f"{label:{width}}  {_percent(precision, 9)}  {_percent(recall, 6)}  {score}  {recall.n:4d}")
+        return "\n".join([*lines, f"{'accuracy':{width}}  {self.accuracy}", *self._remarks()])
+
+    def _remarks(self) -> list[str]:
+        """What a table of shares cannot say: classes without a test row, without a prediction, without training."""
+        groups = {
+            "no test row": [label for label, rate in zip(self.labels, self.recall) if not rate.n],
+            "never predicted": [label for label, rate in zip(self.labels, self.precision) if not rate.n],
+            "never seen in training": self.unseen,
+        }
+        return [f"{what}: {', '.join(labels)}" for what, labels in groups.items() if labels]
 
 
-def classification_report(targets, predictions, labels) -> ClassificationReport:
+def classification_report(targets, predictions, labels, *, unseen=()) -> ClassificationReport:
     """Compare predicted classes with the true ones.
 
     Args:
         targets: class indices (N,), 0 to C - 1.
         predictions: class indices (N,), 0 to C - 1.
         labels: the C class names, in the order of the indices.
+        unseen: those of the labels that training never saw.
 
     Raises:
         ValueError: the two lists differ in length, are empty, or hold an index outside the labels.
@@ -118,4 +136,5 @@ def classification_report(targets, predictions, labels) -> ClassificationReport:
     if seen.min() < 0 or seen.max() >= len(labels):
         raise ValueError(f"class indices run from {seen.min()} to {seen.max()}, but there are {len(labels)} labels")
     cells = torch.bincount(targets * len(labels) + predictions, minlength=len(labels) ** 2)
-    return ClassificationReport(tuple(labels), cells.reshape(len(labels), len(labels)))
+    confusion = cells.reshape(len(labels), len(labels))
+    return ClassificationReport(tuple(map(str, labels)), confusion, tuple(map(str, unseen)))

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,7 @@ from ch06_finetuning.finetuning import (
     InstructionDataset,
     MessageDataset,
     PreferenceDataset,
+    Rate,
     ReplayBatches,
     apply_lora,
     classification_report,
@@ -43,7 +45,16 @@ from ch06_finetuning.finetuning import (
 from ch06_finetuning.instructions import special_ids
 from ch06_finetuning.lora import LoRALinear
 from ch06_finetuning.preferences import reference_log_probabilities, sequence_log_probabilities
-from data.loaders import load_instructions, load_preferences, load_stories, read_messages
+from ch06_finetuning.recipes import baseline_report, classifier_report
+from data.loaders import (
+    MESSAGE_LABELS,
+    Message,
+    load_instructions,
+    load_messages,
+    load_preferences,
+    load_stories,
+    read_messages,
+)
 from shared import load_assistant
 from tests.sizes import LONG_RUN, n
 
@@ -295,6 +306,123 @@ def test_bag_of_words_learns_words_and_nothing_of_their_order():
     assert torch.equal(bag.linear.weight, again.linear.weight)
     with pytest.raises(ValueError, match="0 texts and 0 labels"):
         BagOfWords(3).fit([], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("The fox's kite, it's 10:30!", "the fox's kite it's 10 30"),
+        ("Привет, мой ДРУГ", "привет мой друг"),
+        ("L’été à la CAFE\u0301, foo_bar", "l'été à la café foo_bar"),
+        ("हिन्दी में مرحبا می\u200cخواهم", "हिन्दी में مرحبا میخواهم"),
+        ("안녕 하세요 ½ 2²", "안녕 하세요 ½ 2²"),
+        ("你好，世界 iPhone很好", "你 好 你好 世 界 世界 iphone 很 好 很好"),
+        ("カメラ สวัส", "カ メ ラ カメ メラ ส ว ั ส สว วั ัส"),
+        ("👍👍 so ❤\ufe0f", "👍 👍 so ❤"),
+    ],
+)
+def test_a_bag_holds_the_words_of_every_script(text, words):
+    bag = BagOfWords(2, min_count=1).fit([text, "other"], [0, 1])
+    assert set(bag.columns) == {*words.split(), "other"}
+    assert bag.features([text]).sum() == len(set(words.split()))
+
+
+def test_a_bag_tells_texts_in_any_script_apart():
+    pairs = ("привет друг", "купи товар"), ("我很喜欢这部电影", "服务太差了"), ("👍 👍", "👎"), ("7 8", "9")
+    for first, second in pairs:
+        bag = BagOfWords(2).fit([first] * 5 + [second] * 5, [0] * 5 + [1] * 5)
+        assert bag.predict([first, second]).tolist() == [0, 1]
+
+
+def test_the_messages_of_the_course_hold_the_words_that_their_figures_were_measured_with():
+    rows = load_messages("train")[:: n(8, 1)]
+    bag = BagOfWords(4, min_count=1).fit([row.text for row in rows], [0] * len(rows), n_steps=1)
+    assert set(bag.columns) == {word for row in rows for word in re.findall(r"[a-z']+", row.text.lower())}
+
+
+@pytest.mark.parametrize(
+    ("texts", "targets", "sentence"),
+    [
+        (["!!", "?"], [0, 1], "no word stands in 2 of the 2 texts: pass more texts, or a smaller min_count"),
+        (["a fox", "an owl"], [0, 1], "no word stands in 2 of the 2 texts"),
+        (["fox", "fox"], ["ham", "spam"], "found the label 'ham': pass class numbers, 0 to 1"),
+        (["fox", "fox"], [0, 2], "found the label 2: pass class numbers, 0 to 1"),
+        (["fox", "fox"], [-1, 0], "found the label -1"),
+        (["fox", "fox"], [0], "2 texts and 1 labels"),
+    ],
+)
+def test_a_bag_refuses_what_it_cannot_learn_from(texts, targets, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        BagOfWords(2).fit(texts, targets)
+    with pytest.raises(ValueError, match="n_classes=1: a classifier needs at least two classes"):
+        BagOfWords(1)
+
+
+# ------------------------------------------------------------------------------------------ reports on rows of your own
+def _rows(*labels):
+    return [Message(f"it is {label} {'.' * k}", label) for k, label in enumerate(labels)]
+
+
+def test_the_baseline_takes_the_labels_of_the_rows_in_any_order():
+    train_rows, test_rows = _rows(*["b", "c", "a"] * 4), _rows("c", "a", "b", "a")
+    report = baseline_report(train_rows, test_rows)
+    assert report.labels == ("a", "b", "c") and torch.equal(report.confusion, torch.diag(torch.tensor([2, 1, 1])))
+    again = baseline_report(train_rows[::-1], test_rows[::-1])
+    assert torch.equal(again.confusion, report.confusion)
+    ours = baseline_report(_rows(*MESSAGE_LABELS * 3), _rows(*MESSAGE_LABELS[::-1]))
+    assert ours.labels == MESSAGE_LABELS and ours.accuracy.value == 1
+
+
+def test_a_report_names_labels_that_training_never_saw_and_classes_without_a_row():
+    report = baseline_report(_rows(*["b", "c", "a"] * 4), _rows("c", "new", "a"))
+    assert report.labels == ("a", "b", "c", "new") and report.unseen == ("new",)
+    assert report.confusion.sum() == 3 and report.confusion[:3, :3].trace() == 2 and report.confusion[3, 3] == 0
+    text = str(report)
+    assert "nan" not in text and "never seen in training: new" in text and "no test row: b" in text
+    assert re.search(r"^new +–    0\.0%    0\.0%     1$", text, re.M)
+    assert str(Rate(0, 0)).split() == ["–", "[0.0%,", "100.0%]", "n=0"]
+    whole = str(baseline_report(_rows(*["b", "a"] * 4), _rows("b", "a")))
+    assert len(whole.splitlines()) == 4 and "–" not in whole
+
+
+def test_the_baseline_refuses_rows_that_it_cannot_learn_from_or_report_on():
+    rows = _rows("a", "b", "a", "b")
+    for train_rows, test_rows, sentence in (
+        ([], rows, "train_rows is empty"),
+        (rows, [], "test_rows is empty"),
+        (rows[::2], rows, "all of train_rows have the label 'a': pass rows of at least two labels"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            baseline_report(train_rows, test_rows)
+
+
+def test_a_classifier_is_graded_with_the_labels_of_its_training(model, tokenizer):
+    labels = ("sad", "glad", "cross")  # neither sorted nor as in the rows
+    rows = messages()
+    classifier = GPTClassifier(model, 3, tokenizer.special_tokens["<|pad|>"])
+    loader = create_message_loader(rows, tokenizer, labels, batch_size=8, max_length=40)
+    train_classifier(classifier, loader, None, TrainConfig(max_steps=60, warmup_steps=3, learning_rate=5e-3))
+    report = classifier_report(classifier, tokenizer, rows, labels, max_length=40)
+    in_order = create_message_loader(rows, tokenizer, labels, batch_size=8, max_length=40, shuffle=False)
+    named = [labels[index] for index in predict(classifier, in_order)[1].argmax(dim=1)]
+    right = sum(name == row.label for name, row in zip(named, rows))
+    assert report.labels == labels and report.accuracy.n_correct == right > len(rows) / 2
+    assert report.recall[0].n == sum(row.label == "sad" for row in rows)
+    extra = classifier_report(classifier, tokenizer, [*rows, Message("Who?", "new")], labels, max_length=40)
+    assert extra.labels == (*labels, "new") and extra.unseen == ("new",) and extra.accuracy.n == len(rows) + 1
+    classifier.labels, classifier.max_length = labels, 40  # as a classifier has them that was saved with its labels
+    assert torch.equal(classifier_report(classifier, tokenizer, rows).confusion, report.confusion)
+
+
+def test_a_classifier_is_not_graded_with_guessed_labels(model, tokenizer):
+    classifier, rows = GPTClassifier(model, 3, tokenizer.special_tokens["<|pad|>"]), messages()
+    for arguments, sentence in (
+        ((rows,), r"the messages have the label '\w+': pass labels=…, in the order of the training"),
+        ((rows, MOODS[:2]), r"the classifier has 3 classes, but labels=\['glad', 'sad'\]: pass one label for each"),
+        (([], MOODS), "messages is empty"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            classifier_report(classifier, tokenizer, *arguments)
 
 
 # --------------------------------------------------------------------------------------------------- instructions
