@@ -8,6 +8,8 @@ import pytest
 
 from data.files import read_utf8
 from data.loaders import mark, read_instructions, read_messages
+from data.own_messages import NAMES
+from data.paths import DATA_DIR
 
 
 def _write(path, content):
@@ -273,6 +275,7 @@ def test_a_text_keeps_its_indentation_and_loses_blank_lines_only(read):
         (f"{GOOD},\n{GOOD}", "line 1: found a comma after a record; remove such commas, or put all"),
         ('[\n{"instruction": "a",\n "output": "b",}\n]', "line 3: found a comma before the closing bracket"),
         ('[\n{"instruction": "a", "output": ["b",]}\n]', "line 2: found a comma before the closing bracket"),
+        ('[\n{"instruction": "a",, "output": "b"}\n]', "line 2: this is not JSON"),
         ('[\n{"instruction": "a", "output": NaN}\n]', "line 2, record 1: found NaN, which is no JSON value"),
         (GOOD[:-1] + ', "x": -Infinity}', "line 1, record 1: found -Infinity, which is no JSON value"),
         (GOOD[:-1] + f', "x": {"9" * 5000}}}', "line 1, record 1: found a number of 5,000 digits"),
@@ -335,3 +338,13 @@ def test_what_json_can_read_the_reader_reads_too(read):
         records = [{"instruction": f'say {i} "quoted", [x]', "input": "", "output": f"{i}\n}}"} for i in range(30)]
         for content in (json.dumps(records, indent=indent), "\n".join(json.dumps(r, indent=indent) for r in records)):
             assert [record.response for record in read(read_instructions, content)] == [r["output"] for r in records]
+
+
+# -------------------------------------------------------------------------------------------------------- the README
+def test_the_readme_of_the_data_names_every_column_that_is_found_and_its_examples_work(tmp_path):
+    section = (DATA_DIR / "README.md").read_text(encoding="utf-8").split("## Files of your own")[1].split("\n## ")[0]
+    assert not [name for names in NAMES.values() for name in names if f"`{name}`" not in section]
+    keys = re.search(r"keys=({[^}]+})", section)[1]
+    record = {"instruction": "a", **{other: "b" for other in json.loads(keys).values()}}
+    path = _write(tmp_path / "own.jsonl", json.dumps(record))
+    assert read_instructions(path, keys=json.loads(keys)) == [("own", "a\nb", "b", ("b",))]
