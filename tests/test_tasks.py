@@ -217,6 +217,13 @@ def test_a_minus_is_a_minus_and_every_script_has_closing_signs():
         assert mark(Instruction("own", "?", accepted, (accepted,)), answer)
 
 
+def test_lines_and_indentation_count_where_the_accepted_answer_has_several():
+    code = "    if x:\n        a()\n        b()"
+    record = Instruction("own", "Write it.", code, (code,))
+    assert mark(record, code) and mark(record, f"\n{code}\n\n") and mark(record, code.strip().replace("\n", "\r\n"))
+    assert not mark(record, "if x:\n        a()\n    b()") and not mark(record, " ".join(code.split()))
+
+
 def test_marks_of_the_shipped_questions_are_what_they_were():
     """The earlier rule, which left all signs out, tells the same answers of the course apart."""
 

@@ -8,7 +8,7 @@ question joins words that were never joined in training.
 import re
 from typing import NamedTuple
 
-from data.files import as_seen
+from data.files import as_seen, without_blank_lines
 
 from .tasks import Dice, Thing, fill, split_of, templates, with_article, words
 
@@ -36,11 +36,18 @@ def mark(record: Instruction, answer: str) -> bool:
     """Say whether an answer is right: equal to an accepted one but for capital letters, closing signs and outer quotes.
 
     Closing signs are commas, periods, colons, semicolons and exclamation marks behind a word. Signs that stand anywhere
-    else count, because they can carry the meaning: -5 is not 5, 1.5 is not 15, and C# is not C++.
+    else count, because they can carry the meaning: -5 is not 5, 1.5 is not 15, and C# is not C++. So do line ends and
+    indentation where the accepted answer has several lines, as code has.
 
     Source: Taught in ch06, section 6.11.
     """
-    return _plain(answer) in {_plain(accepted) for accepted in record.accepted}
+    return any(_as_marked(answer, accepted) == _as_marked(accepted, accepted) for accepted in record.accepted)
+
+
+def _as_marked(text: str, accepted: str) -> list[str]:
+    """The lines of a text with their indentation; all in one where the accepted answer has one line."""
+    lines = without_blank_lines(text).strip().split("\n") if "\n" in accepted.strip() else [text.strip()]
+    return [line[: len(line) - len(line.lstrip())] + _plain(line) for line in lines]
 
 
 def _plain(text: str) -> str:
