@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +25,15 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_model import GPTModel
+from ch05_pretraining.model_parts import bare, build_model, class_and_config, refuse_other, settings_of
 from data.files import replace, write_durably
 from data.paths import DATA_DIR, runs_dir
 
 FORMAT = 1
 KEPT_CHECKPOINTS = 2
+KINDS = {"story_gpt": "story GPT", "classifier": "classifier", "assistant": "assistant"}  # folders of a run
+SHIPPED = {"story_gpt": "story_gpt", "assistant": "story_assistant"}  # folders in data/
 
 
 class CheckpointError(ValueError):
@@ -98,7 +102,13 @@ def _manifest(files: dict[str, bytes]) -> bytes:
 
 
 def _json_bytes(value: object) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+    try:
+        return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"JSON cannot hold what is to be kept beside the numbers ({error}): give text, numbers, lists and "
+            "dictionaries with text as keys"
+        ) from error
 
 
 def _read(path: Path) -> bytes:
@@ -114,6 +124,11 @@ def _read(path: Path) -> bytes:
 def _read_manifest(folder: Path) -> dict:
     if not folder.is_dir():
         raise CheckpointError(f"there is no folder {folder}; check the name, or train or save a model there first")
+    if not (folder / "manifest.json").is_file():
+        raise CheckpointError(
+            f"{folder} has no manifest.json, so this course did not write it, or not to its end: choose another "
+            "folder, or make it again"
+        )
     content = _read(folder / "manifest.json")
     try:
         manifest = json.loads(content.decode("utf-8"))
@@ -159,7 +174,7 @@ def _replace_folder(temporary: Path, target: Path) -> None:
 def _settled(folder: Path) -> Path:
     """The folder itself or, when a kill fell between the two renames, the one that stood there before."""
     old = folder.with_name(f".{folder.name}.old")
-    return old if old.is_dir() and not folder.exists() else folder
+    return old if os.path.isdir(old) and not os.path.exists(folder) else folder
 
 
 def _why_not_written(target: Path, files: dict[str, bytes], error: OSError) -> str:
@@ -182,22 +197,40 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
     extra: dict
     folder: Path
+    settings: dict  # of the model's parts; empty in folders of earlier versions
+    shapes: list | None  # of each optimizer's parameters; None in folders of earlier versions
 
     def restore(self, model: nn.Module, optimizer=None) -> None:
         """Copy the stored numbers into a model and its optimizer(s).
 
         Args:
-            model: a model of the same shape as the one saved.
+            model: a model of the same shape and settings as the one saved; its dropout may differ.
             optimizer: the same optimizer, or list of optimizers, that was saved; None leaves it out.
 
         Raises:
-            CheckpointError: a name or a shape differs.
+            CheckpointError: a name, a shape or a setting differs; nothing has been copied then.
 
         Source: this course. Taught in ch05, section 5.12.
         """
+        model, optimizers = bare(model), _as_list(optimizer)
+        self._refuse_other_settings(settings_of(model))
+        if optimizers and self.shapes not in (None, _shapes(optimizers)):
+            raise CheckpointError(
+                f"{self.folder} was saved with other optimizers, or with optimizers of other parameters: make them as "
+                "they were made then, or leave them out to restore the model alone"
+            )
         copy_tensors(model, self.model, self.folder)
-        for number, one in enumerate(_as_list(optimizer)):
+        for number, one in enumerate(optimizers):
             _restore_optimizer(one, self.optimizer, f"{number}.")
+
+    def _refuse_other_settings(self, now: dict) -> None:
+        both = self.settings.keys() & now.keys()
+        changed = [f"{key} was {self.settings[key]!r}, now {now[key]!r}" for key in sorted(both)
+                   if self.settings[key] != now[key]]  # fmt: skip
+        if changed:
+            raise CheckpointError(
+                f"{self.folder} holds a model with other settings ({_few(changed)}): build it as it was built then"
+            )
 
 
 def save_checkpoint(folder: str | Path, step: int, model: nn.Module, optimizer=None, extra: dict | None = None) -> Path:
@@ -206,20 +239,21 @@ def save_checkpoint(folder: str | Path, step: int, model: nn.Module, optimizer=N
     Args:
         folder: the checkpoints of one run.
         step: optimizer steps done so far.
-        model: its parameters and persistent buffers are stored; shared weights once.
+        model: a module of any class; its parameters and persistent buffers are stored, shared weights once.
         optimizer: a `torch.optim.Optimizer`, a list of them, or None.
         extra: anything JSON can hold.
 
     Raises:
-        CheckpointError: the disk is full or the folder cannot be written.
+        CheckpointError: the disk is full or the folder cannot be written, or the model has no numbers.
 
     Source: this course. Taught in ch05, section 5.12.
     """
-    folder = Path(folder)
+    folder, model, optimizers = Path(folder), bare(model), _as_list(optimizer)
+    state = {"step": step, "extra": extra or {}, "settings": settings_of(model), "shapes": _shapes(optimizers)}
     files = {
         "model.safetensors": _tensor_bytes(unique_tensors(model)),
-        "optimizer.safetensors": _tensor_bytes(_optimizer_tensors(optimizer)),
-        "state.json": _json_bytes({"step": step, "extra": extra or {}}),
+        "optimizer.safetensors": _tensor_bytes(_optimizer_tensors(optimizers)),
+        "state.json": _json_bytes(state),
     }
     written = write_folder(folder / f"step-{step:08d}", files)
     for old in list_checkpoints(folder)[KEPT_CHECKPOINTS:]:
@@ -272,12 +306,15 @@ def _read_checkpoint(folder: Path) -> Checkpoint:
     try:
         state = json.loads(files["state.json"])
         model, optimizer = (tensors_from_bytes(files[f"{name}.safetensors"]) for name in ("model", "optimizer"))
-        return Checkpoint(state["step"], model, optimizer, state["extra"], folder)
+        more = state.get("settings", {}), state.get("shapes")
+        return Checkpoint(state["step"], model, optimizer, state["extra"], folder, *more)
     except Exception as error:
         raise CheckpointError(f"{folder} is not a training checkpoint ({error}); choose another folder") from error
 
 
 def _tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
+    if empty := [name for name, tensor in tensors.items() if tensor.is_meta]:
+        raise CheckpointError(f"{_few(empty)} lie on the device 'meta', where there are no numbers to keep: load them")
     return tensors_to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
 
 
@@ -329,11 +366,15 @@ def _as_list(optimizer) -> list:
     return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer] * (optimizer is not None)
 
 
-def _optimizer_tensors(optimizer) -> dict[str, Tensor]:
+def _shapes(optimizers: list) -> list:
+    return [[list(p.shape) for group in one.param_groups for p in group["params"]] for one in optimizers]
+
+
+def _optimizer_tensors(optimizers: list) -> dict[str, Tensor]:
     """Flatten the moments of one or several optimizers: "optimizer.parameter.name" -> tensor."""
     return {
         f"{number}.{index}.{name}": torch.as_tensor(value)
-        for number, one in enumerate(_as_list(optimizer))
+        for number, one in enumerate(optimizers)
         for index, state in one.state_dict()["state"].items()
         for name, value in state.items()
     }
@@ -354,79 +395,171 @@ def _restore_optimizer(optimizer, tensors: dict[str, Tensor], prefix: str) -> No
 def save_model(folder: str | Path, model: GPTModel, tokenizer: BPETokenizer, recipe: dict, dtype: str = "float32"):
     """Save a finished model with its tokenizer and recipe in one folder with a manifest.
 
+    What `requires_grad` says is not kept: a loaded model is ready to be trained as a whole.
+
     Args:
         folder: replaced as a whole when it is there already.
-        model: a `GPTModel`.
+        model: a `GPTModel` or a `ModernGPT`, on any device, compiled or not. What chapter 6 builds around one is for
+            `save_finetuned`.
         tokenizer: the tokenizer whose ids the model reads.
         recipe: how it was made and what it scored; anything JSON can hold.
         dtype: "float32", or "float16" for half the size.
 
     Raises:
-        ValueError: an unknown dtype.
+        ValueError: an unknown dtype, or a model that `load_model` could not give back; nothing has been written then.
         CheckpointError: the folder cannot be written.
 
     Source: this course. Taught in ch05, section 5.12.
     """
-    if dtype not in ("float16", "float32"):
-        raise ValueError(f"dtype={dtype!r} is not a stored precision: use 'float16' or 'float32'")
-    tensors = {name: tensor.to(getattr(torch, dtype)) for name, tensor in unique_tensors(model).items()}
-    files = {
-        "config.json": _json_bytes(model.config.to_dict()),
-        "model.safetensors": _tensor_bytes(tensors),
-        "tokenizer.json": _tokenizer_bytes(tokenizer, Path(folder)),
-        "recipe.json": _json_bytes(recipe),
-    }
-    return write_folder(folder, files)
+    about = class_and_config(bare(model))
+    return write_model(folder, about, model, lambda: build_model(about), tokenizer, recipe, dtype)
 
 
 def load_model(folder: str | Path) -> tuple[GPTModel, BPETokenizer]:
-    """Load a model in float32, in evaluation mode, and its tokenizer.
+    """Load a model of the class that was saved, in float32, in evaluation mode, and its tokenizer.
 
     Args:
         folder: a folder that `save_model` made.
 
     Raises:
-        CheckpointError: the folder is missing, incomplete or damaged.
+        CheckpointError: the folder is missing, incomplete or damaged, or holds what `load_finetuned` opens.
 
     Source: this course. Taught in ch05, section 5.12.
     """
-    folder = Path(folder)
-    files = read_folder(folder)
-    try:
-        model = GPTModel(GPTConfig.from_dict(json.loads(files["config.json"])))
-        tensors = tensors_from_bytes(files["model.safetensors"])
-        tokenizer = BPETokenizer.load(_settled(folder) / "tokenizer.json")
-    except Exception as error:
-        raise CheckpointError(f"{folder} does not hold a model of this course ({error}); choose another") from error
-    copy_tensors(model, tensors, folder)
-    return model.eval(), tokenizer
+    return read_model(folder, lambda about, _: build_model(about))
 
 
-def load_story_gpt(source: str = "shipped") -> tuple[GPTModel, BPETokenizer]:
+def load_story_gpt(source: str | Path = "shipped") -> tuple[GPTModel, BPETokenizer]:
     """Load the story GPT that comes with the course, or the one a run of yours has trained.
 
     Args:
-        source: "shipped", or the name of a folder in `runs/`.
+        source: "shipped", the name of a run, or a folder.
 
     Raises:
         CheckpointError: there is no such model; the message lists the runs there are.
 
     Source: this course. Taught in ch05, section 5.7.
     """
-    if source == "shipped":
-        return load_model(DATA_DIR / "story_gpt")
-    folder = runs_dir() / source / "story_gpt"
-    if not _settled(folder).is_dir():
-        found = sorted(path.parent.name for path in runs_dir().glob("*/story_gpt"))
+    return load_model(find_model(source, "story_gpt"))
+
+
+def find_model(source: str | Path, kind: str) -> Path:
+    """Find the folder of a model by the one rule for all: what comes with the course, a run's name, then a folder.
+
+    Args:
+        source: "shipped", the name of a run, or the folder of a run or of a model; a `Path` is always a folder.
+        kind: what the model is called in a run: "story_gpt", "classifier" or "assistant".
+
+    Raises:
+        CheckpointError: there is no such model; the message lists the runs that have one.
+
+    Source: this course. Taught in ch05, section 5.12.
+    """
+    named = isinstance(source, str)
+    if named and source == "shipped" and kind in SHIPPED:
+        return DATA_DIR / SHIPPED[kind]
+    places = [runs_dir() / source / kind] if named and source else []
+    places += [Path(source) / kind, Path(source)] if source and isinstance(source, (str, Path)) else []
+    for place in places:
+        if os.path.isdir(_settled(place)):
+            return place
+    found = sorted(path.parent.name for path in runs_dir().glob(f"*/{kind}"))
+    shipped = ", or take 'shipped', which comes with the course" if kind in SHIPPED else ""
+    raise CheckpointError(
+        f"there is no {KINDS[kind]} under {source!r}, neither as a run's name nor as a folder; runs with one: "
+        f"{', '.join(found) or 'none yet'}. Make one with `python course.py run`{shipped}"
+    )
+
+
+def write_model(
+    folder: str | Path, about: dict, model: nn.Module, build: Callable[[], nn.Module], tokenizer, recipe: dict,
+    dtype: str = "float32", weights: str = "model.safetensors",
+) -> Path:  # fmt: skip
+    """Write the folder of a finished model, unless what it says about the model would build another one.
+
+    Args:
+        folder: replaced as a whole when it is there already.
+        about: the class and the settings of the model, as JSON can hold them.
+        model: the model.
+        build: builds a model from `about`.
+        tokenizer: the tokenizer whose ids the model reads.
+        recipe: how it was made.
+        dtype: "float32" or "float16".
+        weights: name of the file of numbers.
+
+    Raises:
+        ValueError: an unknown dtype, or a model that `build` does not build.
+        CheckpointError: the folder cannot be written.
+
+    Source: this course. Taught in ch05, section 5.12.
+    """
+    model = bare(model)
+    refuse_other(model, build)
+    files = {
+        "config.json": _json_bytes(about),
+        weights: _tensor_bytes(rounded(unique_tensors(model), dtype)),
+        "recipe.json": _json_bytes(recipe),
+        "tokenizer.json": _tokenizer_bytes(tokenizer, Path(folder)),
+    }
+    return write_folder(folder, files)
+
+
+def read_model(folder: str | Path, build: Callable[[dict, BPETokenizer], nn.Module]) -> tuple:
+    """Read the folder of a finished model: -> the model in float32, in evaluation mode, and its tokenizer.
+
+    Args:
+        folder: a folder that `write_model` made.
+        build: builds the model from what the folder says about it and from the tokenizer.
+
+    Raises:
+        CheckpointError: the folder is missing, incomplete or damaged, or `build` does not know what it holds.
+
+    Source: this course. Taught in ch05, section 5.12.
+    """
+    folder = Path(folder)
+    files = read_folder(folder)
+    try:
+        tokenizer = BPETokenizer.load(_settled(folder) / "tokenizer.json")
+        model = build(json.loads(files["config.json"]), tokenizer)
+        tensors = next(tensors_from_bytes(files[name]) for name in sorted(files) if name.endswith(".safetensors"))
+    except Exception as error:
         raise CheckpointError(
-            f"there is no story GPT in {folder}; runs with one: {', '.join(found) or 'none yet'}. "
-            "Make one with `python course.py run`, or take 'shipped', which comes with the course"
-        )
-    return load_model(folder)
+            f"{folder} does not hold a model that is opened in this way ({error}); choose another folder"
+        ) from error
+    copy_tensors(model, tensors, folder)
+    return model.eval(), tokenizer
+
+
+def rounded(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
+    """Give the numbers in the precision of a file, where nothing is lost that was not asked for.
+
+    Args:
+        tensors: name -> values.
+        dtype: "float32" or "float16".
+
+    Raises:
+        ValueError: an unknown dtype, numbers in float64, or numbers that are too large for float16.
+
+    Source: this course. Taught in ch05, section 5.12.
+    """
+    if dtype not in ("float16", "float32"):
+        raise ValueError(f"dtype={dtype!r} is not a stored precision: use 'float16' or 'float32'")
+    shorter = {name: tensor.detach().to(getattr(torch, dtype)) for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        if tensor.dtype == torch.float64:
+            raise ValueError(f"{name} is in float64, and a folder keeps float32 at most: call model.float() first")
+        if not torch.equal(tensor.isfinite(), shorter[name].isfinite()):
+            raise ValueError(f"{name} holds numbers too large for dtype='float16': use 'float32'")
+    return shorter
 
 
 def _tokenizer_bytes(tokenizer: BPETokenizer, folder: Path) -> bytes:
     """The tokenizer's own file, by way of a temporary one beside the target."""
+    if not hasattr(tokenizer, "save"):
+        raise ValueError(
+            f"found a tokenizer of the class {type(tokenizer).__name__}, which has no file of this course: give the "
+            "BPETokenizer that the model was trained with"
+        )
     path = folder.with_name(f".{folder.name}.tokenizer.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,11 +14,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from ch02_text_data.text_data import GPT2_PATTERN, BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
-from ch05_pretraining.checkpoints import write_folder
+from ch05_pretraining.checkpoints import rounded, write_folder
+from ch05_pretraining.gpt2_config import gpt2_config, read_gpt2_config
+from ch05_pretraining.model_parts import bare, build_model, class_and_config, refuse_other
 from data.paths import DATA_DIR
 
 # GPT-2's name -> our name, stored transposed?
@@ -65,11 +67,12 @@ def load_gpt2(path_or_size: str | Path) -> GPTModel:
     """Load GPT-2, or any model of its architecture, from files on this machine.
 
     Args:
-        path_or_size: a Hugging Face folder with `config.json` and `model.safetensors`, a `.safetensors` file of exactly
-            GPT-2's shape, or a size ("124M", "355M", "774M", "1558M") that `python course.py fetch` has fetched.
+        path_or_size: a size ("124M", "355M", "774M", "1558M") that `python course.py fetch` has fetched, a Hugging Face
+            folder with `config.json` and `model.safetensors`, or a `.safetensors` file, which needs a `config.json`
+            beside it unless it has exactly GPT-2's shape.
 
     Raises:
-        ValueError: nothing there, not safetensors, another architecture, or weights missing.
+        ValueError: nothing there, not safetensors, other arithmetic than GPT-2's, or weights missing.
 
     Source: Radford et al. (2019), released weights. Taught in ch05, section 5.13.
     """
@@ -83,50 +86,40 @@ def load_gpt2(path_or_size: str | Path) -> GPTModel:
             )
     folder, file = (path, path / "model.safetensors") if path.is_dir() else (path.parent, path)
     tensors = _without_prefix(_read_safetensors(file))
-    config = _read_config(folder / "config.json") if path.is_dir() else _config_from_shapes(tensors, file)
+    described = path.is_dir() or (folder / "config.json").is_file()
+    config = read_gpt2_config(folder / "config.json") if described else _config_from_shapes(tensors, file)
     return _fill(config, tensors, file)
 
 
 def _read_safetensors(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
-        raise ValueError(f"there is no file {file}: give a folder with model.safetensors, or a GPT-2 size")
+        beside = sorted(path.name for path in file.parent.iterdir())[:5] if file.parent.is_dir() else []
+        holds = f" (the folder holds {', '.join(beside)})" if beside else ""
+        raise ValueError(
+            f"there is no file {file}{holds}: give a size ({', '.join(SIZES)}), or a folder with config.json and "
+            "model.safetensors"
+        )
     content = file.read_bytes()
-    if content[:1] == b"<":
-        raise ValueError(f"{file} is a web page, not weights: the download went wrong, fetch it again")
-    if content[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
-        raise ValueError(f"{file} is a pickle, which can run code when opened: get the model as .safetensors instead")
     try:
         return tensors_from_bytes(content)
     except Exception as error:
-        raise ValueError(f"{file} is not a whole safetensors file ({error}): fetch it again") from error
+        raise ValueError(f"{file} {_what_it_is(content, error)}") from error
+
+
+def _what_it_is(content: bytes, error: Exception) -> str:
+    if content.lstrip()[:1] == b"<":
+        return "is a web page, not weights: the download went wrong, fetch it again"
+    if content[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
+        return "is a pickle, which can run code when opened: get the model as .safetensors instead"
+    if content.startswith(b"version https://git-lfs"):
+        return "is the address of a large file, not the file: fetch it with git lfs pull"
+    return f"is not a whole safetensors file ({error}): fetch it again"
 
 
 def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Bare names, without the stored masks of old files."""
-    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
-    return {name: tensor for name, tensor in bare.items() if not name.endswith((".attn.bias", ".attn.masked_bias"))}
-
-
-def _read_config(file: Path) -> GPTConfig:
-    try:
-        theirs = json.loads(file.read_text(encoding="utf-8"))
-        if theirs["model_type"] != "gpt2":
-            raise ValueError(f"model_type is {theirs['model_type']!r} and this loader reads 'gpt2' only")
-        if (activation := theirs.get("activation_function", "gelu_new")) not in ("gelu_new", "gelu_pytorch_tanh"):
-            raise ValueError(f"activation_function is {activation!r} and ours is GPT-2's 'gelu_new'")
-        if theirs.get("layer_norm_epsilon", 1e-5) != 1e-5:
-            raise ValueError(f"layer_norm_epsilon is {theirs['layer_norm_epsilon']} and ours is 1e-05")
-        return GPTConfig(
-            vocab_size=theirs["vocab_size"],
-            context_length=theirs.get("n_positions", 1024),
-            d_model=theirs["n_embd"],
-            n_heads=theirs["n_head"],
-            n_layers=theirs["n_layer"],
-            d_ff=theirs.get("n_inner") or 4 * theirs["n_embd"],
-            tie_weights=theirs.get("tie_word_embeddings", True),
-        )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} does not describe a GPT-2 ({error}): give a folder of that architecture") from error
+    short = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in short.items() if not name.endswith((".attn.bias", ".attn.masked_bias"))}
 
 
 def _config_from_shapes(tensors: dict[str, Tensor], file: Path) -> GPTConfig:
@@ -148,9 +141,12 @@ def _fill(config: GPTConfig, tensors: dict[str, Tensor], file: Path) -> GPTModel
     extra = tensors.keys() - names.keys() - {"lm_head.weight"}
     if odd := sorted((names.keys() - tensors.keys()) | extra):
         raise ValueError(f"{file} is not a GPT-2 of {config.n_layers} blocks: {', '.join(odd[:3])} missing or unknown")
+    _refuse_two_heads(config, tensors, file)
     with torch.no_grad():
         for theirs, (ours, transposed) in names.items():
             weights = tensors[theirs].mT if transposed else tensors[theirs]
+            if not weights.is_floating_point():
+                raise ValueError(f"{file}: {theirs} holds {weights.dtype}, so it is quantized: get it unquantized")
             if weights.shape != parameters[ours].shape:
                 raise ValueError(
                     f"{file}: {theirs} has shape {tuple(tensors[theirs].shape)} where config.json leads us to expect "
@@ -161,6 +157,16 @@ def _fill(config: GPTConfig, tensors: dict[str, Tensor], file: Path) -> GPTModel
     return model.eval()
 
 
+def _refuse_two_heads(config: GPTConfig, tensors: dict[str, Tensor], file: Path) -> None:
+    """Versions of transformers differ on which of two heads counts, so a file must not hold a second one."""
+    head = tensors.get("lm_head.weight")
+    if config.tie_weights and head is not None and not torch.equal(head, tensors["wte.weight"]):
+        raise ValueError(
+            f"{file} holds a head of its own (lm_head.weight), but tie_word_embeddings says that the head shares the "
+            "embedding's weights: set it to false in config.json, or take the head out of the file"
+        )
+
+
 # ---------------------------------------------------------------- the other way
 
 
@@ -168,19 +174,21 @@ def export_hugging_face(model: GPTModel, tokenizer: BPETokenizer, folder: str | 
     """Write a folder that `transformers.GPT2LMHeadModel` and `AutoTokenizer` open, with the same logits and ids.
 
     Args:
-        model: a `GPTModel`; where it has no qkv bias, zeros are written.
-        tokenizer: the one it was trained with.
+        model: a `GPTModel`, compiled or not; where it has no qkv bias, zeros are written.
+        tokenizer: the BPETokenizer it was trained with, with an <|endoftext|>.
         folder: replaced as a whole when it is there already.
 
     Raises:
-        ValueError: the folder cannot be written.
+        ValueError: GPT-2's files cannot hold this model or tokenizer, or the folder cannot be written.
 
     Source: the file layout of the transformers library. Taught in ch05, section 5.13.
     """
+    model = bare(model)
+    _refuse_what_gpt2_cannot_hold(model, tokenizer)
     specials = tokenizer.special_tokens
     end, pad = specials["<|endoftext|>"], specials.get("<|pad|>", specials["<|endoftext|>"])
     files = {
-        "config.json": _json(_their_config(model.config, end, pad)),
+        "config.json": _json(gpt2_config(model.config, end, pad)),
         "generation_config.json": _json({"bos_token_id": end, "eos_token_id": end, "pad_token_id": pad}),
         "model.safetensors": tensors_to_bytes(_their_tensors(model), metadata={"format": "pt"}),
         "tokenizer.json": _json(_their_tokenizer(tokenizer)),
@@ -189,41 +197,27 @@ def export_hugging_face(model: GPTModel, tokenizer: BPETokenizer, folder: str | 
     return write_folder(folder, files)
 
 
+def _refuse_what_gpt2_cannot_hold(model: nn.Module, tokenizer: BPETokenizer) -> None:
+    about = class_and_config(model)
+    if about["class"] != "GPTModel":
+        raise ValueError(f"GPT-2's files hold a GPTModel, and this is a {about['class']}: keep it with save_model")
+    refuse_other(model, lambda: build_model(about))
+    if "<|endoftext|>" not in getattr(tokenizer, "special_tokens", {}) or not hasattr(tokenizer, "merges"):
+        found = type(tokenizer).__name__
+        raise ValueError(f"found a {found}; expected a BPETokenizer with <|endoftext|>: train one with SPECIAL_TOKENS")
+
+
 def _their_tensors(model: GPTModel) -> dict[str, Tensor]:
-    config, parameters = model.config, dict(model.named_parameters())
-    parameters.setdefault("head.weight", parameters["token_embedding.weight"])
+    config, parameters = model.config, rounded(dict(model.named_parameters()), "float32")
     tensors = {}
     for theirs, (ours, transposed) in gpt2_names(config.n_layers).items():
         weights = parameters.get(ours)
         if weights is None:  # qkv_bias=False: GPT-2 always has one
             weights = torch.zeros(3 * config.d_model)
-        tensors[f"transformer.{theirs}"] = (weights.mT if transposed else weights).detach().cpu().float().contiguous()
+        tensors[f"transformer.{theirs}"] = (weights.mT if transposed else weights).cpu().contiguous()
     if not config.tie_weights:
-        tensors["lm_head.weight"] = parameters["head.weight"].detach().cpu().float().contiguous()
+        tensors["lm_head.weight"] = parameters["head.weight"].cpu().contiguous()
     return tensors
-
-
-def _their_config(config: GPTConfig, end: int, pad: int) -> dict:
-    return {
-        "model_type": "gpt2",
-        "architectures": ["GPT2LMHeadModel"],
-        "vocab_size": config.vocab_size,
-        "n_positions": config.context_length,
-        "n_embd": config.d_model,
-        "n_head": config.n_heads,
-        "n_layer": config.n_layers,
-        "n_inner": config.d_ff,
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
-        "attn_pdrop": config.dropout,
-        "embd_pdrop": 0.0,
-        "resid_pdrop": config.dropout,
-        "tie_word_embeddings": config.tie_weights,
-        "bos_token_id": end,
-        "eos_token_id": end,
-        "pad_token_id": pad,
-        "dtype": "float32",
-    }
 
 
 def _their_tokenizer(tokenizer: BPETokenizer) -> dict:

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 
 from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, generate
+from ch05_pretraining.gpt2_config import ONLY, PASSED_OVER, READ, SAME_AS
 from ch05_pretraining.hugging_face import export_hugging_face, gpt2_names, load_gpt2
 from tests.sizes import LONG_RUN, n
 
@@ -127,6 +128,137 @@ def test_files_that_are_not_gpt2_are_refused_by_name(tmp_path):
         load_gpt2(weights)
 
 
+# ---------------------------------------------------------------- every key of config.json
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """A function that saves one small GPT-2 of transformers with some keys of its config changed."""
+    their_model(3, n_embd=16, n_head=2, n_layer=2, n_inner=None).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    good = json.loads(file.read_text(encoding="utf-8"))
+
+    def change(**keys):
+        file.write_text(json.dumps({key: v for key, v in (good | keys).items() if v != "absent"}), encoding="utf-8")
+        return tmp_path
+
+    return change
+
+
+def their_logits(folder, ids):
+    model = transformers.GPT2LMHeadModel.from_pretrained(folder, attn_implementation="eager", dtype="float32")
+    return model.eval()(ids).logits
+
+
+def test_every_key_of_gpt2_stands_in_one_table():
+    tables = [set(READ), set(SAME_AS), set(ONLY), *map(set, PASSED_OVER.values())]
+    assert sum(map(len, tables)) == len(set().union(*tables))
+    theirs = set(transformers.GPT2Config().to_dict()) | set(transformers.GPT2Config.attribute_map)
+    assert theirs <= set().union(*tables), theirs - set().union(*tables)
+
+
+OTHER_ARITHMETIC = [
+    {"scale_attn_weights": False}, {"scale_attn_by_inverse_layer_idx": True}, {"layer_norm_epsilon": 1e-3},
+    {"activation_function": "gelu"}, {"activation_function": "relu"}, {"activation_function": "quick_gelu"},
+    {"scale_attn_weights": None}, {"activation_function": "tanh", "hidden_size": "absent"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("keys", OTHER_ARITHMETIC, ids=str)
+def test_a_key_that_changes_the_logits_is_refused_by_its_name(changed, keys):
+    ids = torch.randint(17, (1, 8))
+    usual, others = their_logits(changed(), ids), their_logits(changed(**keys), ids)
+    assert not torch.allclose(usual, others, atol=1e-4), "the refusal would be for nothing"
+    with pytest.raises(ValueError, match=rf"{next(iter(keys))} is .*, and this loader reads .* only"):
+        load_gpt2(changed(**keys))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"add_cross_attention": True}, {"quantization_config": {"bits": 4}}, {"pruned_heads": {"0": [1]}},
+     {"architectures": ["GPT2ForSequenceClassification"]}, {"auto_map": {"AutoModel": "own.py"}},
+     {"model_type": "absent"}, {"is_encoder_decoder": True}, {"n_head": 3}, {"n_layer": 1.5}, {"n_inner": 0},
+     {"tie_word_embeddings": None}, {"n_embd": "8"}, {"hidden_size": 4}],
+    ids=str,
+)  # fmt: skip
+def test_other_models_are_refused_by_the_key_that_says_so(changed, keys):
+    ours = {"n_head": "n_heads", "n_layer": "n_layers", "n_inner": "d_ff", "n_embd": "d_model"}
+    key = next(iter(keys))
+    with pytest.raises(ValueError, match=f"does not describe a GPT-2 .*{ours.get(key, key)}"):
+        load_gpt2(changed(**keys))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"attn_pdrop": 0.5, "resid_pdrop": 0.9, "embd_pdrop": 0.1, "summary_first_dropout": 0.3},
+     {"reorder_and_upcast_attn": True}, {"initializer_range": 5.0, "use_cache": False, "output_attentions": True},
+     {"summary_type": "mean", "summary_use_proj": False, "num_labels": 7, "id2label": {"0": "a"}, "label2id": {"a": 0}},
+     {"bos_token_id": 3, "eos_token_id": None, "pad_token_id": 5, "temperature": 9.0, "max_length": 3},
+     {"dtype": "float16"}, {"torch_dtype": "bfloat16", "dtype": "absent"}, {"n_ctx": 4}, {"architectures": "absent"},
+     {"architectures": ["GPT2Model"]}, {"chunk_size_feed_forward": 2, "is_decoder": True},
+     {"activation_function": "absent", "layer_norm_epsilon": "absent", "scale_attn_weights": "absent"},
+     {"n_inner": 64}, {"n_embd": "absent", "hidden_size": 16, "n_head": "absent", "num_attention_heads": 2},
+     {"tie_word_embeddings": "absent"}, *({"activation_function": name} for name in ONLY["activation_function"])],
+    ids=str,
+)  # fmt: skip
+def test_every_other_key_changes_no_logit(changed, keys, recwarn):
+    folder, ids = changed(**keys), torch.randint(17, (1, 8))
+    mine = load_gpt2(folder)
+    assert not [str(w.message) for w in recwarn if "passed over" in str(w.message)]
+    assert_close(mine(ids), their_logits(folder, ids), rtol=1e-4, atol=1e-4)
+
+
+def test_a_key_that_nobody_knows_is_named_in_a_warning(changed):
+    with pytest.warns(UserWarning, match="does not know, and they were passed over: attention_head_type, qk_norm"):
+        load_gpt2(changed(qk_norm=True, attention_head_type="multiquery"))
+
+
+def test_a_second_head_that_the_config_denies_is_refused(changed):
+    folder = changed(tie_word_embeddings=True)
+    tensors = load_file(folder / "model.safetensors")
+    embedding = tensors["transformer.wte.weight"]
+    ids = torch.randint(len(embedding), (1, 8))
+    for head, tie in [(embedding.clone(), True), (embedding.clone(), False), (torch.randn_like(embedding), False)]:
+        save_file(tensors | {"lm_head.weight": head}, folder / "model.safetensors", {"format": "pt"})
+        assert_close(load_gpt2(changed(tie_word_embeddings=tie))(ids), their_logits(folder, ids), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="head of its own .* set it to false in config.json, or take the head out"):
+        load_gpt2(changed(tie_word_embeddings=True))
+
+
+def test_numbers_that_are_quantized_are_refused(changed):
+    tensors = load_file(changed() / "model.safetensors")
+    tensors["transformer.wte.weight"] = tensors["transformer.wte.weight"].to(torch.int8)
+    save_file(tensors, changed() / "model.safetensors")
+    with pytest.raises(ValueError, match="wte.weight holds torch.int8, so it is quantized"):
+        load_gpt2(changed())
+
+
+@pytest.mark.parametrize("length", [60 + 256 * 11, 0x4B50, 0x0280 + 65_536, 0x0480 + 65_536])
+def test_whole_weights_open_whatever_their_first_bytes_look_like(changed, length):
+    """The file begins with the length of its header, which may spell `<`, `PK` or the first bytes of a pickle."""
+    file = changed() / "model.safetensors"
+    before, content = load_gpt2(changed()), file.read_bytes()
+    n = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + n]) | {"__metadata__": {"note": "x" * (length - n - 100)}}
+    header = json.dumps(header, separators=(",", ":")).encode()
+    assert len(header) <= length
+    file.write_bytes(length.to_bytes(8, "little") + header.ljust(length) + content[8 + n :])
+    assert_close(list(load_gpt2(changed()).parameters()), list(before.parameters()), rtol=0, atol=0)
+
+
+def test_a_bare_file_obeys_the_config_beside_it(changed):
+    folder, ids = changed(), torch.randint(17, (1, 8))
+    assert torch.equal(load_gpt2(str(folder / "model.safetensors"))(ids), load_gpt2(str(folder))(ids))
+    with pytest.raises(ValueError, match="scale_attn_weights is False"):
+        load_gpt2(changed(scale_attn_weights=False) / "model.safetensors")
+
+
+def test_a_folder_without_weights_says_what_it_holds(changed):
+    (changed() / "model.safetensors").rename(changed() / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"there is no file .*the folder holds config.json, .*pytorch_model.bin"):
+        load_gpt2(changed())
+
+
 # ---------------------------------------------------------------- ours go out
 
 
@@ -160,6 +292,22 @@ def test_ours_opens_in_transformers_with_the_same_logits_and_answers(exported, t
     assert theirs.generation_config.eos_token_id == end and theirs.config.eos_token_id == end
     expected = theirs.generate(prompt, max_new_tokens=room, do_sample=False)
     assert torch.equal(generate(model, prompt, room, stop_id=end), expected)
+
+
+def test_a_compiled_model_and_its_dropout_go_out_as_well(exported, tokenizer, tmp_path):
+    model = GPTModel(GPTConfig(tokenizer.vocab_size, 16, 8, 2, 1, dropout=0.25))
+    export_hugging_face(torch.compile(model), tokenizer, tmp_path / "it")
+    config = transformers.GPT2Config.from_pretrained(tmp_path / "it")
+    assert (config.attn_pdrop, config.embd_pdrop, config.resid_pdrop) == (0.25, 0.25, 0.25)
+    assert torch.equal(load_gpt2(tmp_path / "it").token_embedding.weight, model.token_embedding.weight)
+
+
+def test_a_tokenizer_that_their_files_cannot_hold_is_refused(tokenizer, tmp_path):
+    model = GPTModel(GPTConfig(300, 16, 8, 2, 1))
+    for other in (BPETokenizer.train("abc", 260, ("<|pad|>",)), tokenizer.to_tiktoken(), None):
+        with pytest.raises(ValueError, match=r"expected a BPETokenizer with <\|endoftext\|>"):
+            export_hugging_face(model, other, tmp_path / "it")
+    assert not list(tmp_path.iterdir())
 
 
 def test_ours_comes_back_through_our_own_loader(exported):

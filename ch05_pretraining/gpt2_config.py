@@ -1,0 +1,162 @@
+"""GPT-2's `config.json`, key by key: what is read, what must have GPT-2's value, and what changes no logit.
+
+The numbers of a model mean something only together with its config, and transformers knows variants of GPT-2 that have
+the same weights and other arithmetic. So every key is in one of three tables: it is read into our config, it is refused
+unless it has the value that our model computes with, or it is passed over, and then the table says why. A key that is
+in none of them means nothing to transformers' GPT-2 either; a warning names it.
+
+References: `GPT2Config` of the transformers library, versions 3 to 5. Taught in ch05, section 5.13.
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+from ch04_gpt_model.gpt_model import GPTConfig
+
+# read: GPT-2's key -> the value that a missing one has
+READ = {
+    "vocab_size": 50_257, "n_positions": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12, "n_inner": None,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+# read as well: words of newer configs for the same
+SAME_AS = {
+    "max_position_embeddings": "n_positions", "hidden_size": "n_embd", "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}  # fmt: skip
+# refused unless the value is one of these; the first is that of a missing key
+ONLY = {
+    "model_type": ["gpt2"],
+    "architectures": [None, ["GPT2LMHeadModel"], ["GPT2Model"]],  # others have a head of their own
+    "auto_map": [None],  # code of the model's own
+    "activation_function": ["gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate", "gelu_fast"],
+    "layer_norm_epsilon": [1e-5],
+    "scale_attn_weights": [True],
+    "scale_attn_by_inverse_layer_idx": [False],
+    "add_cross_attention": [False],
+    "is_encoder_decoder": [False],
+    "pruned_heads": [None, {}],
+    "quantization_config": [None],
+}
+PASSED_OVER = {
+    "acts in training only; give dropout in your own GPTConfig": (
+        "attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_first_dropout", "classifier_dropout", "hidden_dropout",
+        "initializer_range", "gradient_checkpointing",
+    ),
+    "is for the heads of other tasks, whose weights are refused": (
+        "summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels", "num_labels", "_num_labels",
+        "id2label", "label2id", "problem_type", "finetuning_task",
+    ),
+    "says what a call gives back": (
+        "use_cache", "output_attentions", "output_hidden_states", "output_past", "return_dict", "torchscript",
+    ),
+    "is for texts and their generation, where `generate` has its own arguments": (
+        "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id",
+        "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "tokenizer_class", "prefix",
+        "task_specific_params", "max_length", "min_length", "do_sample", "early_stopping", "num_beams",
+        "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
+        "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids",
+        "num_return_sequences", "output_scores", "return_dict_in_generate", "remove_invalid_values",
+        "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
+    ),
+    "is another way to the same numbers; ours are read as they are stored and computed in float32": (
+        "dtype", "torch_dtype", "use_bfloat16", "reorder_and_upcast_attn", "chunk_size_feed_forward",
+        "attn_implementation", "_attn_implementation", "_attn_implementation_autoset", "tf_legacy_loss",
+    ),
+    "has no effect in GPT-2": (
+        "n_ctx", "n_special", "predict_special_tokens", "is_decoder", "cross_attention_hidden_size",
+        "tie_encoder_decoder",
+    ),
+    "says where the file comes from": ("_name_or_path", "name_or_path", "transformers_version", "_commit_hash"),
+}  # fmt: skip
+
+
+def read_gpt2_config(file: str | Path) -> GPTConfig:
+    """Read GPT-2's config file, refusing by its name every key that asks for other arithmetic than ours.
+
+    Args:
+        file: a `config.json` of the transformers library.
+
+    Raises:
+        ValueError: no such file, another architecture, or a value that our model does not compute with.
+
+    Source: Radford et al. (2019), section 2.3. Taught in ch05, section 5.13.
+    """
+    try:
+        theirs = json.loads(Path(file).read_text(encoding="utf-8"))
+        _refuse_other_arithmetic(theirs)
+        _name_unknown(theirs, file)
+        theirs = READ | {key: value for key, value in _one_word_each(theirs).items() if key in READ}
+        if not isinstance(theirs["tie_word_embeddings"], bool):
+            raise ValueError(f"tie_word_embeddings is {theirs['tie_word_embeddings']!r}, expected true or false")
+        return GPTConfig(
+            vocab_size=theirs["vocab_size"],
+            context_length=theirs["n_positions"],
+            d_model=theirs["n_embd"],
+            n_heads=theirs["n_head"],
+            n_layers=theirs["n_layer"],
+            d_ff=theirs["n_inner"],
+            tie_weights=theirs["tie_word_embeddings"],
+        )
+    except (OSError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{file} does not describe a GPT-2 ({error}): give a folder of that architecture") from error
+
+
+def _refuse_other_arithmetic(theirs: dict) -> None:
+    if not isinstance(theirs, dict):
+        raise ValueError(f"it holds a {type(theirs).__name__} and no keys with values")
+    if "model_type" not in theirs:
+        own = ", but a config of this course, whose folders load_model opens" if "d_model" in theirs else ""
+        raise ValueError(f"it has no model_type{own}")
+    for key, allowed in ONLY.items():
+        if (value := theirs.get(key, allowed[0])) not in allowed:
+            raise ValueError(f"{key} is {value!r}, and this loader reads {allowed[0]!r} only")
+
+
+def _name_unknown(theirs: dict, file: str | Path) -> None:
+    known = {*READ, *SAME_AS, *ONLY}.union(*PASSED_OVER.values())
+    if unknown := sorted(theirs.keys() - known):
+        warnings.warn(
+            f"{file} has keys that GPT-2 does not know, and they were passed over: {', '.join(unknown)}", stacklevel=4
+        )
+
+
+def _one_word_each(theirs: dict) -> dict:
+    """The keys with newer words put into GPT-2's own, refusing two words that contradict each other."""
+    renamed = {SAME_AS[key]: value for key, value in theirs.items() if key in SAME_AS}
+    for newer, key in SAME_AS.items():
+        if newer in theirs and theirs.get(key, theirs[newer]) != theirs[newer]:
+            raise ValueError(f"{key} is {theirs[key]!r} and {newer}, which means the same, is {theirs[newer]!r}")
+    return theirs | renamed
+
+
+def gpt2_config(config: GPTConfig, end: int, pad: int) -> dict:
+    """Say in GPT-2's words what `read_gpt2_config` reads.
+
+    Args:
+        config: shape of our model.
+        end: id of <|endoftext|>.
+        pad: id that fills up short rows.
+
+    Source: Radford et al. (2019), section 2.3. Taught in ch05, section 5.13.
+    """
+    return {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context_length,
+        "n_embd": config.d_model,
+        "n_head": config.n_heads,
+        "n_layer": config.n_layers,
+        "n_inner": config.d_ff,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "attn_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "resid_pdrop": config.dropout,
+        "tie_word_embeddings": config.tie_weights,
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "pad_token_id": pad,
+        "dtype": "float32",
+    }
