@@ -12,9 +12,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ch05_pretraining.model_parts import build_model, class_and_config
+
 __all__ = ["LoRALinear", "apply_lora", "merge_lora"]
 
-LORA_TARGETS = ("qkv_proj", "out_proj", "up_proj", "down_proj")
+# the linear layers in the blocks of a GPTModel and of a ModernGPT
+LORA_TARGETS = ("qkv_proj", "q_proj", "k_proj", "v_proj", "out_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class LoRALinear(nn.Module):
@@ -23,14 +26,14 @@ class LoRALinear(nn.Module):
     Args:
         linear: the layer to correct; its weights are frozen.
         rank: width r of the two thin matrices, at least 1.
-        alpha: strength; the correction is scaled by alpha / rank.
+        alpha: strength, above 0; the correction is scaled by alpha / rank.
         generator: source of A's random start.
 
     Shape:
         x (..., D_in) -> (..., D_out).
 
     Raises:
-        ValueError: `rank` is below 1 or above the smaller side of the matrix.
+        ValueError: `rank` is below 1 or above the smaller side of the matrix, or `alpha` is not above 0.
 
     Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.12.
     """
@@ -38,10 +41,12 @@ class LoRALinear(nn.Module):
     def __init__(self, linear: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None):
         super().__init__()
         d_out, d_in = linear.weight.shape
-        if not 1 <= rank <= min(d_in, d_out):
+        if not (isinstance(rank, int) and 1 <= rank <= min(d_in, d_out)):
             raise ValueError(f"rank={rank} does not fit a {d_out} x {d_in} matrix: choose 1 to {min(d_in, d_out)}")
+        if not 0 < alpha < math.inf:
+            raise ValueError(f"alpha={alpha} is not a number above 0: twice the rank is a common choice")
         self.linear = linear.requires_grad_(False)
-        self.scale = alpha / rank
+        self.alpha, self.scale = alpha, alpha / rank
         start = torch.randn(rank, d_in, generator=generator) / math.sqrt(d_in)
         self.lora_a = nn.Parameter(start.to(linear.weight))
         self.lora_b = nn.Parameter(linear.weight.new_zeros(d_out, rank))
@@ -53,50 +58,168 @@ class LoRALinear(nn.Module):
     def merged(self) -> nn.Linear:
         """Add the correction into the frozen weight and return the plain layer."""
         self.linear.weight += self.scale * (self.lora_b @ self.lora_a)
-        return self.linear.requires_grad_(True)
+        return self.linear
 
 
-def apply_lora(model: nn.Module, rank: int, alpha: float, *, targets=LORA_TARGETS, seed: int = 0) -> nn.Module:
-    """Freeze a model and put a LoRA correction beside each of its named linear layers, in place.
+def apply_lora(model: nn.Module, rank: int, alpha: float, *, targets=None, seed: int = 0) -> nn.Module:
+    """Freeze a GPT and put a LoRA correction beside each of its named linear layers, in place.
+
+    What is built around a GPT for a new job, such as the head of a classifier, has learned nothing yet, so it stays as
+    trainable as it was.
 
     Args:
-        model: a GPTModel, or a module that holds one.
+        model: a GPTModel or ModernGPT, or a module that holds one as `.model`.
         rank: width of the corrections, at least 1.
-        alpha: strength; corrections are scaled by alpha / rank.
-        targets: attribute names of the linear layers to correct.
+        alpha: strength, above 0; corrections are scaled by alpha / rank.
+        targets: attribute names of the linear layers to correct, or one name; None means all in the blocks.
         seed: seed of the random matrices A.
 
     Raises:
-        ValueError: the model has no such layer, or has LoRA layers already.
+        ValueError: a target is not there or shares its weights with another layer, the model has LoRA layers already,
+            or `rank` or `alpha` is out of range. The model is left as it was.
 
     Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.12.
     """
-    if any(isinstance(module, LoRALinear) for module in model.modules()):
+    if lora_layers(model):
         raise ValueError("the model has LoRA layers already: call merge_lora(model) first")
-    places = _places(model, lambda name, module: name in targets and isinstance(module, nn.Linear))
-    if not places:
-        raise ValueError(f"the model has no linear layer named {' or '.join(targets)}: pass its names as targets=(...)")
-    generator = torch.Generator().manual_seed(seed)
-    model.requires_grad_(False)
-    for parent, name, linear in places:
-        setattr(parent, name, LoRALinear(linear, rank, alpha, generator))
+    inner = getattr(model, "model", None)
+    gpt = inner if isinstance(inner, nn.Module) else model
+    names = _named_linears(gpt, targets)
+    _refuse_shared_weights(gpt, names)
+    layers = {name: {"rank": rank, "alpha": alpha} for name in names}
+    add_lora_layers(gpt, layers, torch.Generator().manual_seed(seed))
     return model
 
 
 def merge_lora(model: nn.Module) -> nn.Module:
-    """Add every LoRA correction into its matrix, in place, and make all weights trainable again.
+    """Add every LoRA correction into its matrix, in place, and make trainable again what `apply_lora` froze.
+
+    A model without LoRA layers stays as it is.
+
+    Args:
+        model: what `apply_lora` gave.
 
     Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.12.
     """
-    for parent, name, lora in _places(model, lambda name, module: isinstance(module, LoRALinear)):
-        setattr(parent, name, lora.merged())
-    return model.requires_grad_(True)
+    for name in lora_layers(model):
+        _replace(model, name, model.get_submodule(name).merged())
+    return _thaw(model)
 
 
-def _places(model: nn.Module, wanted) -> list[tuple[nn.Module, str, nn.Module]]:
-    return [
-        (parent, name, child)
-        for parent in model.modules()
-        for name, child in parent.named_children()
-        if wanted(name, child)
-    ]
+def lora_layers(model: nn.Module) -> dict[str, dict]:
+    """Describe the LoRA layers of a model, as JSON can hold them: name -> rank and alpha.
+
+    Args:
+        model: any module.
+
+    Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.12.
+    """
+    return {
+        name: {"rank": len(part.lora_a), "alpha": part.alpha}
+        for name, part in model.named_modules()
+        if isinstance(part, LoRALinear)
+    }
+
+
+def add_lora_layers(gpt: nn.Module, layers: dict[str, dict], generator: torch.Generator | None = None) -> nn.Module:
+    """Freeze a GPT and put LoRA layers in the place of linear ones, as `lora_layers` describes them.
+
+    Args:
+        gpt: changed in place.
+        layers: name -> rank and alpha.
+        generator: source of the random matrices A.
+
+    Raises:
+        ValueError: a rank or an alpha is out of range; the model is left as it was.
+
+    Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.12.
+    """
+    _freeze(gpt)
+    try:
+        made = {name: LoRALinear(gpt.get_submodule(name), **layer, generator=generator)
+                for name, layer in layers.items()}  # fmt: skip
+    except ValueError:
+        _thaw(gpt)
+        raise
+    for name, lora in made.items():
+        _replace(gpt, name, lora)
+    return gpt
+
+
+def about_gpt(gpt: nn.Module) -> dict:
+    """Describe a GPT with or without LoRA layers, as JSON can hold it.
+
+    Args:
+        gpt: a GPTModel or ModernGPT.
+
+    Raises:
+        ValueError: the model is of another class.
+
+    Source: this course. Taught in ch05, section 5.12.
+    """
+    about = class_and_config(gpt)
+    layers = lora_layers(gpt)
+    return about | ({"lora": layers, "opened_by": "load_finetuned"} if layers else {})
+
+
+def build_gpt(about: dict) -> nn.Module:
+    """Build the GPT that `about_gpt` described, with new random weights.
+
+    Args:
+        about: what `about_gpt` gave.
+
+    Raises:
+        ValueError: a class or a setting is unknown.
+
+    Source: this course. Taught in ch05, section 5.12.
+    """
+    if "lora" not in about:
+        return build_model(about)
+    gpt = build_model({key: value for key, value in about.items() if key not in ("lora", "opened_by")})
+    return add_lora_layers(gpt, about["lora"])
+
+
+def _named_linears(gpt: nn.Module, targets) -> list[str]:
+    """Where the targets stand; every name that was asked for must be there."""
+    wanted = LORA_TARGETS if targets is None else (targets,) if isinstance(targets, str) else tuple(targets)
+    linears = [name for name, part in gpt.named_modules() if isinstance(part, nn.Linear)]
+    there = {name.rpartition(".")[2] for name in linears}
+    missing = [] if targets is None and there & set(wanted) else [name for name in wanted if name not in there]
+    if missing or not wanted:
+        raise ValueError(
+            f"the model has no linear layer named {' or '.join(missing)}: pass some of its own as targets=(...), "
+            f"which are {', '.join(sorted(there))}"
+        )
+    return [name for name in linears if name.rpartition(".")[2] in wanted]
+
+
+def _refuse_shared_weights(gpt: nn.Module, names: list[str]) -> None:
+    """A correction of one layer must not move another when it is merged."""
+    users: dict[int, list[str]] = {}
+    for name, parameter in gpt.named_parameters(remove_duplicate=False):
+        users.setdefault(id(parameter), []).append(name)
+    for name in names:
+        if len(both := users[id(gpt.get_submodule(name).weight)]) > 1:
+            raise ValueError(
+                f"the layer {name!r} shares its weights ({' = '.join(both)}), so a correction of one would change the "
+                "other when it is merged: leave it out of targets, or use a model with tie_weights=False"
+            )
+
+
+def _freeze(model: nn.Module) -> None:
+    """Freeze all parameters, noting in each part which of its own were trainable."""
+    for part in model.modules():
+        part._frozen_by_lora = [name for name, p in part.named_parameters(recurse=False) if p.requires_grad]
+    model.requires_grad_(False)
+
+
+def _thaw(model: nn.Module) -> nn.Module:
+    for part in model.modules():
+        for name in vars(part).pop("_frozen_by_lora", ()):
+            getattr(part, name).requires_grad_(True)
+    return model
+
+
+def _replace(model: nn.Module, name: str, part: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, part)

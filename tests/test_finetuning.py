@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +13,9 @@ from torch.testing import assert_close
 
 from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, EpochBatches
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
-from ch05_pretraining.pretraining import TrainConfig, cross_entropy, evaluate
+from ch05_pretraining.pretraining import TrainConfig, cross_entropy, evaluate, train
 from ch05_pretraining.story_scores import evaluate_stories
 from ch06_finetuning.finetuning import (
     Assistant,
@@ -43,7 +45,8 @@ from ch06_finetuning.finetuning import (
     wilson_interval,
 )
 from ch06_finetuning.instructions import special_ids
-from ch06_finetuning.lora import LoRALinear
+from ch06_finetuning.lora import LoRALinear, lora_layers
+from ch06_finetuning.ppo import ActorCritic, RewardModel
 from ch06_finetuning.preferences import reference_log_probabilities, sequence_log_probabilities
 from ch06_finetuning.recipes import baseline_report, classifier_report
 from data.loaders import (
@@ -57,6 +60,7 @@ from data.loaders import (
 )
 from shared import load_assistant
 from tests.sizes import LONG_RUN, n
+from tests.small_models import random_ids, shaken
 
 TEXT = "The red fox lost her kite. Who lost the kite? The fox did. The owl found a lamp and was glad. What colour? "
 MOODS = ("glad", "sad", "cross")
@@ -615,15 +619,98 @@ def test_lora_starts_by_seed(model):
     assert not torch.equal(first.state_dict()[weight], other.state_dict()[weight])
 
 
-def test_lora_refuses_what_cannot_be(model):
-    with pytest.raises(ValueError, match="rank=0 does not fit"):
-        apply_lora(copy.deepcopy(model), 0, 8)
-    with pytest.raises(ValueError, match="rank=33 does not fit a 96 x 32 matrix"):
-        apply_lora(copy.deepcopy(model), 33, 8)
-    with pytest.raises(ValueError, match="no linear layer named q_proj"):
-        apply_lora(model, 4, 8, targets=("q_proj",))
+def test_lora_refuses_what_cannot_be_and_leaves_the_model_as_it_was(model):
+    model.token_embedding.requires_grad_(False)
+    names, before = list(dict(model.named_modules())), copy.deepcopy(model.state_dict())
+    trainable = [p.requires_grad for p in model.parameters()]
+    for options, message in [
+        ({"rank": 0}, "rank=0 does not fit"), ({"rank": 33}, "rank=33 does not fit a 96 x 32 matrix: choose 1 to 32"),
+        ({"rank": 2.5}, "rank=2.5 does not fit"), ({"rank": "4"}, "rank=4 does not fit"),
+        *(({"alpha": alpha}, f"alpha={alpha} is not a number above 0") for alpha in (0, -1, math.nan, math.inf)),
+        ({"targets": ("q_proj",)}, "no linear layer named q_proj: .* are down_proj, head, out_proj, qkv_proj, up_proj"),
+        ({"targets": ("qkv_proj", "token_embedding")}, "no linear layer named token_embedding"),
+        ({"targets": "proj"}, "no linear layer named proj"), ({"targets": ()}, "no linear layer named"),
+        ({"targets": ("qkv_proj", "head")}, r"'head' shares its weights \(token_embedding.weight = head.weight\)"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            apply_lora(model, **{"rank": 4, "alpha": 8} | options)
+        assert list(dict(model.named_modules())) == names and [p.requires_grad for p in model.parameters()] == trainable
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with pytest.raises(ValueError, match="has LoRA layers already"):
         apply_lora(apply_lora(model, 4, 8), 4, 8)
+
+
+def plain_gpt(**changes):
+    return GPTModel(GPTConfig(64, 16, 16, 4, 2, **changes))
+
+
+def modern_gpt(**changes):
+    return ModernGPT(ModernConfig(64, 16, 16, 4, 2, n_kv_heads=2, **changes))
+
+
+@pytest.mark.parametrize(
+    "make, targets",
+    [*((plain_gpt, targets) for targets in (None, "qkv_proj", "out_proj", ["up_proj", "down_proj"])),
+     *((modern_gpt, targets) for targets in (None, "q_proj", ("k_proj", "v_proj"), {"gate_proj"}, "out_proj")),
+     *((partial(make, tie_weights=False), ("head", "out_proj")) for make in (plain_gpt, modern_gpt))],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_merging_keeps_every_logit_for_every_choice_of_layers(make, targets, dtype):
+    model, ids = shaken(make, 0.1).to(dtype), random_ids(SimpleNamespace(vocab_size=64), 2, 9)
+    apply_lora(model, 2, 3, targets=targets)
+    for part in model.modules():
+        if isinstance(part, LoRALinear):
+            torch.nn.init.normal_(part.lora_b, std=0.3)
+    adapted = model(ids)
+    copied = merge_lora(copy.deepcopy(model))
+    tolerance = 1e-10 if dtype == torch.float64 else 0.1
+    assert_close(copied(ids), adapted, rtol=tolerance, atol=tolerance)
+    assert not lora_layers(copied) and torch.equal(model(ids), adapted)
+    with torch.no_grad():
+        for part in model.modules():
+            if isinstance(part, LoRALinear):
+                part.lora_b.zero_()
+    assert (merge_lora(model)(ids) - adapted).abs().max() > 0.3, "the correction was nothing"
+
+
+def test_lora_corrects_all_layers_in_the_blocks_unless_told_otherwise():
+    def corrected(model, **options):
+        return {name.rpartition(".")[2] for name in lora_layers(apply_lora(model, 2, 4, **options))}
+
+    assert corrected(modern_gpt()) == {"q_proj", "k_proj", "v_proj", "out_proj", "gate_proj", "up_proj", "down_proj"}
+    assert corrected(plain_gpt()) == {"qkv_proj", "out_proj", "up_proj", "down_proj"}
+    assert corrected(plain_gpt(), targets="out_proj") == {"out_proj"}
+
+
+@pytest.mark.parametrize("around", [lambda m, _: GPTClassifier(m, 3), RewardModel, lambda m, _: ActorCritic(m)])
+def test_a_new_head_stays_trainable_beside_lora(model, tokenizer, around):
+    whole = apply_lora(around(model, tokenizer), 4, 8)
+    trainable = {name for name, p in whole.named_parameters() if p.requires_grad}
+    heads = {name for name, _ in whole.named_parameters() if not name.startswith("model.")}
+    assert trainable == heads | {name for name, _ in whole.named_parameters() if "lora_" in name} and len(heads) == 2
+
+
+def test_merging_gives_back_what_was_trainable_before_and_nothing_more(model, pad):
+    classifier = GPTClassifier(model, 3, pad)
+    model.token_embedding.requires_grad_(False)
+    model.blocks[0].attention.qkv_proj.bias.requires_grad_(False)
+    before = {name: p.requires_grad for name, p in classifier.named_parameters()}
+    assert 0 < sum(before.values()) < len(before)
+    for copied in (copy.deepcopy(apply_lora(classifier, 4, 8)), classifier):
+        assert {name: p.requires_grad for name, p in merge_lora(copied).named_parameters()} == before
+        assert not any("lora" in key for part in copied.modules() for key in vars(part))
+    assert {name: p.requires_grad for name, p in merge_lora(classifier).named_parameters()} == before
+
+
+def test_a_classifier_learns_through_lora_and_its_frozen_matrices_stay(model, tokenizer, pad):
+    classifier = apply_lora(GPTClassifier(model, 3, pad), 4, 8)
+    before = copy.deepcopy(classifier.state_dict())
+    loader = create_message_loader(messages(), tokenizer, MOODS, batch_size=16, max_length=40)
+    losses = train(classifier, loader, None, TrainConfig(30, learning_rate=1e-2, warmup_steps=0)).losses
+    assert losses[0] == pytest.approx(math.log(3)) and losses[-1] < losses[0] / 2
+    changed = {name for name, value in classifier.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if name.startswith("head.") or "lora_" in name}
 
 
 # ---------------------------------------------------------------------------------------------------- preferences
