@@ -455,12 +455,9 @@ def find_model(source: str | Path, kind: str) -> Path:
 
     Source: this course. Taught in ch05, section 5.12.
     """
-    named = isinstance(source, str)
-    if named and source == "shipped" and kind in SHIPPED:
+    if source == "shipped" and kind in SHIPPED:
         return DATA_DIR / SHIPPED[kind]
-    places = [runs_dir() / source / kind] if named and source else []
-    places += [Path(source) / kind, Path(source)] if source and isinstance(source, (str, Path)) else []
-    for place in places:
+    for place in _places(source, kind) if isinstance(source, (str, Path)) and str(source) else []:
         if os.path.isdir(_settled(place)):
             return place
     found = sorted(path.parent.name for path in runs_dir().glob(f"*/{kind}"))
@@ -469,6 +466,13 @@ def find_model(source: str | Path, kind: str) -> Path:
         f"there is no {KINDS[kind]} under {source!r}, neither as a run's name nor as a folder; runs with one: "
         f"{', '.join(found) or 'none yet'}. Make one with `python course.py run`{shipped}"
     )
+
+
+def _places(source: str | Path, kind: str) -> list[Path]:
+    """Where a model may stand, in the order of the rule; a text that holds a / is no name."""
+    path = Path(source)
+    in_a_run = [runs_dir() / source / kind] if source == path.name else []
+    return [*in_a_run, path / kind, path]
 
 
 def write_model(

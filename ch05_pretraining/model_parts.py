@@ -68,7 +68,7 @@ def build_model(about: dict) -> GPTModel:
     """
     config = dict(about)
     name = config.pop("class", "GPTModel")
-    if opener := config.get("opened_by"):
+    if opener := config.get("opened_by", "load_classifier" if "labels" in config else None):
         raise ValueError(f"it holds what {opener} opens")
     if name not in MODEL_CLASSES:
         raise ValueError(f"the class {name!r} is not one of {', '.join(MODEL_CLASSES)}")
@@ -97,7 +97,7 @@ def refuse_other(model: nn.Module, build: Callable[[], nn.Module]) -> None:
         if found.get(name) != expected.get(name):
             raise ValueError(
                 f"the model is not what its class and config build: {name} is {found.get(name, 'missing')}, expected "
-                f"{expected.get(name, 'nothing')}. Undo this; for LoRA layers, call merge_lora(model) first or keep "
+                f"{expected.get(name, 'nothing')}; undo this, or for LoRA layers call merge_lora(model) first, or keep "
                 "them with save_finetuned"
             )
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ch04_gpt_model.gpt_model import generate, stream
-from ch05_pretraining.checkpoints import load_model
+from ch05_pretraining.checkpoints import find_model, read_model
 from ch06_finetuning.instructions import chat_specials, prompt_ids
+from ch06_finetuning.lora import build_gpt
 from ch06_finetuning.scoring import Rate
 from data.loaders import mark
-from data.paths import DATA_DIR, runs_dir
 
 __all__ = ["Assistant", "MarkReport", "load_assistant", "mark_assistant"]
 
@@ -126,24 +126,14 @@ def load_assistant(source: str | Path = "shipped") -> Assistant:
     """Load an assistant: the shipped one, that of a run by its name, or one from a folder.
 
     Args:
-        source: "shipped", the name of a run, or a folder made by `save_model`.
+        source: "shipped", the name of a run, or a folder made by `save_model` or, with LoRA layers, `save_finetuned`.
 
     Raises:
         ValueError: there is no such assistant, or its files are damaged.
 
     Source: Taught in ch06, section 6.11.
     """
-    if source == "shipped":
-        return Assistant(*load_model(DATA_DIR / "story_assistant"))
-    if isinstance(source, Path):
-        return Assistant(*load_model(source))
-    found = sorted(path.parent.name for path in runs_dir().glob("*/assistant"))
-    if source not in found:
-        raise ValueError(
-            f"there is no assistant of a run named {source!r}; runs with one: {', '.join(found) or 'none yet'}. "
-            "Make one with `python course.py run`, or use load_assistant('shipped')"
-        )
-    return Assistant(*load_model(runs_dir() / source / "assistant"))
+    return Assistant(*read_model(find_model(source, "assistant"), lambda about, _: build_gpt(about)))
 
 
 @dataclass(frozen=True)

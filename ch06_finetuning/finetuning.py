@@ -137,6 +137,23 @@ def set_trainable(classifier: GPTClassifier, part: str) -> int:
     return sum(p.numel() for p in classifier.parameters() if p.requires_grad)
 
 
+def check_labels(labels) -> None:
+    """Refuse labels that do not name the classes one by one.
+
+    Args:
+        labels: words, a list in the order of the classes.
+
+    Raises:
+        ValueError: a set or a string, which have no order of labels; a label twice; one that is no word.
+
+    Source: Taught in ch06, section 6.2.
+    """
+    if not isinstance(labels, (list, tuple)):
+        raise ValueError(f"labels are a {type(labels).__name__}: give a list, whose order is the order of the classes")
+    if not all(isinstance(label, str) and label.strip() for label in labels) or len(set(labels)) < len(labels):
+        raise ValueError(f"labels are {list(labels)}: give different words, one for each class")
+
+
 class MessageDataset(Dataset):
     """Messages as token ids with their class: item = (ids (T,), class ()), int64.
 
@@ -146,16 +163,17 @@ class MessageDataset(Dataset):
     Args:
         messages: objects with `.text` and `.label`.
         tokenizer: anything with `.encode(str)`; a BPETokenizer with an <|endoftext|> starts rows with it.
-        labels: all labels, in the order of the classes.
+        labels: all labels, a list in the order of the classes.
         max_length: longest row in tokens, at least 2.
 
     Raises:
-        ValueError: a text is empty or a label unknown; names the row.
+        ValueError: a text is empty or a label unknown, which names the row; or the labels have no order.
 
     Source: Taught in ch06, section 6.2.
     """
 
     def __init__(self, messages, tokenizer, labels, max_length: int):
+        check_labels(labels)
         start = special_ids(tokenizer, "<|endoftext|>")
         encode = getattr(tokenizer, "encode_ordinary", tokenizer.encode)  # tiktoken's encode refuses typed specials
         classes = {label: index for index, label in enumerate(labels)}

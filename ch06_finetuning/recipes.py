@@ -8,20 +8,17 @@ the way; at 3e-3 in batches of 32 it keeps them and learns too few words (both o
 both. What a base model cannot copy, no fine-tuning of this length taught it.
 """
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
 
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
-from ch05_pretraining.checkpoints import copy_tensors, load_model, read_folder, save_model, unique_tensors, write_folder
+from ch05_pretraining.checkpoints import load_model, save_model
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.story_recipe import StoryScores, evaluate_stories
+from ch06_finetuning.finetuned_models import MESSAGE_LENGTH, TextClassifier, load_classifier, save_classifier
 from ch06_finetuning.finetuning import (
     Assistant,
     BagOfWords,
@@ -39,10 +36,9 @@ from data.loaders import MESSAGE_LABELS, load_instructions, load_messages, load_
 
 __all__ = [
     "ASSISTANT_CONFIG", "CLASSIFIER_CONFIG", "baseline_report", "classifier_report", "finetune_assistant",
-    "finetune_classifier", "load_classifier", "save_classifier",
+    "finetune_classifier",
 ]  # fmt: skip
 
-MESSAGE_LENGTH = 128  # tokens; longer messages are cut
 CLASSIFIER_CONFIG = TrainConfig(
     max_steps=400, learning_rate=2e-3, warmup_steps=20, optimizer="muon", muon_learning_rate=5e-3, weight_decay=0.05,
     schedule="linear", eval_every=100,
@@ -61,7 +57,7 @@ QUICK_STEPS = 20
 class ClassifierRun:
     """A fine-tuned classifier with its scores on the test split, and the baseline's beside them."""
 
-    classifier: GPTClassifier
+    classifier: TextClassifier
     tokenizer: BPETokenizer
     report: object
     baseline: object
@@ -119,7 +115,7 @@ def _train_and_save_classifier(folder, base, train_rows, seed, quick, on_step, r
         classifier, train_loader, val_loader, config, checkpoint_dir=checkpoints, resume=resume, on_step=on_step
     )
     recipe = {"classifier": _plain(config), "batch_size": CLASSIFIER_BATCH, "val_losses": history.val_losses}
-    save_classifier(folder, classifier.cpu(), tokenizer, MESSAGE_LABELS, recipe)
+    save_classifier(folder, classifier.cpu(), tokenizer, MESSAGE_LABELS, recipe, max_length=MESSAGE_LENGTH)
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
@@ -191,43 +187,6 @@ def _labels_of(rows: list, name: str, known=()) -> list:
     return [*ours, *sorted(found - set(ours), key=str)]
 
 
-def save_classifier(folder: str | Path, classifier: GPTClassifier, tokenizer, labels, recipe: dict) -> Path:
-    """Save a classifier with tokenizer, labels and recipe in one folder with a manifest.
-
-    Source: Taught in ch06, section 6.5.
-    """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.tokenizer.json")
-    tokenizer.save(part)
-    about = {"labels": list(labels), "pad_id": classifier.pad_id, "model": classifier.model.config.to_dict()}
-    tensors = {name: tensor.detach().contiguous() for name, tensor in unique_tensors(classifier).items()}
-    files = {
-        "config.json": _json(about),
-        "classifier.safetensors": tensors_to_bytes(tensors),
-        "tokenizer.json": part.read_bytes(),
-        "recipe.json": _json(recipe),
-    }
-    part.unlink()
-    return write_folder(folder, files)
-
-
-def load_classifier(folder: str | Path) -> tuple[GPTClassifier, BPETokenizer]:
-    """Load a classifier that `save_classifier` stored, in evaluation mode, with its tokenizer.
-
-    Raises:
-        ValueError: the folder is missing or damaged.
-
-    Source: Taught in ch06, section 6.5.
-    """
-    files = read_folder(folder)
-    about = json.loads(files["config.json"])
-    model = GPTModel(GPTConfig.from_dict(about["model"]))
-    classifier = GPTClassifier(model, len(about["labels"]), about["pad_id"])
-    copy_tensors(classifier, tensors_from_bytes(files["classifier.safetensors"]), folder)
-    return classifier.eval(), BPETokenizer.load(Path(folder) / "tokenizer.json")
-
-
 def finetune_assistant(
     folder: str | Path, base: str | Path, *, seed: int = 0, quick: bool = False, on_step=None, resume: bool = True,
     device: str = "cpu",
@@ -297,7 +256,3 @@ def _checkpoint_folder(folder: Path, resume: bool) -> Path:
     if not resume:
         shutil.rmtree(checkpoints, ignore_errors=True)
     return checkpoints
-
-
-def _json(value) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8")
