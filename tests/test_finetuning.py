@@ -653,7 +653,6 @@ def modern_gpt(**changes):
     [*((plain_gpt, targets) for targets in (None, "qkv_proj", "out_proj", ["up_proj", "down_proj"])),
      *((modern_gpt, targets) for targets in (None, "q_proj", ("k_proj", "v_proj"), {"gate_proj"}, "out_proj")),
      *((partial(make, tie_weights=False), ("head", "out_proj")) for make in (plain_gpt, modern_gpt))],
-    ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_merging_keeps_every_logit_for_every_choice_of_layers(make, targets, dtype):

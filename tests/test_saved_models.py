@@ -520,7 +520,6 @@ def test_a_text_without_a_word_is_refused(classifier, texts):
      ([None, "a", "b"], "different words"), (["glad", "sad"], "found 2 labels for 3 classes"),
      (["a", "b", "c", "d"], "found 4 labels for 3 classes"),
      (["sad", "glad", "cross"], "but the classifier's own are")],
-    ids=str,
 )  # fmt: skip
 def test_labels_that_do_not_name_the_classes_are_refused(classifier, labels, message, tmp_path):
     with pytest.raises(ValueError, match=message):
