@@ -19,11 +19,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import tiktoken
 import torch
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
+from ch02_text_data.encoding_files import holds_encoding, read_encoding, write_encoding
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.model_parts import bare, build_model, class_and_config, refuse_other, settings_of
@@ -229,7 +231,7 @@ class Checkpoint:
                    if self.settings[key] != now[key]]  # fmt: skip
         if changed:
             raise CheckpointError(
-                f"{self.folder} holds a model with other settings ({_few(changed)}): build it as it was built then"
+                f"{self.folder} holds another model: {_few(changed)}; build the model as it was built then"
             )
 
 
@@ -401,7 +403,7 @@ def save_model(folder: str | Path, model: GPTModel, tokenizer: BPETokenizer, rec
         folder: replaced as a whole when it is there already.
         model: a `GPTModel` or a `ModernGPT`, on any device, compiled or not. What chapter 6 builds around one is for
             `save_finetuned`.
-        tokenizer: the tokenizer whose ids the model reads.
+        tokenizer: the BPETokenizer or `tiktoken.Encoding` whose ids the model reads.
         recipe: how it was made and what it scored; anything JSON can hold.
         dtype: "float32", or "float16" for half the size.
 
@@ -523,7 +525,7 @@ def read_model(folder: str | Path, build: Callable[[dict, BPETokenizer], nn.Modu
     folder = Path(folder)
     files = read_folder(folder)
     try:
-        tokenizer = BPETokenizer.load(_settled(folder) / "tokenizer.json")
+        tokenizer = _read_tokenizer(_settled(folder) / "tokenizer.json")
         model = build(json.loads(files["config.json"]), tokenizer)
         tensors = next(tensors_from_bytes(files[name]) for name in sorted(files) if name.endswith(".safetensors"))
     except Exception as error:
@@ -557,17 +559,21 @@ def rounded(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
     return shorter
 
 
-def _tokenizer_bytes(tokenizer: BPETokenizer, folder: Path) -> bytes:
+def _read_tokenizer(path: Path) -> BPETokenizer | tiktoken.Encoding:
+    return read_encoding(path) if holds_encoding(path) else BPETokenizer.load(path)
+
+
+def _tokenizer_bytes(tokenizer: BPETokenizer | tiktoken.Encoding, folder: Path) -> bytes:
     """The tokenizer's own file, by way of a temporary one beside the target."""
-    if not hasattr(tokenizer, "save"):
+    if not isinstance(tokenizer, (BPETokenizer, tiktoken.Encoding)):
         raise ValueError(
-            f"found a tokenizer of the class {type(tokenizer).__name__}, which has no file of this course: give the "
-            "BPETokenizer that the model was trained with"
+            f"found a tokenizer of the class {type(tokenizer).__name__}, of which this course makes no file: give the "
+            "BPETokenizer or the tiktoken.Encoding that the model was trained with"
         )
     path = folder.with_name(f".{folder.name}.tokenizer.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(path)
+        tokenizer.save(path) if isinstance(tokenizer, BPETokenizer) else write_encoding(path, tokenizer)
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(_why_not_written(folder, {}, error)) from error

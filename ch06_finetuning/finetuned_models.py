@@ -191,9 +191,9 @@ def _about(model: nn.Module, tokenizer) -> dict:
 
 
 def _same(one, other) -> bool:
-    return one is other or all(
-        getattr(one, key, one) == getattr(other, key, other) for key in ("merges", "special_tokens")
-    )
+    """Whether two tokenizers, of ours or of tiktoken's class, give the same ids."""
+    keys = ("merges", "special_tokens", "_mergeable_ranks", "_special_tokens")
+    return type(one) is type(other) and all(getattr(one, key, None) == getattr(other, key, None) for key in keys)
 
 
 def _build(about: dict, tokenizer) -> nn.Module:

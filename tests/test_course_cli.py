@@ -548,7 +548,7 @@ def test_restore_names_a_file_that_cannot_be_written(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["never-made"], "there is no assistant of a run named 'never-made'"),
+        (["never-made"], "there is no assistant under 'never-made'"),
         (["--temperature", "-1"], "temperature=-1.0 is not a number >= 0"),
         (["--top-p", "2"], r"top_p=2.0 is not in (0, 1]"),
     ],

@@ -10,13 +10,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tiktoken
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.testing import assert_close
 
-from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
+from ch02_text_data.encoding_files import holds_encoding, read_encoding
+from ch02_text_data.merging import GPT2_PATTERN
+from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer, RegexTokenizer
 from ch03_attention.attention import MultiHeadAttention
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
@@ -46,6 +49,7 @@ from data.paths import DATA_DIR
 from tests.small_models import weights
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures" / "models"
+END = "<|endoftext|>"
 LABELS = ("glad", "sad", "cross")
 TOKENIZER = BPETokenizer.train("the owl sat in the old mill and the fox ran home. " * 20, 300, SPECIAL_TOKENS)
 PAD = TOKENIZER.special_tokens["<|pad|>"]
@@ -308,11 +312,37 @@ def test_a_quantized_model_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("tokenizer", [TOKENIZER.to_tiktoken(), None, "gpt2"], ids=["tiktoken", "none", "a name"])
+@pytest.mark.parametrize("tokenizer", [None, "gpt2", RegexTokenizer.from_text("the owl")], ids=["none", "text", "own"])
 def test_a_tokenizer_without_a_file_is_refused(tokenizer, tmp_path):
-    with pytest.raises(ValueError, match="which has no file of this course: give the BPETokenizer"):
+    with pytest.raises(ValueError, match="of which this course makes no file: give the BPETokenizer"):
         save_model(tmp_path / "deep" / "it", gpt(), tokenizer, {})
     assert not list(tmp_path.iterdir())
+
+
+def gpt2_like():
+    """tiktoken's class with its bytes in another order than ours, as in GPT-2's vocabulary, and a special token."""
+    ranks = {bytes([(7 * byte + 33) % 256]): byte for byte in range(256)} | {b"ow": 256, b"owl": 257, b" \xf0\x9f": 258}
+    return tiktoken.Encoding("gpt2-like", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={END: 259})
+
+
+@pytest.mark.parametrize("tokenizer", [gpt2_like(), TOKENIZER.to_tiktoken()], ids=lambda t: t.name)
+def test_a_model_that_reads_with_tiktokens_class_comes_back_with_it(tokenizer, tmp_path):
+    text = "the owl's 🦊 and the\n\n café <|endoftext|>"
+    for save, load, model in (
+        (save_model, load_model, gpt()), (save_finetuned, load_finetuned, RewardModel(gpt(), copy.deepcopy(tokenizer))),
+        (lambda f, m, t, r: save_classifier(f, m, t, LABELS, r), load_classifier, GPTClassifier(gpt(), 3)),
+    ):  # fmt: skip
+        loaded, read = load(save(tmp_path / "it", model, tokenizer, {}))
+        assert read.encode_ordinary(text) == tokenizer.encode_ordinary(text)
+        assert read.encode(text, allowed_special="all") == tokenizer.encode(text, allowed_special="all")
+        assert (read.name, read.n_vocab) == (tokenizer.name, tokenizer.n_vocab)
+    assert loaded.classify("owl")[0] == "glad"
+    with pytest.raises(ValueError, match="reads with another tokenizer"):
+        save_finetuned(tmp_path / "it", RewardModel(gpt(), gpt2_like()), TOKENIZER.to_tiktoken(), {})
+    (tmp_path / "tokenizer.json").write_text('{\n"format": "tiktoken, version 1"}', encoding="utf-8")
+    assert holds_encoding(tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match="found a damaged tokenizer file"):
+        read_encoding(tmp_path / "tokenizer.json")
 
 
 @pytest.mark.parametrize("recipe", [{"path": Path("x")}, {"loss": torch.ones(2)}, {(1, 2): 3}, {"s": {1}}], ids=str)
@@ -346,7 +376,7 @@ def test_a_checkpoint_of_other_arithmetic_is_refused_before_a_weight_changes(tmp
         save_checkpoint(tmp_path / str(number), 1, saved())
         model = other()
         before = copy.deepcopy(model.state_dict())
-        with pytest.raises(CheckpointError, match=f"holds a model with other settings .*{message}"):
+        with pytest.raises(CheckpointError, match=f"holds another model: .*{message}"):
             load_checkpoint(tmp_path / str(number)).restore(model)
         assert_close(model.state_dict(), before, rtol=0, atol=0)
 
