@@ -374,6 +374,9 @@ def _shapes(optimizers: list) -> list:
 
 def _optimizer_tensors(optimizers: list) -> dict[str, Tensor]:
     """Flatten the moments of one or several optimizers: "optimizer.parameter.name" -> tensor."""
+    if odd := [type(one).__name__ for one in optimizers for state in one.state.values()
+               for value in state.values() if not isinstance(value, (Tensor, int, float))]:  # fmt: skip
+        raise CheckpointError(f"{odd[0]} keeps more than tensors and numbers, which a checkpoint cannot hold: leave it out")
     return {
         f"{number}.{index}.{name}": torch.as_tensor(value)
         for number, one in enumerate(optimizers)

@@ -7,6 +7,7 @@ is written. Folders of earlier versions of the course (tests/fixtures/models) st
 import copy
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -391,6 +392,50 @@ def test_a_checkpoint_goes_on_with_another_dropout_and_with_what_a_learner_count
     other = Counting(gpt(dropout=0.4), seen=7)
     load_checkpoint(tmp_path).restore(other)
     assert other.seen == 7 and other.model.config.dropout == 0.4
+
+
+OPTIMIZERS = {
+    "SGD": torch.optim.SGD, "SGD with momentum": partial(torch.optim.SGD, momentum=0.9),
+    "AMSGrad": partial(torch.optim.Adam, amsgrad=True), "fused": partial(torch.optim.AdamW, fused=True),
+    "Adafactor": torch.optim.Adafactor, "NAdam": torch.optim.NAdam, "ASGD": torch.optim.ASGD,
+    "Rprop": torch.optim.Rprop, "Adagrad": torch.optim.Adagrad,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_goes_on_in_the_same_bits_with_any_optimizer_of_torch(name, tmp_path):
+    def make():
+        model = shaken(gpt)
+        return model, OPTIMIZERS[name](model.parameters(), lr=0.01)
+
+    def step(model, optimizer):
+        optimizer.zero_grad()
+        answer(model)[0].square().mean().backward()
+        optimizer.step()
+
+    model, optimizer = make()
+    step(model, optimizer)
+    save_checkpoint(tmp_path, 1, model, optimizer)
+    other, fresh = make()
+    load_checkpoint(tmp_path).restore(other, fresh)
+    for pair in ((model, optimizer), (other, fresh)):
+        step(*pair)
+    assert_close(weights(other), weights(model), rtol=0, atol=0)
+
+
+def test_an_optimizer_that_keeps_lists_is_refused(tmp_path):
+    model = gpt()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+
+    def closure():
+        loss = answer(model)[0].square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    with pytest.raises(CheckpointError, match="LBFGS keeps more than tensors and numbers"):
+        save_checkpoint(tmp_path, 1, model, optimizer)
+    assert not list(tmp_path.iterdir())
 
 
 def test_optimizers_of_other_parameters_are_refused(tmp_path):
