@@ -16,7 +16,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tiktoken
@@ -199,8 +199,8 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
     extra: dict
     folder: Path
-    settings: dict  # of the model's parts; empty in folders of earlier versions
-    shapes: list | None  # of each optimizer's parameters; None in folders of earlier versions
+    settings: dict = field(default_factory=dict)  # of the model's parts; not in folders of earlier versions
+    shapes: list | None = None  # of each optimizer's parameters; not in folders of earlier versions
 
     def restore(self, model: nn.Module, optimizer=None) -> None:
         """Copy the stored numbers into a model and its optimizer(s).
@@ -214,7 +214,7 @@ class Checkpoint:
 
         Source: this course. Taught in ch05, section 5.12.
         """
-        model, optimizers = bare(model), _as_list(optimizer)
+        optimizers = _as_list(optimizer)
         self._refuse_other_settings(settings_of(model))
         if optimizers and self.shapes not in (None, _shapes(optimizers)):
             raise CheckpointError(
@@ -250,7 +250,7 @@ def save_checkpoint(folder: str | Path, step: int, model: nn.Module, optimizer=N
 
     Source: this course. Taught in ch05, section 5.12.
     """
-    folder, model, optimizers = Path(folder), bare(model), _as_list(optimizer)
+    folder, optimizers = Path(folder), _as_list(optimizer)
     state = {"step": step, "extra": extra or {}, "settings": settings_of(model), "shapes": _shapes(optimizers)}
     files = {
         "model.safetensors": _tensor_bytes(unique_tensors(model)),
@@ -308,8 +308,8 @@ def _read_checkpoint(folder: Path) -> Checkpoint:
     try:
         state = json.loads(files["state.json"])
         model, optimizer = (tensors_from_bytes(files[f"{name}.safetensors"]) for name in ("model", "optimizer"))
-        more = state.get("settings", {}), state.get("shapes")
-        return Checkpoint(state["step"], model, optimizer, state["extra"], folder, *more)
+        new = {key: state[key] for key in ("settings", "shapes") if key in state}
+        return Checkpoint(state["step"], model, optimizer, state["extra"], folder, **new)
     except Exception as error:
         raise CheckpointError(f"{folder} is not a training checkpoint ({error}); choose another folder") from error
 
@@ -324,10 +324,11 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Name every parameter and persistent buffer of a model once, shared weights under their first name.
 
     Args:
-        model: any module.
+        model: any module; what `torch.compile` puts around one has no part in the names.
 
     Source: this course. Taught in ch05, section 5.12.
     """
+    model = bare(model)
     persistent = model.state_dict().keys()
     buffers = {name: tensor for name, tensor in model.named_buffers() if name in persistent}
     return {**dict(model.named_parameters()), **buffers}
@@ -376,7 +377,7 @@ def _optimizer_tensors(optimizers: list) -> dict[str, Tensor]:
     """Flatten the moments of one or several optimizers: "optimizer.parameter.name" -> tensor."""
     if odd := [type(one).__name__ for one in optimizers for state in one.state.values()
                for value in state.values() if not isinstance(value, (Tensor, int, float))]:  # fmt: skip
-        raise CheckpointError(f"{odd[0]} keeps more than tensors and numbers, which a checkpoint cannot hold: leave it out")
+        raise CheckpointError(f"{odd[0]} keeps more than numbers, which a checkpoint cannot hold: save without it")
     return {
         f"{number}.{index}.{name}": torch.as_tensor(value)
         for number, one in enumerate(optimizers)

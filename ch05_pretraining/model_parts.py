@@ -112,7 +112,7 @@ def settings_of(model: nn.Module) -> dict[str, bool | int | float | str | None]:
     """
     return {
         f"{name}.{key}".lstrip("."): value
-        for name, part in model.named_modules()
+        for name, part in bare(model).named_modules()
         if re.match(r"ch\d\d_", type(part).__module__)
         for key, value in _public(part)
         if isinstance(value, PLAIN) and key not in DROPOUT
