@@ -34,6 +34,7 @@ from data.paths import DATA_DIR, runs_dir
 
 FORMAT = 1
 KEPT_CHECKPOINTS = 2
+LEFT_BY_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # by programs that only show a folder
 KINDS = {"story_gpt": "story GPT", "classifier": "classifier", "assistant": "assistant"}  # folders of a run
 SHIPPED = {"story_gpt": "story_gpt", "assistant": "story_assistant"}  # folders in data/
 
@@ -49,15 +50,17 @@ def write_folder(target: str | Path, files: dict[str, bytes]) -> Path:
     """Write a folder of files so that it exists completely or not at all.
 
     Args:
-        target: the folder to make; one that is there already is replaced.
+        target: the folder to make; one that this function made earlier is replaced.
         files: file name -> content. A `manifest.json` with their sha256 is added last.
 
     Raises:
-        CheckpointError: the disk is full or the place cannot be written; what stood there before still stands.
+        CheckpointError: the disk is full, the place cannot be written, or something else lies there; what stood there
+            before still stands.
 
     Source: Pillai et al. (2014), section 2. Taught in ch05, section 5.12.
     """
     target = Path(target)
+    _refuse_what_is_not_ours(target, files)
     temporary = target.with_name(f".{target.name}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +99,22 @@ def read_folder(folder: str | Path) -> dict[str, bytes]:
             )
         files[name] = content
     return files
+
+
+def _refuse_what_is_not_ours(target: Path, files: dict[str, bytes]) -> None:
+    """A folder is replaced as a whole, so nothing may lie in it that somebody else has put there."""
+    if not target.name:
+        raise CheckpointError(f"the folder {str(target)!r} has no name of its own: give the name of a folder to make")
+    try:
+        ours = set(_read_manifest(target)["files"])
+    except CheckpointError:  # none there, or a damaged one that is to be made again
+        ours = set()
+    there = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    if others := sorted(there - ours - files.keys() - {"manifest.json"} - LEFT_BY_SYSTEMS):
+        raise CheckpointError(
+            f"{target} would be replaced, but it holds what this course did not write ({_few(others)}): choose another "
+            "folder, or move these files"
+        )
 
 
 def _manifest(files: dict[str, bytes]) -> bytes:
@@ -175,7 +194,8 @@ def _replace_folder(temporary: Path, target: Path) -> None:
 
 def _settled(folder: Path) -> Path:
     """The folder itself or, when a kill fell between the two renames, the one that stood there before."""
-    old = folder.with_name(f".{folder.name}.old")
+    path = Path(os.path.abspath(folder))
+    old = path.parent / f".{path.name}.old"
     return old if os.path.isdir(old) and not os.path.exists(folder) else folder
 
 

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -284,6 +285,40 @@ def test_a_full_or_closed_disk_gets_a_sentence_and_spoils_nothing(copied, saved,
             save_checkpoint(copied, 4, saved[1], saved[2])
     assert {p: p.read_bytes() for p in copied.rglob("*") if p.is_file()} == before
     assert load_checkpoint(copied).step == 3
+
+
+def test_a_folder_with_somebody_elses_files_is_never_replaced(tmp_path):
+    ours, new = {"a": b"1", "b": b"2"}, {"a": b"3"}
+    for name, spoil in {
+        "a file": lambda folder: (folder / "notes.txt").write_text("mine", encoding="utf-8"),
+        "a folder": lambda folder: (folder / "data").mkdir(),
+        "a hidden folder": lambda folder: (folder / ".git").mkdir(),
+        "nothing of ours": lambda folder: [path.unlink() for path in folder.iterdir()] and (folder / "c").touch(),
+    }.items():
+        folder = write_folder(tmp_path / name, ours)
+        spoil(folder)
+        before = {path: path.is_file() and path.read_bytes() for path in folder.iterdir()}
+        with pytest.raises(CheckpointError, match="it holds what this course did not write .*: choose another folder"):
+            write_folder(folder, new)
+        assert {path: path.is_file() and path.read_bytes() for path in folder.iterdir()} == before
+    for name, spoil in {
+        "as it was": lambda folder: None,
+        "empty": lambda folder: [path.unlink() for path in folder.iterdir()],
+        "looked at": lambda folder: (folder / ".DS_Store").touch(),
+        "damaged": lambda folder: [(folder / "manifest.json").write_bytes(b"{"), (folder / "b").unlink()],
+    }.items():
+        folder = write_folder(tmp_path / name, ours)
+        spoil(folder)
+        assert read_folder(write_folder(folder, new)) == new
+    with pytest.raises(CheckpointError, match="has no name of its own"):
+        write_folder(".", new)
+
+
+def test_the_folder_one_stands_in_can_be_read(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.chdir(save_model(tmp_path / "m", tiny_model(), tokenizer, {}))
+    for here in (".", "", Path(), "../m", "../m/."):
+        assert load_model(here)[0].config == TINY
+    assert load_story_gpt(".")[0].config == TINY
 
 
 def test_a_file_where_the_folder_should_be_gets_a_sentence(tmp_path):
