@@ -212,7 +212,7 @@ def _why_not_written(target: Path, files: dict[str, bytes], error: OSError) -> s
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything a run needs to go on: numbers by name, the step, and the JSON extras."""
+    """Everything a run needs to go on: numbers by name, the step, the JSON extras and, if kept, the best weights."""
 
     step: int
     model: dict[str, Tensor]
@@ -221,6 +221,7 @@ class Checkpoint:
     folder: Path
     settings: dict = field(default_factory=dict)  # of the model's parts; not in folders of earlier versions
     shapes: list | None = None  # of each optimizer's parameters; not in folders of earlier versions
+    best: dict[str, Tensor] = field(default_factory=dict)
 
     def restore(self, model: nn.Module, optimizer=None) -> None:
         """Copy the stored numbers into a model and its optimizer(s).
@@ -255,7 +256,10 @@ class Checkpoint:
             )
 
 
-def save_checkpoint(folder: str | Path, step: int, model: nn.Module, optimizer=None, extra: dict | None = None) -> Path:
+def save_checkpoint(
+    folder: str | Path, step: int, model: nn.Module, optimizer=None, extra: dict | None = None,
+    best: dict[str, Tensor] | None = None,
+) -> Path:  # fmt: skip
     """Save the state after `step` steps in `folder/step-…`, keeping the two newest checkpoints.
 
     Args:
@@ -264,6 +268,7 @@ def save_checkpoint(folder: str | Path, step: int, model: nn.Module, optimizer=N
         model: a module of any class; its parameters and persistent buffers are stored, shared weights once.
         optimizer: a `torch.optim.Optimizer`, a list of them, or None.
         extra: anything JSON can hold.
+        best: the weights of an earlier step that are to be kept, named as `unique_tensors` names them.
 
     Raises:
         CheckpointError: the disk is full or the folder cannot be written, or the model has no numbers.
@@ -277,6 +282,8 @@ def save_checkpoint(folder: str | Path, step: int, model: nn.Module, optimizer=N
         "optimizer.safetensors": _tensor_bytes(_optimizer_tensors(optimizers)),
         "state.json": _json_bytes(state),
     }
+    if best:
+        files["best.safetensors"] = _tensor_bytes(best)
     written = write_folder(folder / f"step-{step:08d}", files)
     for old in list_checkpoints(folder)[KEPT_CHECKPOINTS:]:
         shutil.rmtree(old, ignore_errors=True)
@@ -328,8 +335,9 @@ def _read_checkpoint(folder: Path) -> Checkpoint:
     try:
         state = json.loads(files["state.json"])
         model, optimizer = (tensors_from_bytes(files[f"{name}.safetensors"]) for name in ("model", "optimizer"))
+        best = tensors_from_bytes(files["best.safetensors"]) if "best.safetensors" in files else {}
         new = {key: state[key] for key in ("settings", "shapes") if key in state}
-        return Checkpoint(state["step"], model, optimizer, state["extra"], folder, **new)
+        return Checkpoint(state["step"], model, optimizer, state["extra"], folder, best=best, **new)
     except Exception as error:
         raise CheckpointError(f"{folder} is not a training checkpoint ({error}); choose another folder") from error
 

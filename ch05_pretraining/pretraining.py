@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 
@@ -25,10 +25,12 @@ from torch.nn.parallel import DistributedDataParallel
 from ch02_text_data.text_data import IGNORE_INDEX
 from ch05_pretraining.checkpoints import (
     CheckpointError,
+    copy_tensors,
     list_checkpoints,
     load_checkpoint,
     load_story_gpt,
     save_checkpoint,
+    unique_tensors,
 )
 from ch05_pretraining.curriculum import batches_from
 from ch05_pretraining.head_loss import head_loss
@@ -101,6 +103,7 @@ class TrainConfig:
         eval_every: steps between two looks at the validation set.
         eval_batches: batches of one look; None for all.
         checkpoint_every: steps between two checkpoints; None for `eval_every`.
+        keep_best: end with the weights of the lowest validation loss instead of the last step's.
         seed: decides dropout; the loader has its own.
 
     Raises:
@@ -127,6 +130,7 @@ class TrainConfig:
     eval_batches: int | None = None
     checkpoint_every: int | None = None
     seed: int = 0
+    keep_best: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -277,6 +281,12 @@ class History:
     val_steps: list[int] = field(default_factory=list)
     val_losses: list[float] = field(default_factory=list)
 
+    @property
+    def best_step(self) -> int | None:
+        """The step with the lowest validation loss, the earliest of equals; None where nothing was validated."""
+        looks = [look for look in zip(self.val_losses, self.val_steps) if not math.isnan(look[0])]
+        return min(looks)[1] if looks else None
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -305,7 +315,7 @@ def train(
     Args:
         model: maps ids to logits.
         train_loader: batches of (ids, targets); their order must be a function of (seed, epoch).
-        val_loader: the same for the validation set, or None.
+        val_loader: the same for the validation set; None only without `keep_best`.
         config: steps, learning rates and the rest.
         checkpoint_dir: where checkpoints go; None saves nothing.
         resume: go on from the newest good checkpoint there, if there is one.
@@ -315,11 +325,14 @@ def train(
         batches (B, T), (B, T).
 
     Raises:
-        ValueError: an empty loader, a step without targets, a loss that is not finite, a checkpoint of another run.
+        ValueError: an empty loader, a step without targets, a loss that is not finite, a checkpoint of another run,
+            `keep_best` without a validation set.
         TrainingInterrupted: Ctrl-C, after saving.
 
     Source: this course. Taught in ch05, section 5.5.
     """
+    if config.keep_best and val_loader is None:
+        raise ValueError("keep_best=True needs a val_loader to tell the best weights by: give one, or keep_best=False")
     run = _Run(model, train_loader, config, checkpoint_dir)
     run.resume_or_start(resume)
     batches = batches_from(train_loader, run.step * config.accumulation_steps)
@@ -336,6 +349,8 @@ def train(
             run.record(loss, val_loss)
             if on_step:
                 ctrl_c.call(on_step, run.progress(loss, val_loss, count))
+    if run.best:
+        copy_tensors(model, run.best, "the best step")
     return run.history
 
 
@@ -351,6 +366,7 @@ class _Run:
         self.n_batches = len(train_loader)
         self.precision, self.products = config.precision, config.products
         self.seconds_before, self.begun, self.tokens = 0.0, time.perf_counter(), 0
+        self.best: dict[str, Tensor] = {}  # with keep_best: the weights of the lowest validation loss so far
 
     @property
     def step(self) -> int:
@@ -422,6 +438,8 @@ class _Run:
         if val_loss is not None:
             history.val_steps.append(done)
             history.val_losses.append(val_loss)
+            if self.config.keep_best and history.best_step == done:
+                self.best = {name: tensor.detach().clone() for name, tensor in unique_tensors(self.model).items()}
         if done % (self.config.checkpoint_every or self.config.eval_every) == 0 or done == self.config.max_steps:
             self.save()
 
@@ -437,7 +455,7 @@ class _Run:
         if self.folder is not None and self.rank == 0:
             extra = {"config": asdict(self.config), "n_batches": self.n_batches, "history": asdict(self.history),
                      "precision": self.precision, "products": self.products}  # fmt: skip
-            save_checkpoint(self.folder, self.step, self.model, self.optimizers, extra)
+            save_checkpoint(self.folder, self.step, self.model, self.optimizers, extra, self.best)
 
     def stopped(self) -> str:
         stopped = f"stopped after step {self.step} of {self.config.max_steps}"
@@ -456,13 +474,15 @@ class _Run:
         checkpoint = load_checkpoint(self.folder)
         self._refuse_other_run(checkpoint)
         checkpoint.restore(self.model, self.optimizers)
+        self.best = {name: tensor.to(self.device) for name, tensor in checkpoint.best.items()}
         self.history = History(**checkpoint.extra["history"])
         self.precision, self.products = checkpoint.extra["precision"], checkpoint.extra["products"]
         self.seconds_before = self.history.seconds[-1] if self.history.seconds else 0.0
 
     def _refuse_other_run(self, checkpoint) -> None:
         now = asdict(self.config) | {"betas": list(self.config.betas), "n_batches": self.n_batches}
-        then = checkpoint.extra["config"] | {"n_batches": checkpoint.extra["n_batches"]}
+        unset = {setting.name: setting.default for setting in fields(TrainConfig)}  # younger than the checkpoint
+        then = unset | checkpoint.extra["config"] | {"n_batches": checkpoint.extra["n_batches"]}
         free = {"eval_every", "eval_batches", "checkpoint_every"}
         changed = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if k not in free and now[k] != then.get(k)]
         if changed:

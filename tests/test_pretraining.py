@@ -15,9 +15,11 @@ from torch.testing import assert_close
 from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, create_story_dataloader
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining import pretraining
+from ch05_pretraining.checkpoints import load_checkpoint, save_checkpoint
 from ch05_pretraining.curriculum import Curriculum, FirstReader, RepeatedTokens, batches_from
 from ch05_pretraining.optimizers import Muon, adamw_step, clip_gradients, orthogonalize
 from ch05_pretraining.pretraining import (
+    History,
     TrainConfig,
     TrainingInterrupted,
     cross_entropy,
@@ -28,6 +30,7 @@ from ch05_pretraining.pretraining import (
 )
 from ch05_pretraining.story_scores import _windows, evaluate_stories
 from tests.sizes import n
+from tests.small_models import press_at
 
 TINY = GPTConfig(vocab_size=64, context_length=32, d_model=32, n_heads=2, n_layers=2)
 DROPPING = dataclasses.replace(TINY, dropout=0.1)
@@ -277,6 +280,73 @@ def test_a_run_resumes_inside_a_curriculum_of_stories(tmp_path):
             train(resumed, lessons(), None, plan, checkpoint_dir=tmp_path, resume=True, on_step=press_ctrl_c)
         except TrainingInterrupted:
             assert stop < 14
+    assert torch.equal(weights_of(resumed), weights_of(whole))
+
+
+OVERFITTING = TrainConfig(24, learning_rate=1e-2, warmup_steps=2, eval_every=4, checkpoint_every=3, keep_best=True)
+
+
+def by_heart():
+    """One batch to learn by heart, and others that get worse meanwhile."""
+    return random_batches(1), random_batches(2, seed=9)
+
+
+def test_keep_best_ends_with_the_weights_of_the_lowest_validation_loss():
+    model, looks = tiny_model(config=DROPPING), {}
+
+    def look(progress):
+        if progress.val_loss is not None:
+            looks[progress.step] = weights_of(model)
+
+    history = train(model, *by_heart(), OVERFITTING, on_step=look)
+    assert min(history.val_losses) < history.val_losses[-1] and history.best_step < 24
+    assert torch.equal(weights_of(model), looks[history.best_step])
+    assert evaluate(model, by_heart()[1]) == min(history.val_losses)
+    last = tiny_model(config=DROPPING)
+    plain = train(last, *by_heart(), dataclasses.replace(OVERFITTING, keep_best=False))
+    assert torch.equal(weights_of(last), looks[24])
+    assert plain.losses == history.losses and plain.val_losses == history.val_losses
+
+
+@pytest.mark.parametrize("stop", [1, 4, 13, 23])
+def test_keep_best_survives_an_interruption_bit_for_bit(tmp_path, stop):
+    whole, resumed = tiny_model(config=DROPPING), tiny_model(seed=5, config=DROPPING)
+    expected = train(whole, *by_heart(), OVERFITTING)
+    with pytest.raises(TrainingInterrupted):
+        train(tiny_model(config=DROPPING), *by_heart(), OVERFITTING, checkpoint_dir=tmp_path, on_step=press_at(stop))
+    history = train(resumed, *by_heart(), OVERFITTING, checkpoint_dir=tmp_path, resume=True)
+    assert torch.equal(weights_of(resumed), weights_of(whole)) and history.best_step == expected.best_step
+    again = tiny_model(seed=6, config=DROPPING)
+    train(again, *by_heart(), OVERFITTING, checkpoint_dir=tmp_path, resume=True)  # finished already
+    assert torch.equal(weights_of(again), weights_of(whole))
+
+
+def test_the_best_step_is_the_earliest_of_equals_and_no_nan():
+    assert History(val_steps=[2, 4, 6, 8], val_losses=[math.nan, 1.0, 0.5, 0.5]).best_step == 6
+    assert History(steps=[1], losses=[1.0]).best_step is None
+
+
+def test_keep_best_needs_a_validation_set(tmp_path):
+    with pytest.raises(ValueError, match="keep_best=True needs a val_loader"):
+        train(tiny_model(), random_batches(1), None, TrainConfig(1, keep_best=True), checkpoint_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_from_before_a_setting_existed_goes_on(tmp_path):
+    config = TrainConfig(4, warmup_steps=0)
+    whole, resumed = tiny_model(), tiny_model(seed=5)
+    train(whole, random_batches(2), None, config)
+    with pytest.raises(TrainingInterrupted):
+        train(tiny_model(), random_batches(2), None, config, checkpoint_dir=tmp_path, on_step=press_at(2))
+    old = load_checkpoint(tmp_path)
+    del old.extra["config"]["keep_best"]
+    optimizers = make_optimizers(resumed, config)
+    old.restore(resumed, optimizers)
+    save_checkpoint(tmp_path, 2, resumed, optimizers, old.extra)
+    with pytest.raises(ValueError, match="keep_best was False, now True"):
+        train(resumed, random_batches(2), random_batches(1), dataclasses.replace(config, keep_best=True),
+              checkpoint_dir=tmp_path, resume=True)  # fmt: skip
+    train(resumed, random_batches(2), None, config, checkpoint_dir=tmp_path, resume=True)
     assert torch.equal(weights_of(resumed), weights_of(whole))
 
 
