@@ -1,9 +1,9 @@
 """Pretraining: the loss, the schedule and the loop that turn random weights into a GPT.
 
 `cross_entropy` stands here in plain arithmetic and is tested equal to PyTorch's, which `train` calls for speed.
-Around the loop: `optimizers.py`, `head_loss.py` (the same loss in slices), `curriculum.py` (the order of lessons),
-`checkpoints.py`, `hugging_face.py`, `machine.py` (processes, precision, Ctrl-C) and `story_recipe.py`, which puts them
-together.
+Around the loop: `optimizers.py`, `evaluation.py`, `head_loss.py` (the same loss in slices), `curriculum.py` (the order
+of lessons), `checkpoints.py`, `hugging_face.py`, `loop_care.py` (what all loops of the course share), `machine.py`
+(processes, precision, Ctrl-C) and `story_recipe.py`, which puts them together.
 
 Left out: float16 with loss scaling, sharded optimizers, pipelines.
 References: Radford et al. (2019); Loshchilov and Hutter (2017), "SGDR" (1608.03983). Taught in ch05.
@@ -11,14 +11,14 @@ References: Radford et al. (2019); Loshchilov and Hutter (2017), "SGDR" (1608.03
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -33,10 +33,21 @@ from ch05_pretraining.checkpoints import (
     unique_tensors,
 )
 from ch05_pretraining.curriculum import batches_from
-from ch05_pretraining.head_loss import head_loss
+from ch05_pretraining.evaluation import evaluate, evaluation_totals, loss_sum
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
+from ch05_pretraining.loop_care import (
+    TrainingInterrupted,
+    around_training,
+    checked_step,
+    context_length_of,
+    device_of,
+    fingerprint,
+    require_room,
+    seed_dropout,
+    to_device_of,
+    trainable_parameters,
+)
 from ch05_pretraining.machine import (
-    CtrlC,
     arithmetic,
     faster_precision,
     faster_products,
@@ -51,6 +62,8 @@ __all__ = [
     "cross_entropy", "evaluate", "export_hugging_face", "learning_rate_at", "load_checkpoint", "load_gpt2",
     "load_story_gpt", "make_optimizers", "orthogonalize", "save_checkpoint", "train",
 ]  # fmt: skip
+
+BATCHES_KEPT = 32  # whose fingerprints a checkpoint keeps: enough to hold a batch of everything that is mixed in
 
 # ---------------------------------------------------------------- the formulas, by hand
 
@@ -144,12 +157,17 @@ class TrainConfig:
             _require(getattr(self, name) in allowed, self, name, f"one of {', '.join(allowed)}")
         for name in ("max_steps", "accumulation_steps", "eval_every"):
             _require(getattr(self, name) >= 1, self, name, "at least 1")
+        for name in ("eval_batches", "checkpoint_every"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, self, name, "1 or more, or None")
         for name in ("learning_rate", "muon_learning_rate"):
             _require(0 < getattr(self, name) < math.inf, self, name, "above 0 and finite")
         for name in ("warmup_steps", "weight_decay", "grad_clip"):
             _require(0 <= getattr(self, name) < math.inf, self, name, "0 or more")
         _require(0 <= self.min_learning_rate <= self.learning_rate, self, "min_learning_rate", "0 to learning_rate")
         _require(0 < self.decay_fraction <= 1, self, "decay_fraction", "above 0 and at most 1")
+        seed_fits = isinstance(self.seed, int) and 0 <= self.seed < 2**32  # times a million, a step still fits
+        _require(seed_fits, self, "seed", "a whole number from 0 to 2 ** 32 - 1")
 
 
 def _require(holds: bool, config: TrainConfig, name: str, expected: str) -> None:
@@ -185,20 +203,20 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
         config: optimizer, learning rates and weight decay.
 
     Raises:
-        ValueError: Muon is asked for and no parameter named `blocks.…` is a matrix.
+        ValueError: everything is frozen, or Muon is asked for and no parameter named `blocks.…` is a matrix.
 
     Source: this course. Taught in ch05, section 5.5.
     """
+    trainable_parameters(model)  # refuses a model that is frozen
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     by_muon = {n for n, p in named.items() if config.optimizer == "muon" and p.ndim == 2 and "blocks." in n}
     matrices = [p for n, p in named.items() if p.ndim >= 2 and n not in by_muon]
     vectors = [p for p in named.values() if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    adamw = torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=config.learning_rate, betas=config.betas, fused=True
-    )
+    groups = [group for group in groups if group["params"]]
+    adamw = [torch.optim.AdamW(groups, config.learning_rate, config.betas, fused=True)] if groups else []
     if config.optimizer == "adamw":
-        return [adamw]
+        return adamw
     if not by_muon:
         raise ValueError("optimizer='muon' found no matrix in `blocks`: use optimizer='adamw' for this model")
     heads = {f"{name}.qkv_proj.weight": 3 * m.n_heads for name, m in model.named_modules() if hasattr(m, "qkv_proj")}
@@ -206,66 +224,7 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     for name in (name for name in named if name in by_muon):
         by_pieces.setdefault(heads.get(name, 1), []).append(named[name])
     groups = [{"params": matrices, "pieces": pieces} for pieces, matrices in by_pieces.items()]
-    return [Muon(groups, config.muon_learning_rate, weight_decay=config.weight_decay), adamw]
-
-
-# ---------------------------------------------------------------- evaluation
-
-
-def evaluate(model: nn.Module, loader: Iterable, max_batches: int | None = None) -> float:
-    """Measure the mean loss over a loader, every unmasked target counting the same.
-
-    Args:
-        model: put into evaluation mode for the time being.
-        loader: batches of (ids, targets).
-        max_batches: look at this many batches only; None for all.
-
-    Shape:
-        batches (B, T), (B, T) -> nats per token, a float.
-
-    Raises:
-        ValueError: no batch, or no unmasked target.
-
-    Source: this course. Taught in ch05, section 5.3.
-    """
-    total, count = evaluation_totals(model, loader, max_batches)
-    if not count:
-        raise ValueError(f"the loader has no target other than {IGNORE_INDEX}: give it at least one batch to grade")
-    return total / count
-
-
-@torch.no_grad()
-def evaluation_totals(model: nn.Module, loader: Iterable, max_batches: int | None = None) -> tuple[float, int]:
-    """Sum the loss over a loader, in nats, and count its unmasked targets."""
-    device, was_training = _device_of(model), model.training
-    model.eval()
-    total, count = 0.0, 0
-    for ids, targets in islice(loader, max_batches):
-        total += _loss_sum(model, ids.to(device), targets.to(device)).item()
-        count += int((targets != IGNORE_INDEX).sum())
-    model.train(was_training)
-    return total, count
-
-
-def _loss_sum(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
-    head = getattr(model, "head", None)
-    try:
-        if hasattr(model, "hidden") and type(head) is nn.Linear and head.bias is None:
-            graded = targets != IGNORE_INDEX  # the head, a quarter of the work, runs only where a target is graded
-            n_scores = head.out_features
-            return head_loss(model.hidden(ids)[graded], head.weight, targets[graded])
-        logits = model(ids).flatten(0, -2)  # (B T, V), or (B, C) for a classifier
-        n_scores = logits.shape[-1]
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
-    except IndexError as error:
-        raise ValueError(
-            f"a target lies outside 0 to {n_scores - 1}: use the tokenizer that the model was made for"
-        ) from error
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+    return [Muon(groups, config.muon_learning_rate, weight_decay=config.weight_decay), *adamw]
 
 
 # ---------------------------------------------------------------- the loop
@@ -301,10 +260,6 @@ class Progress:
     val_loss: float | None = None
 
 
-class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C was pressed; the message says what is saved and how to go on."""
-
-
 def train(
     model: nn.Module, train_loader, val_loader, config: TrainConfig, *,
     checkpoint_dir: str | Path | None = None, resume: bool = False,
@@ -336,14 +291,13 @@ def train(
     run = _Run(model, train_loader, config, checkpoint_dir)
     run.resume_or_start(resume)
     batches = batches_from(train_loader, run.step * config.accumulation_steps)
-    model.train()
-    with CtrlC() as ctrl_c, own_random_numbers(run.device):
+    with around_training(model) as ctrl_c:
         while run.step < config.max_steps:
             micro_batches = list(islice(batches, config.accumulation_steps))
             count = sum(int((targets != IGNORE_INDEX).sum()) for _, targets in micro_batches)
             count, pressed = sum_over_ranks([count, ctrl_c.pressed], run.device)
             if pressed:
-                raise TrainingInterrupted(run.stopped())
+                raise TrainingInterrupted(run.stopped(), run.history)
             loss = run.take_step(micro_batches, count)
             val_loss = run.validate(val_loader)
             run.record(loss, val_loss)
@@ -360,10 +314,11 @@ class _Run:
     def __init__(self, model: nn.Module, train_loader, config: TrainConfig, checkpoint_dir: str | Path | None):
         self.model, self.config, self.history = model, config, History()
         self.folder = None if checkpoint_dir is None else Path(checkpoint_dir)
-        self.device, self.rank, self.world_size = _device_of(model), *rank_and_world_size()
+        self.device, self.rank, self.world_size = device_of(model), *rank_and_world_size()
         self.optimizers = make_optimizers(model, config)
         self.network = DistributedDataParallel(model) if self.world_size > 1 else model
-        self.n_batches = len(train_loader)
+        self.loader, self.n_batches, self.room = train_loader, len(train_loader), context_length_of(model)
+        self.read: deque[str] = deque(maxlen=BATCHES_KEPT)  # fingerprints of the newest batches
         self.precision, self.products = config.precision, config.products
         self.seconds_before, self.begun, self.tokens = 0.0, time.perf_counter(), 0
         self.best: dict[str, Tensor] = {}  # with keep_best: the weights of the lowest validation loss so far
@@ -376,7 +331,7 @@ class _Run:
         """One optimizer step; the loss is a mean over all targets of all micro-batches and ranks."""
         if not count:
             raise ValueError(f"all targets of step {self.step} are {IGNORE_INDEX}: give each step a token to predict")
-        torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1_009 + self.rank)  # decides dropout
+        seed_dropout(self.config.seed, self.step, self.rank)
         scale = learning_rate_at(self.step, self.config) / self.config.learning_rate
         for optimizer in self.optimizers:
             optimizer.zero_grad()
@@ -386,39 +341,31 @@ class _Run:
         for number, (ids, targets) in enumerate(micro_batches, 1):
             total += self._backward(ids, targets, count, last=number == len(micro_batches))
         loss = sum_over_ranks([total], self.device)[0] / count
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        length = nn.utils.clip_grad_norm_(parameters, self.config.grad_clip or math.inf)
-        self._refuse_infinity(loss, length)
-        for optimizer in self.optimizers:
-            optimizer.step()
+        remedy = "lower learning_rate, or raise warmup_steps"
+        checked_step(self.model, self.optimizers, loss, self.step, grad_clip=self.config.grad_clip, remedy=remedy)
         self.tokens += int(count)
+        if self.folder is not None and self.rank == 0:
+            self.read.extend(map(fingerprint, micro_batches))
         return loss
 
     def _backward(self, ids: Tensor, targets: Tensor, count: int, last: bool) -> float:
+        require_room(ids.shape[-1], self.room)
         wait = self.world_size > 1 and not last  # gradients travel between ranks once a step
         with self.network.no_sync() if wait else nullcontext():
             if "auto" in (self.precision, self.products):
                 self._choose_by_trial(ids, targets)
             with arithmetic(self.device, self.precision, self.products):
-                part = _loss_sum(self.network, ids.to(self.device), targets.to(self.device))
+                part = loss_sum(self.network, *to_device_of(self.model, ids, targets))
             (part * (self.world_size / count)).backward()  # DDP averages over ranks; we want their sum
         return part.item()
 
     def _choose_by_trial(self, ids: Tensor, targets: Tensor) -> None:
-        sample = ids[:8, :256].to(self.device), targets[:8, :256].to(self.device)
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        trial = (lambda: _loss_sum(self.model, *sample)), trained, self.device
+        sample = to_device_of(self.model, ids[:8, :256], targets[:8, :256])
+        trial = (lambda: loss_sum(self.model, *sample)), trainable_parameters(self.model), self.device
         if self.precision == "auto":
             self.precision = faster_precision(*trial)
         if self.products == "auto":
             self.products = faster_products(*trial) if self.precision == "float32" else "linear"
-
-    def _refuse_infinity(self, loss: float, length: Tensor) -> None:
-        if not (math.isfinite(loss) and math.isfinite(length)):
-            raise ValueError(
-                f"the loss is {loss:.3g} and the gradient's length {length:.3g} at step {self.step}, so the weights "
-                "were left as they are: lower learning_rate, or raise warmup_steps"
-            )
 
     def validate(self, val_loader) -> float | None:
         done = self.step + 1
@@ -454,7 +401,8 @@ class _Run:
     def save(self) -> None:
         if self.folder is not None and self.rank == 0:
             extra = {"config": asdict(self.config), "n_batches": self.n_batches, "history": asdict(self.history),
-                     "precision": self.precision, "products": self.products}  # fmt: skip
+                     "precision": self.precision, "products": self.products,
+                     "read": {"by_processes": self.world_size, "newest": list(self.read)}}  # fmt: skip
             save_checkpoint(self.folder, self.step, self.model, self.optimizers, extra, self.best)
 
     def stopped(self) -> str:
@@ -473,6 +421,7 @@ class _Run:
             )
         checkpoint = load_checkpoint(self.folder)
         self._refuse_other_run(checkpoint)
+        self._refuse_other_rows(checkpoint)
         checkpoint.restore(self.model, self.optimizers)
         self.best = {name: tensor.to(self.device) for name, tensor in checkpoint.best.items()}
         self.history = History(**checkpoint.extra["history"])
@@ -489,4 +438,20 @@ class _Run:
             raise CheckpointError(
                 f"{checkpoint.folder} belongs to another run ({'; '.join(changed)}): "
                 "use the same values to go on, or another folder to start anew"
+            )
+
+    def _refuse_other_rows(self, checkpoint) -> None:
+        """Read the newest batches once more; every process has rows of its own, and those of the first were kept."""
+        kept = checkpoint.extra.get("read", {"by_processes": None, "newest": []})
+        first, other = checkpoint.step * self.config.accumulation_steps - len(kept["newest"]), 0
+        if self.rank == 0 and kept["by_processes"] == self.world_size:
+            with own_random_numbers(self.device):
+                now = map(fingerprint, batches_from(self.loader, first))
+                other = next((n for n, pair in enumerate(zip(kept["newest"], now), first + 1) if len(set(pair)) > 1), 0)
+            self.read.extend(kept["newest"])
+        if other := int(sum_over_ranks([other], self.device)[0]):
+            raise CheckpointError(
+                f"{checkpoint.folder} belongs to a run with other data: the loader's batch number {other} is not the "
+                "one that was learned from; use the same texts, tokenizer, row lengths, batch size and seed to go on, "
+                "or another folder to start anew"
             )

@@ -77,7 +77,7 @@ _NAMES = {
     "Muon": "ch05_pretraining.pretraining",
     "History": "ch05_pretraining.pretraining",
     "Progress": "ch05_pretraining.pretraining",
-    "TrainingInterrupted": "ch05_pretraining.pretraining",
+    "TrainingInterrupted": "ch05_pretraining.loop_care",
     "cross_entropy": "ch05_pretraining.pretraining",
     "adamw_step": "ch05_pretraining.pretraining",
     "clip_gradients": "ch05_pretraining.pretraining",

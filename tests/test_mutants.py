@@ -177,6 +177,7 @@ def no_held_out_combination_is_in_training():
 
 ATTENTION, GPT, CACHE = "ch03_attention.attention", "ch04_gpt_model.gpt_model", "ch04_gpt_model.generation"
 TRAINING, SAVING = "ch05_pretraining.pretraining", "ch05_pretraining.checkpoints"
+EVALUATION = "ch05_pretraining.evaluation"
 LESSONS, BATCHES, WORLD = "ch05_pretraining.curriculum", "ch02_text_data.batches", "data.story_world.engine"
 
 MUTANTS_OF = {
@@ -194,14 +195,14 @@ MUTANTS_OF = {
     a_resumed_run_is_the_same_run: [
         (TRAINING, "run.step * config.accumulation_steps)", "run.step)"),
         (TRAINING, "restore(self.model, self.optimizers)", "restore(self.model)"),
-        (TRAINING, "torch.manual_seed((self.config.seed * 1_000_003 + self.step) * 1_009 + self.rank)", "pass"),
+        (TRAINING, "seed_dropout(self.config.seed, self.step, self.rank)", "pass"),
         (TRAINING, "self.history = History(**", "_ = History(**"),
         (SAVING, "torch.as_tensor(value)\n", "torch.as_tensor(value).half()\n"),
         (LESSONS, "islice(loader, position, None)", "islice(loader, 0, None)"),
     ],
     only_unmasked_targets_count: [
         (TRAINING, "graded = targets != IGNORE_INDEX\n    if not", "graded = targets != 1 << 30\n    if not"),
-        (TRAINING, "count += int((targets != IGNORE_INDEX).sum())", "count += targets.numel()"),
+        (EVALUATION, "count += int((targets != IGNORE_INDEX).sum())", "count += targets.numel()"),
         (TRAINING, "count = sum(int((targets != IGNORE_INDEX).sum())", "count = sum(targets.numel()"),
         (LESSONS, "< period - 1, IGNORE_INDEX", "< period, IGNORE_INDEX"),
         (BATCHES, "longest), IGNORE_INDEX", "longest), pad_id"),

@@ -6,17 +6,25 @@ import itertools
 import math
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, create_story_dataloader
+from ch02_text_data.text_data import (
+    IGNORE_INDEX,
+    SPECIAL_TOKENS,
+    BPETokenizer,
+    create_dataloader,
+    create_story_dataloader,
+)
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining import pretraining
 from ch05_pretraining.checkpoints import load_checkpoint, save_checkpoint
 from ch05_pretraining.curriculum import Curriculum, FirstReader, RepeatedTokens, batches_from
+from ch05_pretraining.loop_care import fingerprint
 from ch05_pretraining.optimizers import Muon, adamw_step, clip_gradients, orthogonalize
 from ch05_pretraining.pretraining import (
     History,
@@ -29,6 +37,7 @@ from ch05_pretraining.pretraining import (
     train,
 )
 from ch05_pretraining.story_scores import _windows, evaluate_stories
+from ch06_finetuning.instructions import create_instruction_loader
 from tests.sizes import n
 from tests.small_models import press_at
 
@@ -350,6 +359,86 @@ def test_a_checkpoint_from_before_a_setting_existed_goes_on(tmp_path):
     assert torch.equal(weights_of(resumed), weights_of(whole))
 
 
+# ---------------------------------------------------------------- the same rows, or a sentence
+
+TEXT = "".join(f"the owl {number} sat in the old mill. " for number in range(120))
+LETTERS = BPETokenizer.train(TEXT, 300, SPECIAL_TOKENS)
+OTHERS = BPETokenizer.train("zebras drew waltzes by night. " * 9, 300, SPECIAL_TOKENS)
+READER = dataclasses.replace(TINY, vocab_size=300)
+RECORDS = [SimpleNamespace(prompt=f"Tell {n}", response=f"the owl {n} sat") for n in range(40)]
+
+
+def windows(text=TEXT, tokenizer=LETTERS, **changes):
+    options = {"batch_size": 8, "max_length": 16, "stride": 16} | changes
+    return create_dataloader(text, tokenizer, **options)
+
+
+def with_replay(stories, records=RECORDS, seed=0):
+    return create_instruction_loader(
+        records, LETTERS, batch_size=4, max_length=32, stories=stories, replay_batch=4, replay_share=0.1, seed=seed
+    )
+
+
+def lessons(first=3, second=4):
+    return Curriculum([(random_batches(6, seed=first), 6), (random_batches(30, seed=second), 30)], rehearse_every=5)
+
+
+def other_targets(batches):
+    return [(ids, targets.clone().masked_fill_(targets == targets.max(), 0)) for ids, targets in batches]
+
+
+FIRST_STORIES, OTHER_STORIES = [f"the owl {n} ran" for n in range(30)], [f"the fox {n} ran" for n in range(30)]
+OTHER_ROWS = {
+    "seed": (lambda: windows(), lambda: windows(seed=1)),
+    "order": (lambda: windows(), lambda: windows(shuffle=False)),
+    "window": (lambda: windows(), lambda: windows(max_length=15)),
+    "text": (lambda: windows(), lambda: windows(TEXT.replace("owl", "fox"))),
+    "tokenizer": (lambda: windows(), lambda: windows(TEXT[: 8 * 16 * 9], OTHERS)),
+    "targets": (lambda: random_batches(9), lambda: other_targets(random_batches(9))),
+    "dtype": (lambda: random_batches(9), lambda: [(ids.int(), targets) for ids, targets in random_batches(9)]),
+    "order of a list": (lambda: random_batches(9), lambda: random_batches(9)[::-1]),
+    "replay": (lambda: with_replay(FIRST_STORIES), lambda: with_replay(OTHER_STORIES)),
+    "replay seed": (lambda: with_replay(FIRST_STORIES), lambda: with_replay(FIRST_STORIES, seed=1)),
+    "records": (lambda: with_replay(FIRST_STORIES), lambda: with_replay(FIRST_STORIES, RECORDS[::-1])),
+    "rehearsed lesson": (lambda: lessons(), lambda: lessons(first=5)),
+    "lesson": (lambda: lessons(), lambda: lessons(second=5)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", OTHER_ROWS)
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_a_run_is_not_resumed_with_other_rows(tmp_path, change, accumulation_steps):
+    config = TrainConfig(17, warmup_steps=0, accumulation_steps=accumulation_steps)
+    same, other = OTHER_ROWS[change]
+    stopped = tiny_model(config=READER)
+    with pytest.raises(TrainingInterrupted):
+        train(stopped, same(), None, config, checkpoint_dir=tmp_path, on_step=press_at(15))
+    resumed = tiny_model(seed=5, config=READER)
+    before = weights_of(resumed)
+    n_batches = len(same())
+    loader = [*itertools.islice(itertools.cycle(other()), n_batches)] if len(other()) != n_batches else other()
+    with pytest.raises(ValueError, match=r"a run with other data: the loader's batch number \d+ is not the one"):
+        train(resumed, loader, None, config, checkpoint_dir=tmp_path, resume=True)
+    assert torch.equal(weights_of(resumed), before)  # refused before anything was restored
+    assert len(train(resumed, same(), None, config, checkpoint_dir=tmp_path, resume=True).losses) == 17
+
+
+@pytest.mark.parametrize("change", [{}, {"read": {"by_processes": 2, "newest": ["of a share of the rows"]}}])
+def test_rows_that_nobody_noted_are_trusted(tmp_path, change):
+    """A checkpoint from before rows were noted, and one of another number of processes, each with its own rows."""
+    config = TrainConfig(4, warmup_steps=0)
+    with pytest.raises(TrainingInterrupted):
+        train(tiny_model(), random_batches(2), None, config, checkpoint_dir=tmp_path, on_step=press_at(2))
+    old, model = load_checkpoint(tmp_path), tiny_model()
+    optimizers = make_optimizers(model, config)
+    old.restore(model, optimizers)
+    del old.extra["read"]
+    save_checkpoint(tmp_path, 2, model, optimizers, old.extra | change)
+    assert len(train(model, random_batches(2)[::-1], None, config, checkpoint_dir=tmp_path, resume=True).losses) == 4
+    kept = load_checkpoint(tmp_path).extra["read"]
+    assert kept == {"by_processes": 1, "newest": [fingerprint(batch) for batch in random_batches(2)[::-1]]}
+
+
 def test_training_leaves_the_callers_random_numbers_alone():
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -562,7 +651,8 @@ def test_a_learning_rate_far_too_high_ends_in_a_sentence_or_a_finite_loss():
     ({"decay_fraction": 0}, "at most 1"),
     ({"precision": "float16"}, "one of float32"), ({"min_learning_rate": 1.0}, "0 to learning_rate"),
     ({"accumulation_steps": 0}, "at least 1"), ({"grad_clip": math.inf}, "finite|0 or more"),
-    ({"schedule": "step"}, "cosine"),
+    ({"schedule": "step"}, "cosine"), ({"eval_batches": 0}, "1 or more, or None"), ({"seed": -1}, "0 to 2"),
+    ({"checkpoint_every": 0}, "1 or more, or None"), ({"seed": 2**32}, "0 to 2"), ({"seed": 0.5}, "whole number"),
 ])  # fmt: skip
 def test_a_setting_out_of_range_is_refused(changes, fragment):
     with pytest.raises(ValueError, match=fragment):

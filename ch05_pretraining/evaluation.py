@@ -1,0 +1,69 @@
+"""The loss of a model over batches, every unmasked target counting the same.
+
+Reference: Shannon (1948), section 6. Taught in ch05, section 5.3.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ch02_text_data.text_data import IGNORE_INDEX
+from ch05_pretraining.head_loss import head_loss
+from ch05_pretraining.loop_care import context_length_of, in_mode, require_room, to_device_of
+
+__all__ = ["evaluate"]
+
+
+def evaluate(model: nn.Module, loader: Iterable, max_batches: int | None = None) -> float:
+    """Measure the mean loss over a loader, every unmasked target counting the same.
+
+    Args:
+        model: put into evaluation mode for the time being.
+        loader: batches of (ids, targets).
+        max_batches: look at this many batches only; None for all.
+
+    Shape:
+        batches (B, T), (B, T) -> nats per token, a float.
+
+    Raises:
+        ValueError: no batch, or no unmasked target.
+
+    Source: this course. Taught in ch05, section 5.3.
+    """
+    total, count = evaluation_totals(model, loader, max_batches)
+    if not count:
+        raise ValueError(f"the loader has no target other than {IGNORE_INDEX}: give it at least one batch to grade")
+    return total / count
+
+
+@torch.no_grad()
+def evaluation_totals(model: nn.Module, loader: Iterable, max_batches: int | None = None) -> tuple[float, int]:
+    """Sum the loss over a loader, in nats, and count its unmasked targets."""
+    total, count, room = 0.0, 0, context_length_of(model)
+    with in_mode(model, training=False):
+        for ids, targets in islice(loader, max_batches):
+            require_room(ids.shape[-1], room)
+            total += loss_sum(model, *to_device_of(model, ids, targets)).item()
+            count += int((targets != IGNORE_INDEX).sum())
+    return total, count
+
+
+def loss_sum(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+    """Add up a batch's losses, in nats: those of every unmasked target."""
+    head = getattr(model, "head", None)
+    try:
+        if hasattr(model, "hidden") and type(head) is nn.Linear and head.bias is None:
+            graded = targets != IGNORE_INDEX  # the head, a quarter of the work, runs only where a target is graded
+            n_scores = head.out_features
+            return head_loss(model.hidden(ids)[graded], head.weight, targets[graded])
+        logits = model(ids).flatten(0, -2)  # (B T, V), or (B, C) for a classifier
+        n_scores = logits.shape[-1]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
+    except IndexError as error:
+        raise ValueError(
+            f"a target lies outside 0 to {n_scores - 1}: use the tokenizer that the model was made for"
+        ) from error
