@@ -19,7 +19,7 @@ class EpochBatches:
         lengths: tokens in each row; one number a row.
         batch_size: rows in a batch, over all ranks together.
         shuffle: new order each epoch; otherwise rows come as they are.
-        drop_last: leave out the rows that do not fill a batch.
+        drop_last: leave out the rows that do not fill a batch; `n_dropped` counts those that an epoch leaves out.
         seed: any integer.
         group_by_length: put rows of similar length into one batch, so that little is padded; needs `shuffle`.
         rank: number of this process, 0 to world_size - 1.
@@ -61,6 +61,11 @@ class EpochBatches:
         full, rest = divmod(len(self.lengths), self.batch_size)
         return full + (not self.drop_last and rest >= self.world_size)
 
+    @property
+    def n_dropped(self) -> int:
+        """Rows that an epoch leaves out, other ones in each epoch where the rows are shuffled."""
+        return max(0, len(self.lengths) - len(self) * self.batch_size)
+
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self._epoch_batches()[self.start :]:
             yield batch[self.rank :: self.world_size]
@@ -94,9 +99,8 @@ def _check_batches(n_rows: int, batch_size: int, drop_last: bool, rank: int, wor
     if batch_size < world_size:
         raise ValueError(f"found batch_size={batch_size}; expected at least world_size={world_size}, a row a process")
     if n_rows < (batch_size if drop_last else world_size):
-        raise ValueError(
-            f"found {n_rows} rows, too few for one batch of {batch_size}; lower batch_size or pass drop_last=False"
-        )
+        needed = f"one batch of {batch_size}; lower batch_size" if drop_last else f"world_size={world_size}"
+        raise ValueError(f"found {n_rows} rows, too few for {needed} or give more")
 
 
 def pad_batch(items: Sequence[tuple[Tensor, Tensor]], pad_id: int = 0) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Iterable
-from typing import Any
 
 
 def checked_text(text: str) -> str:
@@ -32,11 +31,3 @@ def checked_specials(tokens: Iterable[str]) -> list[str]:
     if len(set(tokens)) < len(tokens) or not all(isinstance(token, str) and token for token in tokens):
         raise ValueError(f"found the special tokens {tokens}; expected different strings, none of them empty")
     return tokens
-
-
-def special_id(tokenizer: Any, token: str) -> int:
-    """Return the id of a special token; refuse a tokenizer that has none of this name."""
-    specials = getattr(tokenizer, "special_tokens", {})
-    if token not in specials:
-        raise ValueError(f"found a tokenizer without the special token {token}; expected one trained with it")
-    return specials[token]

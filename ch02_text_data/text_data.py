@@ -3,7 +3,8 @@
 `RegexTokenizer` splits at spaces and punctuation and knows only the words it has seen.
 `BPETokenizer` starts from the 256 bytes, learns which neighbours to merge, and reads any text.
 Helpers stand beside this module: `merging.py` makes BPE fast, `tokenizer_files.py` keeps tokenizers on disk,
-`batches.py` decides which rows make a batch, `checks.py` refuses bad input.
+`any_tokenizer.py` uses ours and tiktoken's alike, `batches.py` decides which rows make a batch, `checks.py` refuses bad
+input.
 
 Sources: Sennrich et al. (2016), arXiv 1508.07909, after Gage (1994); Radford et al. (2019), section 2.2, for bytes and
 the pattern that cuts text into pieces. Taught in ch02.
@@ -13,15 +14,23 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import tiktoken
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ch02_text_data.any_tokenizer import (
+    SPECIAL_TOKENS,
+    Encodes,
+    add_special_tokens,
+    encode_text,
+    pad_id_of,
+    special_id,
+)
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
-from ch02_text_data.checks import checked_id, checked_specials, checked_text, special_id
+from ch02_text_data.checks import checked_id, checked_specials, checked_text
 from ch02_text_data.merging import GPT2_PATTERN, apply_merges, learn_merges, split_pieces
 from ch02_text_data.tokenizer_files import gpt2_tokenizer, read_tokenizer, write_tokenizer
 
@@ -33,19 +42,13 @@ __all__ = [
     "GPTDataset",
     "RegexTokenizer",
     "StoryDataset",
+    "add_special_tokens",
     "create_dataloader",
     "create_story_dataloader",
+    "encode_text",
     "gpt2_tokenizer",
     "pad_batch",
 ]
-
-SPECIAL_TOKENS = ("<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>")
-
-
-class Encodes(Protocol):
-    """Anything that turns a text into ids: our tokenizers, or tiktoken's."""
-
-    def encode(self, text: str) -> list[int]: ...
 
 
 class RegexTokenizer:
@@ -219,6 +222,8 @@ class GPTDataset(Dataset):
         tokenizer: anything with `.encode(str) -> list[int]`.
         max_length: ids in a window.
         stride: ids from one window's start to the next; `max_length` puts them end to end, less makes them overlap.
+        to_end: True adds a window that ends where the text does; without it, up to `stride - 1` ids at the end stand
+            in no window, and `n_unread` counts them.
 
     Shape:
         item -> ids (max_length,), targets (max_length,), both int64.
@@ -229,10 +234,10 @@ class GPTDataset(Dataset):
     Source: taught in ch02, section 2.14.
     """
 
-    def __init__(self, txt: str, tokenizer: Encodes, max_length: int, stride: int):
+    def __init__(self, txt: str, tokenizer: Encodes, max_length: int, stride: int, *, to_end: bool = False):
         if max_length < 1 or stride < 1:
             raise ValueError(f"found max_length={max_length}, stride={stride}; expected both to be at least 1")
-        self.ids = torch.tensor(tokenizer.encode(txt), dtype=torch.int64)
+        self.ids = torch.tensor(encode_text(tokenizer, txt), dtype=torch.int64)
         if len(self.ids) <= max_length:
             raise ValueError(
                 f"found a text of {len(self.ids)} tokens; expected at least {max_length + 1}, one window and the token "
@@ -240,6 +245,9 @@ class GPTDataset(Dataset):
             )
         self.max_length = max_length
         self.starts = range(0, len(self.ids) - max_length, stride)
+        last = len(self.ids) - max_length - 1  # where the window begins that ends with the text
+        if to_end and self.starts[-1] != last:
+            self.starts = [*self.starts, last]
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -249,13 +257,19 @@ class GPTDataset(Dataset):
         window = self.ids[start : start + self.max_length + 1]
         return window[:-1], window[1:]
 
+    @property
+    def n_unread(self) -> int:
+        """Number of ids that no window holds: after the last one, and between two where the stride is long."""
+        nexts = [*self.starts[1:], len(self.ids)]
+        return sum(max(0, after - start - self.max_length - 1) for start, after in zip(self.starts, nexts))
+
 
 class StoryDataset(Dataset):
     """One whole story a row, from its first token: end-of-text opens the row, predicting end-of-text closes it.
 
     Args:
         stories: texts, or objects with a `.text`.
-        tokenizer: a tokenizer with `<|endoftext|>` among its special tokens.
+        tokenizer: a BPETokenizer or a tiktoken.Encoding with `<|endoftext|>` among its special tokens.
         max_length: ids in a row; a longer story is cut, `n_cut` counts them.
 
     Shape:
@@ -267,9 +281,9 @@ class StoryDataset(Dataset):
     Source: taught in ch02, section 2.16.
     """
 
-    def __init__(self, stories: Iterable[Any], tokenizer: BPETokenizer, max_length: int):
+    def __init__(self, stories: Iterable[Any], tokenizer: Encodes, max_length: int):
         end = special_id(tokenizer, "<|endoftext|>")
-        self.pad_id = tokenizer.special_tokens.get("<|pad|>", end)
+        self.pad_id = pad_id_of(tokenizer)
         self.max_length = max_length
         self.rows = [self._row(number, story, tokenizer, end) for number, story in enumerate(stories)]
         if not self.rows or max_length < 1:
@@ -278,11 +292,11 @@ class StoryDataset(Dataset):
         self.lengths = [min(len(row) - 1, max_length) for row in self.rows]
 
     @staticmethod
-    def _row(number: int, story: Any, tokenizer: BPETokenizer, end: int) -> Tensor:
+    def _row(number: int, story: Any, tokenizer: Encodes, end: int) -> Tensor:
         text = getattr(story, "text", story)
         if not text:
             raise ValueError(f"found an empty story at position {number}; expected text: leave it out")
-        return torch.tensor([end, *tokenizer.encode(text), end])
+        return torch.tensor([end, *encode_text(tokenizer, text), end])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -305,12 +319,13 @@ def create_dataloader(
     shuffle: bool = True,
     drop_last: bool = True,
     seed: int = 0,
+    to_end: bool = False,
 ) -> DataLoader:
     """Cut one text into windows and serve them in batches.
 
     Args:
         batch_size: windows in a batch.
-        txt, tokenizer, max_length, stride: see `GPTDataset`.
+        txt, tokenizer, max_length, stride, to_end: see `GPTDataset`.
         shuffle, drop_last, seed: see `EpochBatches`.
 
     Shape:
@@ -321,14 +336,14 @@ def create_dataloader(
 
     Source: taught in ch02, section 2.15.
     """
-    dataset = GPTDataset(txt, tokenizer, max_length, stride)
+    dataset = GPTDataset(txt, tokenizer, max_length, stride, to_end=to_end)
     batches = EpochBatches([max_length] * len(dataset), batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed)
     return DataLoader(dataset, batch_sampler=batches, generator=torch.Generator())
 
 
 def create_story_dataloader(
     stories: Iterable[Any],
-    tokenizer: BPETokenizer,
+    tokenizer: Encodes,
     *,
     batch_size: int,
     max_length: int,

@@ -197,7 +197,7 @@ def batches_from(loader: Iterable, start: int) -> Iterator[tuple[Tensor, Tensor]
     if can_seek:
         sampler.set_epoch(0, 0)
     if not (n_batches := len(loader)):
-        raise ValueError("the loader has no batches: use a longer text, a smaller batch_size or drop_last=False")
+        raise ValueError("the loader has no batches: make it with more text or a smaller batch_size")
     epoch, position = divmod(start, n_batches)
     while True:
         if can_seek:

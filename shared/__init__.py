@@ -25,7 +25,9 @@ _NAMES = {
     "TrainingCost": "ch01_understanding_llms.understanding_llms",
     "compute_optimal_size": "ch01_understanding_llms.understanding_llms",
     # chapter 2: text becomes numbers
-    "SPECIAL_TOKENS": "ch02_text_data.text_data",
+    "SPECIAL_TOKENS": "ch02_text_data.any_tokenizer",
+    "add_special_tokens": "ch02_text_data.any_tokenizer",
+    "encode_text": "ch02_text_data.any_tokenizer",
     "IGNORE_INDEX": "ch02_text_data.text_data",
     "RegexTokenizer": "ch02_text_data.text_data",
     "BPETokenizer": "ch02_text_data.text_data",

@@ -11,6 +11,7 @@ import tiktoken
 import torch
 
 from ch02_text_data import tokenizer_files
+from ch02_text_data.any_tokenizer import add_special_tokens, encode_text, pad_id_of, special_id, special_tokens_of
 from ch02_text_data.batches import EpochBatches, pad_batch
 from ch02_text_data.merging import GPT2_PATTERN, apply_merges, learn_merges, split_pieces
 from ch02_text_data.text_data import (
@@ -497,6 +498,22 @@ def test_a_text_of_exactly_one_window_is_enough():
         GPTDataset("", Letters(), 4, 1)
 
 
+@pytest.mark.parametrize("length", [5, 6, 9, 13, 40])
+@pytest.mark.parametrize("stride", [1, 3, 4, 5, 7, 50])
+def test_ids_that_no_window_holds_are_counted_and_a_last_window_reads_the_end(length, stride):
+    text = "".join(chr(ord("a") + i % 26) for i in range(length))
+    plain, whole = (GPTDataset(text, Letters(), 4, stride, to_end=to_end) for to_end in (False, True))
+    for dataset in (plain, whole):
+        read = {start + k for start in dataset.starts for k in range(5)}
+        assert dataset.n_unread == length - len(read)
+        assert all(len(ids) == len(targets) == 4 for ids, targets in (dataset[i] for i in range(len(dataset))))
+    assert [*whole.starts] == [*plain.starts, *([] if plain.starts[-1] == length - 5 else [length - 5])]
+    assert whole[len(whole) - 1][1].tolist() == Letters().encode(text[-4:])
+    assert plain.n_unread < stride or stride > 5
+    options = {"batch_size": 1, "max_length": 4, "stride": stride}
+    assert len(create_dataloader(text, Letters(), to_end=True, **options)) == len(whole)
+
+
 def test_windows_refuse_numbers_below_one():
     for max_length, stride in ((0, 1), (4, 0), (4, -1)):
         with pytest.raises(ValueError, match="at least 1"):
@@ -515,7 +532,7 @@ def test_the_loader_serves_every_window_once():
 
 def test_drop_last_that_leaves_no_batch_is_refused():
     options = {"batch_size": 20, "max_length": 4, "stride": 1}
-    with pytest.raises(ValueError, match="found 9 rows, too few for one batch of 20.*drop_last=False"):
+    with pytest.raises(ValueError, match="found 9 rows, too few for one batch of 20; lower batch_size or give more"):
         create_dataloader("abcdefghijklm", Letters(), **options)
     assert len(create_dataloader("abcdefghijklm", Letters(), drop_last=False, **options)) == 1
 
@@ -531,6 +548,108 @@ def test_reading_a_loader_leaves_the_random_state_alone(tokenizer):
     before = torch.get_rng_state()
     list(loader)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- any tokenizer --------------------------------------------------------------------------------------------------
+
+TYPED = "Mia ran.<|endoftext|> <|user|>He said:<|assistant|> <|pad|>no"
+
+
+@pytest.fixture
+def rust(tokenizer):
+    return tokenizer.to_tiktoken()
+
+
+@pytest.fixture
+def gpt2_like():
+    """tiktoken's class with the bytes as its vocabulary and, as GPT-2 has it, <|endoftext|> alone."""
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    return tiktoken.Encoding(
+        "bytes", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 256}
+    )
+
+
+@pytest.mark.parametrize("text", [*HARD, TYPED, TEXT, "a\ud800b"])
+def test_text_is_text_for_our_class_and_tiktokens(tokenizer, rust, text):
+    assert encode_text(rust, text) == encode_text(tokenizer, text) == tokenizer.encode(text)
+    assert not set(encode_text(rust, text)) & set(tokenizer.special_tokens.values())
+
+
+def test_every_dataset_of_the_chapter_takes_tiktokens_class(tokenizer, rust):
+    for build in (
+        lambda t: create_dataloader(TYPED * 5, t, batch_size=2, max_length=8, stride=8),
+        lambda t: create_story_dataloader([TYPED, "Mia ran.", TEXT], t, batch_size=2, max_length=40),
+        lambda t: GPTDataset(TYPED, t, 4, 3),
+        lambda t: StoryDataset([TYPED, WithText("<|pad|>")], t, 30),
+    ):
+        ours, theirs = build(tokenizer), build(rust)
+        assert len(ours) == len(theirs)
+        assert all(torch.equal(a, b) for mine, other in zip(ours, theirs) for a, b in zip(mine, other))
+
+
+def test_special_tokens_are_found_in_both_classes(tokenizer, rust, gpt2_like):
+    assert special_tokens_of(tokenizer) == special_tokens_of(rust) == tokenizer.special_tokens
+    assert pad_id_of(tokenizer) == pad_id_of(rust) == tokenizer.special_tokens["<|pad|>"]
+    assert pad_id_of(gpt2_like) == special_id(gpt2_like, "<|endoftext|>") == 256
+    assert special_tokens_of(Letters()) == special_tokens_of(RegexTokenizer(["a"])) == {}
+
+
+def test_special_tokens_can_be_added_and_old_ids_stay(tokenizer, gpt2_like):
+    chat = add_special_tokens(gpt2_like)
+    assert special_tokens_of(chat) == {"<|endoftext|>": 256, "<|pad|>": 257, "<|user|>": 258, "<|assistant|>": 259}
+    assert chat.n_vocab == 260 and gpt2_like.n_vocab == 257
+    assert encode_text(chat, TYPED) == encode_text(gpt2_like, TYPED) == list(TYPED.encode())
+    assert chat.decode([258, 104, 105, 259]) == "<|user|>hi<|assistant|>"
+    assert special_tokens_of(add_special_tokens(chat, ["<|tool|>"]))["<|tool|>"] == 260
+    assert special_tokens_of(add_special_tokens(chat)) == special_tokens_of(chat)
+    plain = BPETokenizer.train(TEXT, 300)
+    more = add_special_tokens(plain)
+    assert more.merges == plain.merges and list(more.special_tokens) == list(SPECIAL_TOKENS)
+    assert more.special_tokens["<|endoftext|>"] == plain.special_tokens["<|endoftext|>"]
+    assert more.encode(TYPED) == plain.encode(TYPED) and more.vocab_size == plain.vocab_size + 3
+    with pytest.raises(ValueError, match="none of them empty"):
+        add_special_tokens(gpt2_like, ["<|a|>", "<|a|>"])
+    with pytest.raises(ValueError, match="found a Letters; expected a BPETokenizer or"):
+        add_special_tokens(Letters())
+
+
+class GivesBack:
+    """A tokenizer whose `encode` gives whatever it is made with."""
+
+    def __init__(self, given):
+        self.encode = lambda text: given
+
+
+@pytest.mark.parametrize("given", [(3, 4), torch.tensor([3, 4]), [torch.tensor(3), True + 3], range(3, 5)])
+def test_ids_may_come_in_any_sequence(given):
+    assert encode_text(GivesBack(given), "ab") == [3, 4]
+
+
+@pytest.mark.parametrize("given", [["a", "b"], "ab", None, 3, [[3, 4]], [3.0], {"input_ids": [3]}])
+def test_what_is_no_list_of_ids_is_refused(given):
+    with pytest.raises(ValueError, match=r"found a GivesBack that turned a text into no ids .*wrap yours"):
+        GPTDataset("ab", GivesBack(given), 1, 1)
+
+
+def test_tokenizers_of_hugging_face_are_refused_by_name_or_work():
+    tokenizers = pytest.importorskip("tokenizers")
+    theirs = tokenizers.Tokenizer(tokenizers.models.WordLevel({"Mia": 0, "ran": 1, "<|endoftext|>": 2}, "ran"))
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    with pytest.raises(ValueError, match="found a Tokenizer that turned a text into no ids"):
+        GPTDataset("Mia ran Mia", theirs, 1, 1)
+    with pytest.raises(ValueError, match="found a Tokenizer without the special token <.endoftext.>"):
+        StoryDataset(["Mia ran"], theirs, 4)
+    wrapped = GivesBack(theirs.encode("Mia ran Mia").ids)
+    assert GPTDataset("Mia ran Mia", wrapped, 1, 1).ids.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("bad", [None, 3, b"abc", ["abc"], object()])
+def test_what_is_no_text_or_no_tokenizer_is_refused(tokenizer, rust, bad):
+    for ours in (tokenizer, rust, Letters()):
+        with pytest.raises(ValueError, match="expected a str"):
+            encode_text(ours, bad)
+    with pytest.raises(ValueError, match="turned a text into no ids"):
+        encode_text(bad, "abc")
 
 
 # --- whole stories --------------------------------------------------------------------------------------------------
@@ -614,6 +733,18 @@ def test_every_row_comes_once_an_epoch():
         assert len(list(batches)) == len(batches) == 15
         dropped = EpochBatches(range(1, 101), 7, group_by_length=grouped)
         assert len(list(dropped)) == len(dropped) == 14 and all(len(batch) == 7 for batch in dropped)
+
+
+@pytest.mark.parametrize("n_rows, size, world_size, drop_last, left_out", [
+    (100, 7, 1, True, 2), (100, 7, 1, False, 0), (21, 10, 4, False, 1), (20, 10, 4, False, 0), (5, 10, 2, False, 0),
+])  # fmt: skip
+def test_rows_that_an_epoch_leaves_out_are_counted(n_rows, size, world_size, drop_last, left_out):
+    ranks = [
+        EpochBatches([1] * n_rows, size, drop_last=drop_last, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    served = sum(len(batch) for rank in ranks for batch in rank)
+    assert n_rows - served == left_out and {rank.n_dropped for rank in ranks} == {left_out}
 
 
 def test_the_order_is_a_function_of_seed_and_epoch():
@@ -700,6 +831,8 @@ def test_batches_refuse_bad_input():
         EpochBatches([1] * 9, 4, rank=2, world_size=2)
     with pytest.raises(ValueError, match="at least world_size=3"):
         EpochBatches([1] * 9, 2, world_size=3)
+    with pytest.raises(ValueError, match="found 2 rows, too few for world_size=3"):
+        EpochBatches([1] * 2, 4, world_size=3, drop_last=False)
     for epoch, start in ((-1, 0), (0, -1), (0, 5)):
         with pytest.raises(ValueError, match="expected epoch >= 0 and start from 0 to 4"):
             EpochBatches([1] * 8, 2).set_epoch(epoch, start)
