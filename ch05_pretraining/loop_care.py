@@ -74,12 +74,12 @@ def training_only(model: nn.Module, chosen: set[nn.Parameter]) -> Iterator[None]
             parameter.requires_grad_(learns)
 
 
-def stop_if_pressed(ctrl_c: CtrlC, done: int, max_steps: int, history) -> None:
-    """End a loop that writes no checkpoints between two of its steps."""
+def stop_if_pressed(ctrl_c: CtrlC, done: str, history) -> None:
+    """End a loop that writes no checkpoints between two of its steps; `done` says after which."""
     if ctrl_c.pressed:
         raise TrainingInterrupted(
-            f"stopped after step {done} of {max_steps}; the model keeps what it has learned, and this exception's "
-            "`history` holds what happened",
+            f"stopped after {done}; the model keeps what it has learned, and this exception's `history` holds what "
+            "happened",
             history,
         )
 
@@ -128,7 +128,7 @@ def require_room(
 
 def seed_dropout(seed: int, step: int, rank: int = 0) -> None:
     """Let a step's dropout depend on nothing but seed, step and process."""
-    torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
+    torch.manual_seed(((seed * 1_000_003 + step) * 1_009 + rank) % 2**64)
 
 
 def learn(model: nn.Module, optimizer, loss: Tensor, step: int, remedy: str = "lower learning_rate") -> float:

@@ -122,9 +122,9 @@ class CtrlC:
             raise KeyboardInterrupt  # pressed twice: now
         self.pressed = True
 
-    def call(self, on_step: Callable, progress: object) -> None:
+    def call(self, on_step: Callable, *progress: object) -> None:
         """Call back after a step; a callback may press Ctrl-C too, by raising KeyboardInterrupt."""
         try:
-            on_step(progress)
+            on_step(*progress)
         except KeyboardInterrupt:
             self.pressed = True

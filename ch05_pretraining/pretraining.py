@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -166,8 +167,7 @@ class TrainConfig:
             _require(0 <= getattr(self, name) < math.inf, self, name, "0 or more")
         _require(0 <= self.min_learning_rate <= self.learning_rate, self, "min_learning_rate", "0 to learning_rate")
         _require(0 < self.decay_fraction <= 1, self, "decay_fraction", "above 0 and at most 1")
-        seed_fits = isinstance(self.seed, int) and 0 <= self.seed < 2**32  # times a million, a step still fits
-        _require(seed_fits, self, "seed", "a whole number from 0 to 2 ** 32 - 1")
+        _require(isinstance(self.seed, Integral), self, "seed", "a whole number")
 
 
 def _require(holds: bool, config: TrainConfig, name: str, expected: str) -> None:

@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ch02_text_data.any_tokenizer import special_tokens_of
 from ch04_gpt_model.gpt_model import generate, stream
 from ch05_pretraining.checkpoints import find_model, read_model
+from ch05_pretraining.loop_care import device_of
 from ch06_finetuning.instructions import chat_specials, prompt_ids
 from ch06_finetuning.lora import build_gpt
 from ch06_finetuning.scoring import Rate
@@ -100,7 +102,7 @@ class Assistant:
 
     def tensor(self, rows: list[list[int]]) -> Tensor:
         """Put rows of ids of one length where the model is: -> (B, T)."""
-        return torch.tensor(rows, device=next(self.model.parameters()).device)
+        return torch.tensor(rows, device=device_of(self.model))
 
     def chat(self, *, remember: bool = False) -> None:
         """Talk with the assistant in a notebook; an empty line or *quit* ends a text chat.
@@ -117,7 +119,7 @@ class Assistant:
             display(_widget_chat(self, ipywidgets, remember))
 
     def _text(self, ids: list[int]) -> str:
-        specials = set(self.tokenizer.special_tokens.values())
+        specials = set(special_tokens_of(self.tokenizer).values())
         stop = next((position for position, token in enumerate(ids) if token in specials), len(ids))
         return self.tokenizer.decode(ids[:stop]).strip()
 

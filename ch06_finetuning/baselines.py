@@ -11,6 +11,7 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
+from ch05_pretraining.loop_care import checked_step
 from data.files import as_seen
 
 __all__ = ["BagOfWords"]
@@ -83,12 +84,12 @@ class BagOfWords:
 
     def _descend(self, features: Tensor, targets: Tensor, n_steps: int, learning_rate: float) -> None:
         optimizer = torch.optim.Adam(self.linear.parameters(), lr=learning_rate)
-        for _ in range(n_steps):
+        for step in range(n_steps):
             loss = nn.functional.cross_entropy(self.linear(features), targets)
             loss = loss + self.weight_decay * self.linear.weight.square().sum()
             optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
+            checked_step(self.linear, [optimizer], loss.item(), step, grad_clip=0.0, remedy="lower learning_rate")
 
 
 class _Signs(dict):

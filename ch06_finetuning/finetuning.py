@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
+from ch02_text_data.any_tokenizer import encode_text, pad_id_of, special_tokens_of
 from ch02_text_data.text_data import EpochBatches
+from ch05_pretraining.loop_care import in_mode, to_device_of, training_only
 from ch05_pretraining.pretraining import History, TrainConfig, train
 from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
 from ch06_finetuning.baselines import BagOfWords
@@ -26,9 +28,7 @@ from ch06_finetuning.instructions import (
     ReplayBatches,
     collate_instructions,
     create_instruction_loader,
-    pad_id_of,
     prompt_ids,
-    special_ids,
     texts_of,
 )
 from ch06_finetuning.lora import LoRALinear, apply_lora, merge_lora
@@ -118,6 +118,8 @@ class GPTClassifier(nn.Module):
 def set_trainable(classifier: GPTClassifier, part: str) -> int:
     """Choose what a classifier may change and return the number of trainable parameters.
 
+    Matrices that LoRA has frozen stay frozen: of a body with LoRA only the corrections learn.
+
     Args:
         classifier: the classifier to prepare, changed in place.
         part: "head" (body frozen), "last_block" (head, last block and final norm) or "all".
@@ -127,14 +129,22 @@ def set_trainable(classifier: GPTClassifier, part: str) -> int:
 
     Source: Howard and Ruder (2018), section 3.3. Taught in ch06, section 6.5.
     """
-    if part not in ("head", "last_block", "all"):
+    chosen = _parameters_of(classifier, part)
+    for parameter in classifier.parameters():
+        parameter.requires_grad_(parameter in chosen)
+    return sum(parameter.numel() for parameter in chosen)
+
+
+def _parameters_of(classifier: GPTClassifier, part: str) -> set[nn.Parameter]:
+    model = classifier.model
+    parts = {"head": [], "last_block": [model.blocks[-1], model.final_norm], "all": [model]}
+    if part not in parts:
         raise ValueError(f"part={part!r} is unknown: choose 'head', 'last_block' or 'all'")
-    classifier.requires_grad_(part == "all")
-    classifier.head.requires_grad_(True)
-    if part == "last_block":
-        classifier.model.blocks[-1].requires_grad_(True)
-        classifier.model.final_norm.requires_grad_(True)
-    return sum(p.numel() for p in classifier.parameters() if p.requires_grad)
+    lora = [module for module in classifier.modules() if isinstance(module, LoRALinear)]
+    frozen = {parameter for module in lora for parameter in module.linear.parameters()}
+    corrections = {parameter for module in lora for parameter in module.parameters()} - frozen
+    body = {parameter for module in parts[part] for parameter in module.parameters()}
+    return set(classifier.head.parameters()) - frozen | (body & corrections if lora else body)
 
 
 def check_labels(labels) -> None:
@@ -162,27 +172,29 @@ class MessageDataset(Dataset):
 
     Args:
         messages: objects with `.text` and `.label`.
-        tokenizer: anything with `.encode(str)`; a BPETokenizer with an <|endoftext|> starts rows with it.
+        tokenizer: anything with `.encode(str)`; where it has an <|endoftext|>, rows start with it.
         labels: all labels, a list in the order of the classes.
         max_length: longest row in tokens, at least 2.
 
     Raises:
-        ValueError: a text is empty or a label unknown, which names the row; or the labels have no order.
+        ValueError: a text is empty or a label unknown, which names the row; the labels have no order, or `max_length`
+            is below 2.
 
     Source: Taught in ch06, section 6.2.
     """
 
     def __init__(self, messages, tokenizer, labels, max_length: int):
         check_labels(labels)
-        start = special_ids(tokenizer, "<|endoftext|>")
-        encode = getattr(tokenizer, "encode_ordinary", tokenizer.encode)  # tiktoken's encode refuses typed specials
+        if max_length < 2:
+            raise ValueError(f"max_length={max_length} leaves no room for a message: give at least 2")
+        start = [id_ for token, id_ in special_tokens_of(tokenizer).items() if token == "<|endoftext|>"]
         classes = {label: index for index, label in enumerate(labels)}
         self.items, self.n_truncated = [], 0
         for row, message in enumerate(messages):
             text, label = texts_of(message, row, "text", "label")
             if label not in classes:
                 raise ValueError(f"row {row} has the label {label!r}; the labels are {', '.join(map(str, labels))}")
-            ids = start + encode(text)
+            ids = start + encode_text(tokenizer, text)
             self.n_truncated += len(ids) > max_length
             self.items.append((torch.tensor(ids[:max_length]), torch.tensor(classes[label])))
 
@@ -218,34 +230,41 @@ def train_classifier(
 ) -> History:
     """Fine-tune a classifier with chapter 5's `train`; losses are nats per message.
 
+    What is frozen, by LoRA or by its owner, stays frozen; afterwards everything may learn that might before.
+
     Args:
         classifier: changed in place.
         train_loader: sized iterable of (ids (B, T), classes (B,)).
         val_loader: the same for validation.
         config: steps, learning rate, schedule.
-        part: what may change, see `set_trainable`.
+        part: what may change of that which is not frozen, see `set_trainable`.
         options: `checkpoint_dir`, `resume` and `on_step` of `train`.
+
+    Raises:
+        ValueError: `part` is unknown or frozen, or as `train`.
 
     Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.5.
     """
-    set_trainable(classifier, part)
-    try:
+    with training_only(classifier, _parameters_of(classifier, part)):
         return train(classifier, train_loader, val_loader, config, **options)
-    finally:
-        classifier.requires_grad_(True)
 
 
 @torch.no_grad()
 def predict(classifier: GPTClassifier, loader) -> tuple[Tensor, Tensor]:
-    """Classify every row of an unshuffled loader: -> true classes (N,), probabilities (N, C).
+    """Classify every row of an unshuffled loader: -> true classes (N,), probabilities (N, C), on the CPU.
+
+    Raises:
+        ValueError: the loader has no batch.
 
     Source: Taught in ch06, section 6.6.
     """
-    classifier.eval()
     targets, probabilities = [], []
-    for ids, classes in loader:
-        targets.append(classes)
-        probabilities.append(classifier(ids).float().softmax(dim=-1))
+    with in_mode(classifier, training=False):
+        for ids, classes in loader:
+            targets.append(classes.cpu())
+            probabilities.append(classifier(*to_device_of(classifier, ids)).float().softmax(dim=-1).cpu())
+    if not targets:
+        raise ValueError("the loader has no batch: give it at least one message to classify")
     return torch.cat(targets), torch.cat(probabilities)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
+from ch02_text_data.any_tokenizer import encode_text, pad_id_of, special_id, special_tokens_of
 from ch02_text_data.text_data import IGNORE_INDEX, EpochBatches, StoryDataset, pad_batch
 
 __all__ = ["InstructionDataset", "ReplayBatches", "collate_instructions", "create_instruction_loader", "prompt_ids"]
@@ -21,7 +22,7 @@ def prompt_ids(tokenizer, prompt: str, history=()) -> list[int]:
     """Build the ids an assistant reads: earlier turns, then <|user|> prompt <|assistant|>.
 
     Args:
-        tokenizer: a BPETokenizer that has the chat specials.
+        tokenizer: a BPETokenizer or a tiktoken.Encoding that has the chat specials, see `add_special_tokens`.
         prompt: what the user says now; special tokens in it are ordinary text.
         history: earlier (prompt, answer) pairs, oldest first.
 
@@ -35,15 +36,15 @@ def prompt_ids(tokenizer, prompt: str, history=()) -> list[int]:
     user, assistant, end = chat_specials(tokenizer)
     ids = []
     for question, answer in history:
-        ids += [user, *tokenizer.encode(question), assistant, *tokenizer.encode(answer), end]
-    return [*ids, user, *tokenizer.encode(prompt), assistant]
+        ids += [user, *encode_text(tokenizer, question), assistant, *encode_text(tokenizer, answer), end]
+    return [*ids, user, *encode_text(tokenizer, prompt), assistant]
 
 
 def answer_row(tokenizer, prompt: str, response: str, max_length: int, index: int, *, mask_prompt: bool = True):
     """Build the ids and targets of one record; only the answer and its end are graded.
 
     Args:
-        tokenizer: a BPETokenizer that has the chat specials.
+        tokenizer: as for `prompt_ids`.
         prompt: what is asked.
         response: what should be answered.
         max_length: the row may be longer, but its first graded target must come before this.
@@ -64,7 +65,7 @@ def answer_row(tokenizer, prompt: str, response: str, max_length: int, index: in
             f"record {index}: its prompt takes {len(asked)} tokens, so max_length={max_length} leaves no answer "
             "to learn from; shorten the prompt or raise max_length"
         )
-    row = torch.tensor([*asked, *tokenizer.encode(response), tokenizer.special_tokens["<|endoftext|>"]])
+    row = torch.tensor([*asked, *encode_text(tokenizer, response), special_id(tokenizer, "<|endoftext|>")])
     ids, targets = row[:-1], row[1:].clone()
     if mask_prompt:
         targets[: len(asked) - 1] = IGNORE_INDEX
@@ -79,7 +80,7 @@ class InstructionDataset(Dataset):
 
     Args:
         records: objects with `.prompt` and `.response`.
-        tokenizer: a BPETokenizer that has the chat specials.
+        tokenizer: as for `prompt_ids`.
         max_length: longest row in tokens, at least 2.
         mask_prompt: False grades the prompt too (to see what that costs).
 
@@ -136,7 +137,7 @@ class ReplayBatches:
 
     def __init__(self, new: EpochBatches, old: EpochBatches, offset: int, share: float):
         if not 0 < share <= 0.5:
-            raise ValueError(f"share={share} is outside 0 to 0.5: pass the share of batches that repeat old work")
+            raise ValueError(f"a replay share of {share} is outside 0 to 0.5: give the share of batches that are old")
         self.new, self.old, self.offset = new, old, offset
         self.every = round(1 / share)  # one old batch in so many
         self.set_epoch(0)
@@ -175,7 +176,7 @@ def create_instruction_loader(
 
     Args:
         records: objects with `.prompt` and `.response`.
-        tokenizer: a BPETokenizer that has the chat specials.
+        tokenizer: as for `prompt_ids`.
         batch_size: records in a batch.
         max_length: longest row in tokens.
         shuffle: False serves all records in their order, without stories.
@@ -183,7 +184,10 @@ def create_instruction_loader(
         mask_prompt: False grades the prompts too.
         stories: stories to replay, as text or objects with `.text`.
         replay_share: share of all batches that are stories, 0 to 0.5.
-        replay_batch: stories in such a batch.
+        replay_batch: stories in such a batch, 1 to the number of stories.
+
+    Raises:
+        ValueError: as `InstructionDataset`, fewer records than `batch_size`, or a number of the replay out of range.
 
     Source: Taught in ch06, sections 6.9 and 6.10.
     """
@@ -193,26 +197,12 @@ def create_instruction_loader(
     collate = partial(collate_instructions, pad_id=pad_id_of(tokenizer))
     if shuffle and stories and replay_share:
         old = StoryDataset(stories, tokenizer, max_length)
+        if not 1 <= replay_batch <= len(old):
+            raise ValueError(f"replay_batch={replay_batch} does not fit {len(old)} stories: choose 1 to {len(old)}")
         old_batches = EpochBatches([max_length] * len(old), replay_batch, seed=seed)
         batches = ReplayBatches(batches, old_batches, len(dataset), replay_share)
         dataset = ConcatDataset([dataset, old])
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
-
-
-def special_ids(tokenizer, name: str) -> list[int]:
-    """Give the id of a special token as a list of one, or an empty list where the tokenizer has none."""
-    if name in getattr(tokenizer, "special_tokens_set", ()):  # tiktoken's own class, GPT-2's tokenizer among them
-        return [tokenizer.encode_single_token(name)]
-    specials = getattr(tokenizer, "special_tokens", {})
-    return [specials[name]] if name in specials else []
-
-
-def pad_id_of(tokenizer) -> int:
-    """Give the id that fills up short rows: <|pad|>, or <|endoftext|> where there is no <|pad|>."""
-    ids = special_ids(tokenizer, "<|pad|>") or special_ids(tokenizer, "<|endoftext|>")
-    if not ids:
-        raise ValueError("the tokenizer has neither <|pad|> nor <|endoftext|>: train it with these special tokens")
-    return ids[0]
 
 
 def texts_of(record, index: int, *names: str) -> list[str]:
@@ -226,8 +216,10 @@ def texts_of(record, index: int, *names: str) -> list[str]:
 
 def chat_specials(tokenizer) -> tuple[int, int, int]:
     """Give the ids of <|user|>, <|assistant|> and <|endoftext|>."""
-    names = ("<|user|>", "<|assistant|>", "<|endoftext|>")
-    missing = [name for name in names if name not in getattr(tokenizer, "special_tokens", {})]
-    if missing:
-        raise ValueError(f"the tokenizer lacks {', '.join(missing)}: train it with SPECIAL_TOKENS of chapter 2")
-    return tuple(tokenizer.special_tokens[name] for name in names)
+    specials, names = special_tokens_of(tokenizer), ("<|user|>", "<|assistant|>", "<|endoftext|>")
+    if missing := [name for name in names if name not in specials]:
+        raise ValueError(
+            f"the tokenizer, a {type(tokenizer).__name__}, lacks {', '.join(missing)}: use a BPETokenizer trained with "
+            "SPECIAL_TOKENS, or give them to a tiktoken.Encoding with add_special_tokens"
+        )
+    return tuple(specials[name] for name in names)

@@ -12,9 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ch02_text_data.any_tokenizer import encode_text, pad_id_of
 from ch02_text_data.text_data import IGNORE_INDEX, EpochBatches
+from ch05_pretraining.loop_care import (
+    around_training,
+    context_length_of,
+    in_mode,
+    learn,
+    require_room,
+    seed_dropout,
+    stop_if_pressed,
+    to_device_of,
+    trainable_parameters,
+)
 from ch06_finetuning.finetuning import last_real_tokens
-from ch06_finetuning.instructions import pad_id_of, prompt_ids
+from ch06_finetuning.instructions import prompt_ids
 from ch06_finetuning.preferences import PreferenceDataset
 from ch06_finetuning.rewards import Rollouts, clipped_gain, token_log_probabilities
 from ch06_finetuning.scoring import Rate
@@ -30,11 +42,12 @@ __all__ = [
 class RewardModel(nn.Module):
     """A GPT that reads a prompt with its answer and gives the two one number.
 
-    The number comes from the hidden vector of the last real token and begins at 0.
+    The number comes from the hidden vector of the last real token and begins at 0. `n_truncated` counts the answers
+    that `score` has read without their end, because they are longer than the context.
 
     Args:
         model: a fine-tuned GPTModel; it becomes part of the reward model.
-        tokenizer: the BPETokenizer it was trained with.
+        tokenizer: the one it was trained with.
 
     Shape:
         ids (B, T), padded on the right -> (B,).
@@ -48,17 +61,20 @@ class RewardModel(nn.Module):
         self.head = nn.Linear(model.config.d_model, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.n_truncated = 0
 
     def forward(self, ids: Tensor) -> Tensor:
         ids, last = last_real_tokens(ids, pad_id_of(self.tokenizer))
         hidden = self.model.hidden(ids)  # (B, T, D)
-        return self.head(hidden[torch.arange(len(ids)), last]).squeeze(-1)  # (B,)
+        return self.head(hidden[torch.arange(len(ids), device=ids.device), last]).squeeze(-1)  # (B,)
 
     @torch.no_grad()
     def score(self, prompt: str, answer: str) -> float:
         """Give the number of one answer: a reward for `train_grpo` and `judge`."""
-        ids = [*prompt_ids(self.tokenizer, prompt), *self.tokenizer.encode(answer)]
-        return self(torch.tensor([ids[: self.model.config.context_length]])).item()
+        ids, room = [*prompt_ids(self.tokenizer, prompt), *encode_text(self.tokenizer, answer)], context_length_of(self)
+        self.n_truncated += len(ids) > room
+        with in_mode(self, training=False):
+            return self(*to_device_of(self, torch.tensor([ids])[:, :room])).item()
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
@@ -85,29 +101,34 @@ def train_reward_model(
     """Teach a reward model to score the chosen answer of each pair higher; returns the loss of every step.
 
     Args:
-        reward_model: changed in place.
+        reward_model: changed in place; frozen weights stay, so LoRA works. Its modes are given back.
         pairs: training pairs.
         max_steps: optimizer steps.
         batch_size: pairs in a step, 1 to the number of pairs.
         learning_rate: of AdamW; falls linearly to zero.
-        seed: seed of the order of the pairs.
+        seed: decides the order of the pairs, and dropout.
 
     Raises:
-        ValueError: there are fewer pairs than `batch_size`.
+        ValueError: there are fewer pairs than `batch_size`, everything is frozen, a row is longer than the context, or
+            a loss is not finite.
+        TrainingInterrupted: Ctrl-C, after a whole step; its `history` holds the losses.
 
     Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section R.7.
     """
-    if not 1 <= batch_size <= len(pairs):
-        raise ValueError(f"batch_size={batch_size} does not fit {len(pairs)} pairs: choose 1 to {len(pairs)}")
-    optimizer, losses = torch.optim.AdamW(reward_model.parameters(), learning_rate), []
+    pairs.require_fit(reward_model, batch_size)
+    optimizer, losses = torch.optim.AdamW(trainable_parameters(reward_model), learning_rate), []
     sampler = EpochBatches([len(chosen[0]) for chosen, _ in pairs.items], batch_size, seed=seed)
-    while len(losses) < max_steps:
-        sampler.set_epoch(len(losses) // len(sampler))
-        for indices in list(sampler)[: max_steps - len(losses)]:
-            optimizer.param_groups[0]["lr"] = learning_rate * (1 - len(losses) / max_steps)
-            loss = bradley_terry_loss(*reward_model(pairs.batch(indices)[0]).chunk(2))
-            _step(optimizer, loss, reward_model)
-            losses.append(loss.item())
+    with around_training(reward_model) as ctrl_c:
+        for step in range(max_steps):
+            stop_if_pressed(ctrl_c, f"step {step} of {max_steps}", losses)
+            if step % len(sampler) == 0:
+                sampler.set_epoch(step // len(sampler))
+                batches = iter(sampler)
+            optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / max_steps)
+            seed_dropout(seed, step)
+            ids, _ = to_device_of(reward_model, *pairs.batch(next(batches)))
+            loss = bradley_terry_loss(*reward_model(ids).chunk(2))
+            losses.append(learn(reward_model, optimizer, loss, step))
     return losses
 
 
@@ -115,19 +136,19 @@ def train_reward_model(
 def rank_pairs(reward_model: RewardModel, pairs: PreferenceDataset, batch_size: int = 32) -> Rate:
     """Count in how many pairs the chosen answer gets the higher score.
 
+    Raises:
+        ValueError: there is no pair, `batch_size` is below 1, or a row is longer than the model's context.
+
     Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section R.7.
     """
-    starts = range(0, len(pairs), batch_size)
-    batches = [pairs.batch(range(start, min(start + batch_size, len(pairs))))[0] for start in starts]
-    scores = [reward_model(ids).chunk(2) for ids in batches]
-    return Rate(sum(int((chosen > rejected).sum()) for chosen, rejected in scores), len(pairs))
-
-
-def _step(optimizer, loss: Tensor, module: nn.Module) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    optimizer.step()
+    pairs.require_fit(reward_model, min(batch_size, len(pairs)))
+    higher = 0
+    with in_mode(reward_model, training=False):
+        for start in range(0, len(pairs), batch_size):
+            ids, _ = pairs.batch(range(start, min(start + batch_size, len(pairs))))
+            chosen, rejected = reward_model(*to_device_of(reward_model, ids)).chunk(2)
+            higher += int((chosen > rejected).sum())
+    return Rate(higher, len(pairs))
 
 
 # ----------------------------------------------------------------------------------------------------------------- PPO
@@ -188,7 +209,7 @@ def generalized_advantages(
     values = values * written
     following = F.pad(values, (0, 1))[:, 1:]  # (B, T), 0 after the last token
     surprises = (rewards + discount * following - values) * written
-    advantages, ahead = torch.zeros_like(surprises), torch.zeros(len(surprises))
+    advantages, ahead = torch.zeros_like(surprises), surprises.new_zeros(len(surprises))
     for t in reversed(range(surprises.shape[1])):
         advantages[:, t] = ahead = surprises[:, t] + discount * trace * ahead
     return advantages * written
@@ -203,7 +224,7 @@ def ppo_step(
     The reward of an answer comes with its last token; every token pays for leaving the reference.
 
     Args:
-        policy: the model with its value head, changed in place.
+        policy: the model with its value head, changed in place; its modes are given back.
         reference: the model that the policy started as.
         optimizer: over the policy's parameters.
         rollouts: answers that the policy has written.
@@ -217,25 +238,46 @@ def ppo_step(
     Shape:
         rewards (B,) -> a float.
 
+    Raises:
+        ValueError: not one finite reward for each answer, no token was written, a row is longer than the context,
+            everything is frozen, or a loss is not finite.
+        TrainingInterrupted: Ctrl-C, after the whole step; its `history` is what would have been returned.
+
     Source: Schulman et al. (2017), algorithm 1; Ouyang et al. (2022), section 3.5. Taught in ch06, section R.8.
     """
-    ids, targets, written = rollouts.ids, rollouts.targets, rollouts.written
-    with torch.no_grad():
-        old, values = _scored(policy, ids, targets)  # (B, T), (B, T)
-        left = old - token_log_probabilities(reference, ids, targets)  # (B, T) nats of log-ratio
-        last = written & (written.flip(1).cumsum(1).flip(1) == 1)  # (B, T)
-        earned = last * rewards[:, None] - kl_weight * left  # (B, T)
-        advantages = generalized_advantages(earned, values, written, trace=trace)
-    returns = advantages + values  # (B, T)
-    n = written.sum()
-    centre = advantages[written].mean()
-    scaled = (advantages - centre) / (advantages[written].std(correction=0) + 1e-6)  # (B, T)
-    for _ in range(updates):
-        new, guesses = _scored(policy, ids, targets)
-        gain = (clipped_gain(new, old, scaled, clip) * written).sum() / n
-        error = ((guesses - returns).square() * written).sum() / n
-        _step(optimizer, value_weight * error - gain, policy)
-    return ((values - returns).square() * written).sum().item() / n.item()
+    trainable_parameters(policy)  # refuses a policy that is frozen
+    _check_rewards(policy, rollouts, rewards, updates)
+    ids, targets, rewards = to_device_of(policy, rollouts.ids, rollouts.targets, rewards)
+    written = targets != IGNORE_INDEX  # (B, T)
+    n, remedy = written.sum(), "lower the optimizer's learning rate"
+    with around_training(policy, dropout=False) as ctrl_c:
+        with torch.no_grad(), in_mode(reference, training=False):
+            old, values = _scored(policy, ids, targets)  # (B, T), (B, T)
+            left = old - token_log_probabilities(reference, *to_device_of(reference, ids, targets)).to(old)  # (B, T)
+            last = written & (written.flip(1).cumsum(1).flip(1) == 1)  # (B, T)
+            earned = last * rewards[:, None] - kl_weight * left  # (B, T), `left` in nats of log-ratio
+            advantages = generalized_advantages(earned, values, written, trace=trace)
+        returns = advantages + values  # (B, T)
+        centre = advantages[written].mean()
+        scaled = (advantages - centre) / (advantages[written].std(correction=0) + 1e-6)  # (B, T)
+        for update in range(updates):
+            new, guesses = _scored(policy, ids, targets)
+            gain = (clipped_gain(new, old, scaled, clip) * written).sum() / n
+            error = ((guesses - returns).square() * written).sum() / n
+            learn(policy, optimizer, value_weight * error - gain, update, remedy)
+        mean_error = ((values - returns).square() * written).sum().item() / n.item()
+        stop_if_pressed(ctrl_c, "a whole ppo_step", mean_error)
+    return mean_error
+
+
+def _check_rewards(policy: ActorCritic, rollouts: Rollouts, rewards: Tensor, updates: int) -> None:
+    if rewards.shape != (len(rollouts.ids),) or not rewards.isfinite().all():
+        found = f"rewards of shape {tuple(rewards.shape)} and up to {rewards.max()}"
+        raise ValueError(f"found {found} for {len(rollouts.ids)} answers: give one finite number for each")
+    if updates < 1 or not rollouts.written.any():
+        raise ValueError(f"updates={updates}, {int(rollouts.written.sum())} written tokens: give at least one of each")
+    remedy = "write the rollouts with a smaller max_new_tokens"
+    require_room(rollouts.ids.shape[1], context_length_of(policy), remedy)
 
 
 def _scored(policy: ActorCritic, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

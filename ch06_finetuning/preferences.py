@@ -14,8 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ch02_text_data.any_tokenizer import pad_id_of
 from ch02_text_data.text_data import IGNORE_INDEX, EpochBatches, pad_batch
-from ch06_finetuning.instructions import answer_row, pad_id_of, texts_of
+from ch05_pretraining.loop_care import (
+    around_training,
+    context_length_of,
+    in_mode,
+    learn,
+    require_room,
+    seed_dropout,
+    stop_if_pressed,
+    to_device_of,
+    trainable_parameters,
+)
+from ch06_finetuning.instructions import answer_row, texts_of
 from ch06_finetuning.scoring import Rate
 
 __all__ = [
@@ -86,25 +98,35 @@ def sequence_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -
 class PreferenceDataset(Dataset):
     """Preference pairs as two rows each: item = (chosen (ids, targets), rejected (ids, targets)).
 
+    Rows longer than `max_length` lose their end; `n_truncated` counts them, two rows a pair.
+
     Args:
         pairs: objects with `.prompt`, `.chosen` and `.rejected`.
-        tokenizer: a BPETokenizer that has the chat specials.
+        tokenizer: as for `prompt_ids`.
         max_length: longest row in tokens.
 
     Raises:
-        ValueError: a pair lacks a text, its two answers are equal, or a prompt leaves no room; names the pair.
+        ValueError: a pair lacks a text, its two answers are equal or are so after the cut, or a prompt leaves no room;
+            names the pair.
 
     Source: Rafailov et al. (2023), section 3. Taught in ch06, section 6.14.
     """
 
     def __init__(self, pairs, tokenizer, max_length: int):
-        self.pairs, self.pad_id, self.items = list(pairs), pad_id_of(tokenizer), []
+        self.pairs, self.pad_id, self.items, self.n_truncated = list(pairs), pad_id_of(tokenizer), [], 0
         for index, pair in enumerate(self.pairs):
             prompt, chosen, rejected = texts_of(pair, index, "prompt", "chosen", "rejected")
             if chosen == rejected:
                 raise ValueError(f"record {index}: the chosen and the rejected answer are the same text")
             rows = [answer_row(tokenizer, prompt, answer, max_length, index) for answer in (chosen, rejected)]
-            self.items.append(tuple((ids[:max_length], targets[:max_length]) for ids, targets in rows))
+            self.n_truncated += sum(len(ids) > max_length for ids, _ in rows)
+            chosen_row, rejected_row = ((ids[:max_length], targets[:max_length]) for ids, targets in rows)
+            if torch.equal(chosen_row[1], rejected_row[1]):  # the targets hold every token of the answer
+                raise ValueError(
+                    f"record {index}: with max_length={max_length} the chosen and the rejected answer become the same "
+                    "tokens: raise it, or leave the pair out"
+                )
+            self.items.append((chosen_row, rejected_row))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -119,7 +141,16 @@ class PreferenceDataset(Dataset):
 
     def log_probabilities(self, model: nn.Module, indices) -> tuple[Tensor, Tensor]:
         """Score some pairs with a model: -> log-probabilities of chosen (B,) and rejected answers (B,)."""
-        return sequence_log_probabilities(model, *self.batch(indices)).chunk(2)
+        return sequence_log_probabilities(model, *to_device_of(model, *self.batch(indices))).chunk(2)
+
+    def require_fit(self, model: nn.Module, batch_size: int) -> None:
+        """Refuse a batch size that the pairs cannot fill, and rows that are longer than the model's context."""
+        if not self.items:
+            raise ValueError("the PreferenceDataset holds no pairs: make it with at least one")
+        if not 1 <= batch_size <= len(self):
+            raise ValueError(f"batch_size={batch_size} does not fit {len(self)} pairs: choose 1 to {len(self)}")
+        longest = max(len(ids) for pair in self.items for ids, _ in pair)
+        require_room(longest, context_length_of(model), "make the PreferenceDataset with a smaller max_length")
 
 
 @dataclass(frozen=True)
@@ -194,17 +225,21 @@ def preference_report(model: nn.Module, dataset: PreferenceDataset, reference: T
 
 @torch.no_grad()
 def reference_log_probabilities(model: nn.Module, dataset: PreferenceDataset, batch_size: int = 32) -> Tensor:
-    """Score every pair once, so that the reference model need not be kept: -> (2, N), chosen and rejected.
+    """Score every pair once, so that the reference model need not be kept: -> (2, N) on the CPU, chosen and rejected.
+
+    Raises:
+        ValueError: there is no pair, `batch_size` is below 1, or a row is longer than the model's context.
 
     Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.14.
     """
-    model.eval()
+    dataset.require_fit(model, min(batch_size, len(dataset)))
     lengths = [len(chosen[0]) for chosen, _ in dataset.items]
     order = sorted(range(len(dataset)), key=lengths.__getitem__)
     scores = torch.empty(2, len(dataset))
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        scores[:, indices] = torch.stack(dataset.log_probabilities(model, indices))
+    with in_mode(model, training=False):
+        for start in range(0, len(order), batch_size):
+            indices = order[start : start + batch_size]
+            scores[:, indices] = torch.stack(dataset.log_probabilities(model, indices)).float().cpu()
     return scores
 
 
@@ -224,27 +259,31 @@ def train_preferences(
     """Fine-tune a model with DPO; the reference is the model as it comes in.
 
     Args:
-        model: a fine-tuned GPTModel, changed in place; frozen weights stay, so LoRA works.
+        model: a fine-tuned GPTModel, changed in place; frozen weights stay, so LoRA works. Its modes are given back.
         dataset: training pairs.
         val_dataset: held-out pairs, reported at the start, every `eval_every` steps and at the end.
         max_steps: optimizer steps, at least 1.
         batch_size: pairs in a step, 1 to the number of pairs.
         learning_rate: of AdamW; falls linearly to zero.
         beta: how strongly the model is held to the reference.
-        eval_every: steps between two reports.
-        seed: seed of the order of the pairs.
+        eval_every: steps between two reports, at least 1.
+        seed: decides the order of the pairs, and dropout.
         on_step: called with (step, loss) after every step.
 
     Raises:
-        ValueError: there are fewer pairs than `batch_size`.
+        ValueError: there are fewer pairs than `batch_size`, everything is frozen, a row is longer than the context, a
+            number is out of its range, or a loss is not finite.
+        TrainingInterrupted: Ctrl-C, after a whole step; its `history` holds what happened.
 
     Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.14.
     """
-    if not 1 <= batch_size <= len(dataset):
-        raise ValueError(f"batch_size={batch_size} does not fit {len(dataset)} pairs: choose 1 to {len(dataset)}")
+    for name, number in (("max_steps", max_steps), ("eval_every", eval_every)):
+        if number < 1:
+            raise ValueError(f"{name}={number} is below 1: give a number of steps")
+    dataset.require_fit(model, batch_size)
+    optimizer = torch.optim.AdamW(trainable_parameters(model), learning_rate, weight_decay=0.0)
     reference = reference_log_probabilities(model, dataset)  # (2, N)
     val_reference = None if val_dataset is None else reference_log_probabilities(model, val_dataset)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], learning_rate, weight_decay=0.0)
     history = PreferenceHistory()
 
     def validate(step: int) -> None:
@@ -253,21 +292,19 @@ def train_preferences(
             history.reports.append(preference_report(model, val_dataset, val_reference, beta))
 
     validate(0)
-    for step, indices in enumerate(_batches(dataset, batch_size, max_steps, seed)):
-        optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / max_steps)
-        model.train()
-        loss = dpo_loss(*dataset.log_probabilities(model, indices), *reference[:, indices], beta)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        history.steps.append(step + 1)
-        history.losses.append(loss.item())
-        if on_step is not None:
-            on_step(step + 1, loss.item())
-        if (step + 1) % eval_every == 0 or step + 1 == max_steps:
-            validate(step + 1)
-    model.eval()
+    with around_training(model) as ctrl_c:
+        for step, indices in enumerate(_batches(dataset, batch_size, max_steps, seed)):
+            stop_if_pressed(ctrl_c, f"step {step} of {max_steps}", history)
+            optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / max_steps)
+            seed_dropout(seed, step)
+            before = to_device_of(model, *reference[:, indices])
+            loss = learn(model, optimizer, dpo_loss(*dataset.log_probabilities(model, indices), *before, beta), step)
+            history.steps.append(step + 1)
+            history.losses.append(loss)
+            if on_step is not None:
+                ctrl_c.call(on_step, step + 1, loss)
+            if (step + 1) % eval_every == 0 or step + 1 == max_steps:
+                validate(step + 1)
     return history
 
 

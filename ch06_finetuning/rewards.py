@@ -15,12 +15,22 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 
 from ch02_text_data.text_data import IGNORE_INDEX
 from ch04_gpt_model.gpt_model import generate
+from ch05_pretraining.loop_care import (
+    around_training,
+    context_length_of,
+    learn,
+    require_room,
+    stop_if_pressed,
+    to_device_of,
+    trainable_parameters,
+)
 from ch06_finetuning.instructions import chat_specials, prompt_ids
 from ch06_finetuning.preferences import token_log_probabilities
 
@@ -39,7 +49,8 @@ class Rollouts:
     """Answers that a model has written, as text and as rows to learn from.
 
     `ids` (B, T) holds prompt and answer, `targets` (B, T) the same one token later, with -100 wherever the token was
-    not written by the model: in the prompt and after the answer's end.
+    not written by the model: in the prompt and after the answer's end. `n_truncated` answers came to no end, because
+    they had reached `max_new_tokens`.
 
     Source: Taught in ch06, section R.2.
     """
@@ -48,6 +59,7 @@ class Rollouts:
     texts: list[str]
     ids: Tensor
     targets: Tensor
+    n_truncated: int = 0
 
     @property
     def written(self) -> Tensor:
@@ -62,10 +74,10 @@ def write_answers(
 
     Args:
         model: a GPTModel that knows the chat specials.
-        tokenizer: the BPETokenizer it was trained with.
+        tokenizer: the one it was trained with.
         prompts: P prompts of the same number of tokens, see `same_length`.
         group_size: answers to each prompt, at least 1.
-        max_new_tokens: where an answer is cut off.
+        max_new_tokens: where an answer is cut off, at least 1.
         temperature: 1 draws from the model as it is, which the gradient of section R.3 asks for.
         seed: the same seed draws the same answers.
 
@@ -73,21 +85,34 @@ def write_answers(
         P prompts -> P x group_size rows, the answers to one prompt one after another.
 
     Raises:
-        ValueError: the prompts have different lengths, or there is none.
+        ValueError: the prompts have different lengths, one is empty, there is none, or a number is out of its range.
 
     Source: Shao et al. (2024), section 4.1. Taught in ch06, section R.2.
     """
-    asked = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    for name, number in (("group_size", group_size), ("max_new_tokens", max_new_tokens)):
+        if number < 1:
+            raise ValueError(f"{name}={number} is below 1: nothing would be written")
+    asked = _prompt_rows(tokenizer, prompts)
     lengths = sorted({len(row) for row in asked})
     if len(lengths) != 1:
         raise ValueError(f"the prompts take {lengths} tokens: one batch needs prompts of one length, see same_length")
-    ids = torch.tensor(asked).repeat_interleave(group_size, dim=0)  # (B, prompt)
+    (ids,) = to_device_of(model, torch.tensor(asked).repeat_interleave(group_size, dim=0))  # (B, prompt)
     end_id = chat_specials(tokenizer)[2]
     rows = generate(model, ids, max_new_tokens, temperature=temperature, stop_id=end_id, seed=seed)  # (B, T + 1)
     answers = rows[:, lengths[0] :]
     texts = [tokenizer.decode(_before(answer, end_id)) for answer in answers.tolist()]
     repeated = [prompt for prompt in prompts for _ in range(group_size)]
-    return Rollouts(repeated, texts, rows[:, :-1], _targets(rows, lengths[0], end_id))
+    n_truncated = int((answers != end_id).all(dim=1).sum())
+    return Rollouts(repeated, texts, rows[:, :-1], _targets(rows, lengths[0], end_id), n_truncated)
+
+
+def _prompt_rows(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
+    if not prompts:
+        raise ValueError("there is no prompt: give at least one")
+    for number, prompt in enumerate(prompts):
+        if not prompt.strip():
+            raise ValueError(f"prompt {number} is empty: type a question or a request, or leave it out")
+    return [prompt_ids(tokenizer, prompt) for prompt in prompts]
 
 
 def _before(answer: list[int], end_id: int) -> list[int]:
@@ -105,26 +130,24 @@ def same_length(tokenizer, prompts: Sequence[str]) -> list[str]:
     """Keep those prompts that have the most frequent number of tokens, so that one batch can hold them.
 
     Raises:
-        ValueError: there is no prompt.
+        ValueError: there is no prompt, or one is empty.
 
     Source: Taught in ch06, section R.2.
     """
-    if not prompts:
-        raise ValueError("there is no prompt: give at least one")
     groups = _by_length(tokenizer, prompts)
     return max(groups.values(), key=len)
 
 
 def _by_length(tokenizer, prompts: Sequence[str]) -> dict[int, list[str]]:
     groups = defaultdict(list)
-    for prompt in prompts:
-        groups[len(prompt_ids(tokenizer, prompt))].append(prompt)
+    for prompt, row in zip(prompts, _prompt_rows(tokenizer, prompts)):
+        groups[len(row)].append(prompt)
     return groups
 
 
 @dataclass(frozen=True)
 class Score:
-    """The rewards of many answers, with their mean, its 95 % interval, and how varied the answers are.
+    """The rewards of many answers, with their mean and its 95 % interval; `n_truncated` answers came to no end.
 
     Source: Taught in ch06, section R.2.
     """
@@ -132,6 +155,7 @@ class Score:
     prompts: list[str]
     texts: list[str]
     rewards: Tensor  # (N,)
+    n_truncated: int = 0
 
     @property
     def value(self) -> float:
@@ -152,7 +176,7 @@ def judge(model: nn.Module, tokenizer, prompts: Sequence[str], reward: Reward, *
 
     Args:
         model: the policy.
-        tokenizer: the BPETokenizer it was trained with.
+        tokenizer: the one it was trained with.
         prompts: prompts of one length, at least two, best of a split that no training has seen.
         reward: maps (prompt, answer) to a number.
         settings: `max_new_tokens`, `temperature` and `seed` of `write_answers`.
@@ -165,7 +189,7 @@ def judge(model: nn.Module, tokenizer, prompts: Sequence[str], reward: Reward, *
     if len(prompts) < 2:
         raise ValueError(f"{len(prompts)} prompts give no interval: judge at least two")
     rollouts = write_answers(model, tokenizer, prompts, **settings)
-    return Score(rollouts.prompts, rollouts.texts, _rewards(reward, rollouts))
+    return Score(rollouts.prompts, rollouts.texts, _rewards(reward, rollouts), rollouts.n_truncated)
 
 
 def _rewards(reward: Reward, rollouts: Rollouts) -> Tensor:
@@ -282,7 +306,10 @@ class RewardConfig:
     """Settings of `train_grpo`.
 
     `updates` is how often one batch of answers is learned from before new ones are written; from the second time on
-    the ratio differs from 1, and the clipping begins to matter.
+    the ratio differs from 1, and the clipping begins to matter. An answer that reaches `max_new_tokens` is cut off.
+
+    Raises:
+        ValueError: a number outside its range.
 
     Source: Shao et al. (2024), algorithm 1. Taught in ch06, section R.5.
     """
@@ -298,10 +325,24 @@ class RewardConfig:
     replay_weight: float = 0.5
     seed: int = 0
 
+    def __post_init__(self):
+        least = {"max_steps": 1, "prompts_per_step": 1, "group_size": 2, "max_new_tokens": 1, "updates": 1}
+        for name, number in (least | {"kl_weight": 0, "replay_weight": 0}).items():
+            self._require(number <= getattr(self, name) < math.inf, name, f"{number} or more")
+        self._require(0 < self.learning_rate < math.inf, "learning_rate", "above 0 and finite")
+        self._require(0 < self.clip < 1, "clip", "between 0 and 1")
+        self._require(isinstance(self.seed, Integral), "seed", "a whole number")
+
+    def _require(self, holds: bool, name: str, expected: str) -> None:
+        if not holds:
+            raise ValueError(f"{name}={getattr(self, name)!r}: expected {expected}; change it in RewardConfig")
+
 
 @dataclass
 class RewardHistory:
-    """What `train_grpo` saw, one entry a step: mean reward, divergence, clipped share, variety and length.
+    """What `train_grpo` saw, one entry a step: mean reward, divergence, clipped share, variety, length, cut answers.
+
+    `n_left_out` prompts were never asked, because too few others have their number of tokens.
 
     Source: Taught in ch06, section R.5.
     """
@@ -311,6 +352,8 @@ class RewardHistory:
     clipped: list[float] = field(default_factory=list)  # share of tokens whose ratio left 1 - clip … 1 + clip
     distinct: list[float] = field(default_factory=list)  # `distinct_share` of the step's answers
     lengths: list[float] = field(default_factory=list)  # tokens an answer
+    truncated: list[float] = field(default_factory=list)  # share of answers that `max_new_tokens` cut off
+    n_left_out: int = 0
 
 
 def train_grpo(
@@ -320,8 +363,8 @@ def train_grpo(
     """Make answers with a high reward more probable; the reference is the model as it comes in.
 
     Args:
-        model: a fine-tuned GPTModel, changed in place.
-        tokenizer: the BPETokenizer it was trained with.
+        model: a fine-tuned GPTModel, changed in place; frozen weights stay, so LoRA works. Its modes are given back.
+        tokenizer: the one it was trained with.
         prompts: what to ask; those of one step have the same number of tokens.
         reward: maps (prompt, answer) to a number, the higher the better.
         config: None means the standard settings.
@@ -329,59 +372,77 @@ def train_grpo(
         on_step: called with (step, history) after every step.
 
     Raises:
-        ValueError: no `prompts_per_step` prompts have the same length, or a reward is not finite.
+        ValueError: no `prompts_per_step` prompts have the same length, prompt and `max_new_tokens` do not fit the
+            context together, everything is frozen, or a reward, a loss or a gradient is not finite.
+        TrainingInterrupted: Ctrl-C, after a whole step; its `history` holds what happened.
 
     Source: Shao et al. (2024), algorithm 1. Taught in ch06, section R.5.
     """
-    config, history = config or RewardConfig(), RewardHistory()
+    config = config or RewardConfig()
+    groups = _groups_to_ask(model, tokenizer, prompts, config)
+    history = RewardHistory(n_left_out=len(prompts) - sum(map(len, groups)))
+    optimizer = torch.optim.AdamW(trainable_parameters(model), config.learning_rate)
     reference = copy.deepcopy(model).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], config.learning_rate)
     earlier = itertools.cycle(replay)
-    model.eval()
-    for step, asked in enumerate(_prompt_batches(tokenizer, prompts, config)):
-        rollouts = write_answers(model, tokenizer, asked, config.group_size, max_new_tokens=config.max_new_tokens,
-                                 seed=config.seed * 1_000_003 + step)  # fmt: skip
-        rewards = _rewards(reward, rollouts)  # (B,)
-        advantages = group_advantages(rewards.view(-1, config.group_size)).flatten()
-        with torch.no_grad():
-            before = token_log_probabilities(reference, rollouts.ids, rollouts.targets)  # (B, T)
-        _learn(model, optimizer, rollouts, advantages, before, earlier, config, history)
-        history.rewards.append(rewards.mean().item())
-        if on_step is not None:
-            on_step(step + 1, history)
+    with around_training(model, dropout=False) as ctrl_c:
+        for step, asked in enumerate(_prompt_batches(groups, config)):
+            stop_if_pressed(ctrl_c, f"step {step} of {config.max_steps}", history)
+            rollouts = write_answers(model, tokenizer, asked, config.group_size, max_new_tokens=config.max_new_tokens,
+                                     seed=(config.seed * 1_000_003 + step) % 2**64)  # fmt: skip
+            rewards = _rewards(reward, rollouts)  # (B,)
+            (advantages,) = to_device_of(model, group_advantages(rewards.view(-1, config.group_size)).flatten())
+            with torch.no_grad():
+                before = token_log_probabilities(reference, rollouts.ids, rollouts.targets)  # (B, T)
+            _learn(model, optimizer, step, rollouts, advantages, before, earlier, config, history)
+            history.rewards.append(rewards.mean().item())
+            if on_step is not None:
+                ctrl_c.call(on_step, step + 1, history)
     return history
 
 
-def _learn(model, optimizer, rollouts, advantages, reference, earlier, config, history) -> None:
+def _learn(model, optimizer, step, rollouts, advantages, reference, earlier, config, history) -> None:
     """Take `updates` optimizer steps on one batch of answers and note what happened."""
     old, written = None, rollouts.written
     for _ in range(config.updates):
         new = token_log_probabilities(model, rollouts.ids, rollouts.targets)  # (B, T)
         old = new.detach() if old is None else old
         loss = grpo_loss(new, old, reference, advantages, written, clip=config.clip, kl_weight=config.kl_weight)
-        for ids, targets in itertools.islice(earlier, 1):
-            kept = token_log_probabilities(model, ids, targets)  # (B, T)
-            loss = loss - config.replay_weight * kept.sum() / (targets != IGNORE_INDEX).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for batch in itertools.islice(earlier, 1):
+            loss = loss + config.replay_weight * _surprise(model, *to_device_of(model, *batch))
+        learn(model, optimizer, loss, step)
     far = ((new.detach() - old).exp() - 1).abs() > config.clip  # (B, T)
     history.clipped.append(far[written].float().mean().item())
     history.divergences.append(kl_estimate(old, reference)[written].mean().item())
     history.distinct.append(distinct_share(rollouts.texts) if any(len(t.split()) > 1 for t in rollouts.texts) else 0.0)
     history.lengths.append(written.sum(dim=1).float().mean().item())
+    history.truncated.append(rollouts.n_truncated / len(rollouts.texts))
 
 
-def _prompt_batches(tokenizer, prompts: Sequence[str], config: RewardConfig) -> Iterator[list[str]]:
-    """Draw the prompts of each step: of one length, lengths as frequent as among all prompts."""
-    groups = [group for group in _by_length(tokenizer, prompts).values() if len(group) >= config.prompts_per_step]
+def _surprise(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+    """Nats per graded token of a batch of earlier work."""
+    require_room(ids.shape[1], context_length_of(model), "make the batches of `replay` with a smaller max_length")
+    n_graded = (targets != IGNORE_INDEX).sum()
+    if not n_graded:
+        raise ValueError(f"a batch of `replay` has no target other than {IGNORE_INDEX}: give it a token to predict")
+    return -token_log_probabilities(model, ids, targets).sum() / n_graded
+
+
+def _groups_to_ask(model, tokenizer, prompts: Sequence[str], config: RewardConfig) -> list[list[str]]:
+    """Sort the prompts by their number of tokens, leaving out what no step can ask."""
+    groups = {n: group for n, group in _by_length(tokenizer, prompts).items() if len(group) >= config.prompts_per_step}
     if not groups:
         raise ValueError(
             f"no {config.prompts_per_step} of {len(prompts)} prompts have the same number of tokens; "
             "give more prompts or lower prompts_per_step"
         )
-    chance = torch.Generator().manual_seed(config.seed)
+    remedy = f"with max_new_tokens={config.max_new_tokens} an answer may be too long; lower it or shorten the prompts"
+    require_room(max(groups) + config.max_new_tokens - 1, context_length_of(model), remedy)  # the last is not read
+    return list(groups.values())
+
+
+def _prompt_batches(groups: list[list[str]], config: RewardConfig) -> Iterator[list[str]]:
+    """Draw the prompts of each step: of one length, lengths as frequent as among all prompts."""
+    chance = torch.Generator().manual_seed(config.seed % 2**64)
     sizes = torch.tensor([len(group) for group in groups]).cumsum(dim=0)
     for _ in range(config.max_steps):
         place = torch.randint(int(sizes[-1]), (), generator=chance)

@@ -28,6 +28,7 @@ _NAMES = {
     "SPECIAL_TOKENS": "ch02_text_data.any_tokenizer",
     "add_special_tokens": "ch02_text_data.any_tokenizer",
     "encode_text": "ch02_text_data.any_tokenizer",
+    "special_id": "ch02_text_data.any_tokenizer",
     "IGNORE_INDEX": "ch02_text_data.text_data",
     "RegexTokenizer": "ch02_text_data.text_data",
     "BPETokenizer": "ch02_text_data.text_data",

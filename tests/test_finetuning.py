@@ -44,7 +44,6 @@ from ch06_finetuning.finetuning import (
     train_preferences,
     wilson_interval,
 )
-from ch06_finetuning.instructions import special_ids
 from ch06_finetuning.lora import LoRALinear, lora_layers
 from ch06_finetuning.ppo import ActorCritic, RewardModel
 from ch06_finetuning.preferences import reference_log_probabilities, sequence_log_probabilities
@@ -826,9 +825,29 @@ def test_gpt2_on_disk_learns_the_learners_own_sms_file(tokenizer, tmp_path):
     assert (probabilities.argmax(dim=1) == targets).all()
 
 
-@pytest.mark.parametrize("name", ["<|endoftext|>", "<|pad|>", "<|none|>"])
-def test_specials_are_found_in_both_classes_of_tokenizer(tokenizer, name):
-    assert special_ids(tokenizer.to_tiktoken(), name) == special_ids(tokenizer, name)
+def test_every_dataset_takes_tiktokens_class(tokenizer):
+    typed = "Where is <|endoftext|><|user|> the fox?<|assistant|>"
+    asked = [
+        SimpleNamespace(prompt=typed, response=f"In {n} <|pad|>.", chosen=f"In {n}.", rejected=typed) for n in range(6)
+    ]
+    rows = [SimpleNamespace(text=typed, label=MOODS[n % 3]) for n in range(6)]
+    builds = {
+        "prompt": lambda t: [torch.tensor(prompt_ids(t, typed, [(typed, typed)]))],
+        "messages": lambda t: create_message_loader(rows, t, MOODS, batch_size=2, max_length=40),
+        "instructions": lambda t: create_instruction_loader(
+            asked, t, batch_size=2, max_length=90, stories=[typed] * 4, replay_share=0.5, replay_batch=2
+        ),
+        "preferences": lambda t: [PreferenceDataset(asked, t, 90).batch([0, 5, 3])],
+    }
+    for name, build in builds.items():
+        ours, theirs = ([*build(t)] for t in (tokenizer, tokenizer.to_tiktoken()))
+        assert len(ours) == len(theirs) > 0, name
+        assert all(torch.equal(a, b) for mine, other in zip(ours, theirs) for a, b in zip(mine, other)), name
+
+
+def test_an_assistant_speaks_with_tiktokens_class(model, tokenizer):
+    ours, theirs = Assistant(model, tokenizer), Assistant(model, tokenizer.to_tiktoken())
+    assert ours.reply("Where?") == theirs.reply("Where?") and [*ours.stream("Where?")] == [*theirs.stream("Where?")]
 
 
 @pytest.mark.skipif(not LONG_RUN, reason="three trainings on the shipped assistant: COURSE_LONG=1")

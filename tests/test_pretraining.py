@@ -450,11 +450,11 @@ def test_training_leaves_the_callers_random_numbers_alone():
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_other_dropout():
     runs = []
-    for seed in (0, 0, 1):
+    for seed in (0, 0, 1, -1, 2**70):
         runs.append(tiny_model(config=DROPPING))
         train(runs[-1], random_batches(2), None, TrainConfig(3, seed=seed))
     assert torch.equal(weights_of(runs[0]), weights_of(runs[1]))
-    assert not torch.equal(weights_of(runs[0]), weights_of(runs[2]))
+    assert not any(torch.equal(weights_of(a), weights_of(b)) for a, b in itertools.combinations(runs[1:], 2))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -651,8 +651,8 @@ def test_a_learning_rate_far_too_high_ends_in_a_sentence_or_a_finite_loss():
     ({"decay_fraction": 0}, "at most 1"),
     ({"precision": "float16"}, "one of float32"), ({"min_learning_rate": 1.0}, "0 to learning_rate"),
     ({"accumulation_steps": 0}, "at least 1"), ({"grad_clip": math.inf}, "finite|0 or more"),
-    ({"schedule": "step"}, "cosine"), ({"eval_batches": 0}, "1 or more, or None"), ({"seed": -1}, "0 to 2"),
-    ({"checkpoint_every": 0}, "1 or more, or None"), ({"seed": 2**32}, "0 to 2"), ({"seed": 0.5}, "whole number"),
+    ({"schedule": "step"}, "cosine"), ({"eval_batches": 0}, "1 or more, or None"), ({"seed": 0.5}, "whole number"),
+    ({"checkpoint_every": 0}, "1 or more, or None"),
 ])  # fmt: skip
 def test_a_setting_out_of_range_is_refused(changes, fragment):
     with pytest.raises(ValueError, match=fragment):
