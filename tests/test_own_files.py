@@ -262,7 +262,8 @@ def test_a_text_keeps_its_indentation_and_loses_blank_lines_only(read):
     }
     (record,) = read(read_instructions, json.dumps([code]))
     assert record.prompt == "Complete.\n    if x:\n\n        return 1"
-    assert record.response == "    else:\n\ty" and mark(record, "else: y")
+    assert record.response == "    else:\n\ty"
+    assert mark(record, record.response) and not mark(record, "else: y")
 
 
 @pytest.mark.parametrize(
