@@ -450,7 +450,7 @@ def test_training_leaves_the_callers_random_numbers_alone():
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_other_dropout():
     runs = []
-    for seed in (0, 0, 1, -1, 2**70):
+    for seed in (0, 0, 1, -1, 2**40 + 5):
         runs.append(tiny_model(config=DROPPING))
         train(runs[-1], random_batches(2), None, TrainConfig(3, seed=seed))
     assert torch.equal(weights_of(runs[0]), weights_of(runs[1]))
