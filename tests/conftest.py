@@ -1,4 +1,4 @@
-"""Settings of every test: one thread, no downloads, runs in a folder of their own."""
+"""Settings of every test: one thread unless asked for more, no downloads, runs in a folder of their own."""
 
 import os
 
@@ -11,7 +11,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,21 @@
 
 What is stored is one clean run in a fresh kernel: counts 1…n, streams joined, no timings, no machine's name.
 A cell that fails stops the notebook, and the file on disk stays as it was. `shared/released.json` gets the new hash.
+
+    python tests/execute_notebooks.py PATH … --compare native avx2 sse noise --threads 1 2
+
+stores nothing. It runs the notebooks once under each of these settings and shows, cell by cell, what differs from
+what is stored: the numbers that another computer would print. What tests/sanitize.cfg hides is hidden here too.
+`noise` stands for the processors that nobody here has: after each step of an optimizer it moves every weight by about
+its last binary digit, otherwise each time it is named. A digit that survives it survives other sums as well.
 """
 
+import argparse
+import configparser
+import dataclasses
+import difflib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -20,9 +32,23 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from shared.commands.test import CELL_TIMEOUT, PROCESSORS, environment  # noqa: E402
+
 RELEASED = ROOT / "shared" / "released.json"
-CELL_TIMEOUT = 600  # seconds
 OVERWRITTEN = re.compile(r"^.*\r(?=[^\n])", re.MULTILINE)  # what a carriage return has written over
+SHAKE = """
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+@torch.no_grad()
+def shake(optimizer, *_):
+    for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+        weight *= 1 + torch.finfo(weight.dtype).eps * torch.cos(1e6 * weight + {seed})  # equal weights stay equal
+
+register_optimizer_step_post_hook(shake)
+"""
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -95,20 +121,125 @@ def execute(path: Path) -> float:
     return seconds
 
 
-def main(names: list[str]) -> int:
-    """Execute the named notebooks; return 1 when any of them failed."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the tests: the same numbers in every run
-    failed = 0
+def hidden() -> list[tuple[str, str]]:
+    """Return the patterns that are not compared and what stands for them, as nbval reads them."""
+    rules = configparser.RawConfigParser()
+    rules.read(ROOT / "tests" / "sanitize.cfg", encoding="utf-8")
+    return [(rules[name]["regex"], rules[name]["replace"]) for name in rules.sections()]
+
+
+def shown(cell) -> list[str]:
+    """Return the lines that a cell shows and that nbval compares, and the error that stopped it."""
+    texts = []
+    for output in cell.outputs:
+        if output.output_type == "error":
+            texts.append(f"{output.ename}: {output.evalue}")
+        elif output.output_type == "stream":
+            texts.append(output.text)
+        else:
+            texts.append(output.data.get("text/plain", ""))
+    text = "\n".join(texts)
+    for pattern, word in hidden():
+        text = re.sub(pattern, word, text)
+    return text.splitlines()
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One way to run a notebook: its name, its environment variables, and code to run before the first cell."""
+
+    name: str
+    settings: dict[str, str]
+    before: str | None = None
+
+
+def kinds_of(processors: list[str], threads: list[int]) -> list[Kind]:
+    """Return every named way to run a notebook with every number of threads."""
+    found = []
+    for number, (processor, n) in enumerate(itertools.product(processors, threads)):
+        settings = environment(processor if processor in PROCESSORS else None, n)
+        before = SHAKE.format(seed=number) if processor == "noise" else None
+        found.append(Kind(f"{processor} {number + 1} ({n} thread{'s' if n > 1 else ''})", settings, before))
+    return found
+
+
+def run_under(path: Path, kind: Kind) -> list:
+    """Return the code cells of a notebook after a run of this kind; an error stops only its own cell."""
+    notebook = nbformat.read(path, as_version=4)
+    if kind.before is not None:
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(kind.before))
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_TIMEOUT,
+        kernel_name="python3",
+        allow_errors=True,
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    client.execute(env={**os.environ, **kind.settings})
+    tidy(notebook)
+    return [cell for cell in notebook.cells[kind.before is not None :] if cell.cell_type == "code"]
+
+
+def differences(before, after) -> list[str]:
+    """Return the lines that a cell shows in one run and not in the other; none where only errors count."""
+    is_hidden = "nbval-ignore-output" in before.metadata.get("tags", [])
+    if is_hidden and all(output.output_type != "error" for output in after.outputs):
+        return []
+    return [line for line in difflib.ndiff(shown(before), shown(after)) if line[0] in "+-"]
+
+
+def compare(path: Path, kinds: list[Kind]) -> int:
+    """Print what each cell shows differently in each kind of run; return how many cells differ at all."""
+    stored = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    different: dict[int, dict[tuple, list[str]]] = {}
+    name = f"{path.parent.name}/{path.name}"
+    for kind in kinds:
+        begin = time.perf_counter()
+        for index, (before, after) in enumerate(zip(stored, run_under(path, kind), strict=True)):
+            if changes := differences(before, after):
+                different.setdefault(index, {}).setdefault(tuple(changes), []).append(kind.name)
+        print(f"{name}, {kind.name}: {time.perf_counter() - begin:.0f} s", flush=True)
+    for index, by_changes in sorted(different.items()):
+        for changes, names in by_changes.items():
+            print(f"\n{name}, code cell {index} (from 0): {', '.join(names)}")
+            print("".join(f"    {line}\n" for line in changes), end="", flush=True)
+    return len(different)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Execute the named notebooks, or compare them; return 1 when any of them failed or differs."""
+    options = argparse.ArgumentParser(description="Run notebooks and store what they show, or compare it.")
+    options.add_argument("names", nargs="*", metavar="PATH", help="notebooks (default: all)")
+    options.add_argument(
+        "--compare",
+        nargs="+",
+        choices=("native", *PROCESSORS, "noise"),
+        metavar="KIND",
+        help=f"store nothing and compare runs of these kinds: native, {', '.join(PROCESSORS)}, noise",
+    )
+    options.add_argument("--threads", nargs="+", type=int, default=[1], help="with --compare (default: 1)")
+    chosen = options.parse_args(arguments)
+    paths = [Path(name).resolve() for name in chosen.names] or notebooks()
     with tempfile.TemporaryDirectory(prefix="course-notebooks-") as scratch:
         os.environ["COURSE_RUNS"] = scratch  # what a learner has trained must not show in what is stored
-        for path in [Path(name).resolve() for name in names] or notebooks():
-            try:
-                execute(path)
-            except CellExecutionError as error:
-                failed += 1
-                print(f"{path.parent.name}/{path.name}: stopped, nothing stored\n{error}", file=sys.stderr, flush=True)
+        if chosen.compare:
+            kinds = kinds_of(chosen.compare, chosen.threads)
+            return 1 if sum(compare(path, kinds) for path in paths) else 0
+        return execute_all(paths)
+
+
+def execute_all(paths: list[Path]) -> int:
+    """Execute and store the notebooks; return 1 when any of them failed."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the tests: the same numbers in every run
+    failed = 0
+    for path in paths:
+        try:
+            execute(path)
+        except CellExecutionError as error:
+            failed += 1
+            print(f"{path.parent.name}/{path.name}: stopped, nothing stored\n{error}", file=sys.stderr, flush=True)
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 
 from ch05_pretraining.checkpoints import write_folder
@@ -706,3 +707,119 @@ def test_the_test_command_counts_and_fails_when_anything_fails(small_course, cap
     small_course.write_text(source, encoding="utf-8")
     assert test_command.main(["--fast", "-n0"]) == code
     assert capfd.readouterr().out.splitlines()[-1] == closing
+
+
+def under(processor: str, threads: int = 1) -> dict[str, str]:
+    """The environment for a kind of processor; a test that needs it is skipped where the machine cannot play it."""
+    try:
+        return test_command.environment(processor, threads)
+    except test_command.NotThisProcessor as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize(("processor", "capability"), [("avx2", "AVX2"), ("sse", "DEFAULT")])
+def test_pytorch_obeys_the_processor_that_was_asked_for(processor, capability):
+    assert test_command.capability(under(processor)) == capability
+
+
+def test_a_kernel_runs_under_the_processor_and_threads_that_were_asked_for(tmp_path):
+    settings = under("sse", threads=2)
+    code = "import torch\nprint(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())"
+    cell = nbformat.v4.new_code_cell(code, execution_count=1)
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text="DEFAULT 2\n")]
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "kernel.ipynb")
+    counts = test_command.notebook_tests([str(tmp_path / "kernel.ipynb")], settings, ["-n0"], tmp_path)
+    assert counts == {"passed": 1, "failed": 0, "skipped": 0}
+
+
+@pytest.mark.parametrize("name", [*test_command.THREADS, "ATEN_CPU_CAPABILITY"])
+def test_without_a_wish_only_the_threads_are_set(name):
+    assert test_command.environment(threads=4).get(name) == ("4" if name in test_command.THREADS else None)
+
+
+@pytest.mark.parametrize(
+    ("machine", "capabilities", "processor", "sentence"),
+    [
+        ("arm64", [], "avx2", "avx2 is a kind of x86 processor, and this is arm64"),
+        ("aarch64", [], "sse", "sse is a kind of x86 processor, and this is aarch64"),
+        ("x86_64", ["DEFAULT"], "avx2", "this processor has no AVX2"),
+        ("AMD64", ["AVX512"], "sse", "PyTorch was asked for DEFAULT and uses AVX512"),
+        ("x86_64", ["AVX512", "AVX512"], "avx2", "PyTorch was asked for AVX2 and uses AVX512"),
+    ],
+)
+def test_a_processor_that_cannot_be_played_is_refused(monkeypatch, capsys, machine, capabilities, processor, sentence):
+    monkeypatch.setattr(test_command.platform, "machine", lambda: machine)
+    monkeypatch.setattr(test_command, "capability", lambda settings: capabilities.pop(0))
+    monkeypatch.setattr(test_command, "differing", list)
+    assert test_command.main(["--processor", processor]) == 1
+    assert capsys.readouterr().err == f"course.py test: {sentence}\n"
+
+
+@pytest.fixture
+def asked_for(monkeypatch):
+    """What the test command would run, as (part, notebooks, processor, threads), on a machine with AVX-512."""
+    calls, good = [], {"passed": 1, "failed": 0, "skipped": 0}
+
+    def note(part, paths, settings):
+        processor = {"avx2": "avx2", "default": "sse"}.get(settings.get("ATEN_CPU_CAPABILITY"))
+        calls.append((part, paths, processor, int(settings["OMP_NUM_THREADS"])))
+        return good
+
+    monkeypatch.setattr(test_command.platform, "machine", lambda: "x86_64")
+    found = {None: "AVX512", "avx2": "AVX2", "default": "DEFAULT"}
+    monkeypatch.setattr(test_command, "capability", lambda settings: found[settings.get("ATEN_CPU_CAPABILITY")])
+    monkeypatch.setattr(test_command, "differing", list)
+    monkeypatch.setattr(test_command, "unit_tests", lambda settings, *_: note("unit", None, settings))
+    monkeypatch.setattr(test_command, "notebook_tests", lambda paths, settings, *_: note("notebooks", paths, settings))
+    return calls
+
+
+MAIN_NOTEBOOKS = [f"{path.name}/{path.name.split('_', 1)[1]}.ipynb" for path in sorted(ROOT.glob("ch[0-9][0-9]_*"))]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], [("unit", None, None, 1), ("notebooks", "all", None, 1), ("notebooks", MAIN_NOTEBOOKS, "avx2", 1)]),
+        (["--threads", "2", "-k", "x"], [("unit", None, None, 2), ("notebooks", "all", None, 2),
+                                         ("notebooks", MAIN_NOTEBOOKS, "avx2", 2)]),
+        (["--processor", "avx2"], [("unit", None, "avx2", 1), ("notebooks", "all", "avx2", 1)]),
+        (["--fast", "--processor", "sse", "--threads", "4"], [("unit", None, "sse", 4)]),
+        (["--notebooks"], [("notebooks", "all", None, 1)]),
+        (["--processor", "sse", "--notebooks", MAIN_NOTEBOOKS[0], "-x"],
+         [("notebooks", [str(ROOT / MAIN_NOTEBOOKS[0])], "sse", 1)]),
+    ],
+)  # fmt: skip
+def test_what_each_option_of_the_test_command_runs(asked_for, words, expected):
+    assert test_command.main(words) == 0
+    everything = test_command.notebooks()
+    assert asked_for == [(part, everything if paths == "all" else paths, *rest) for part, paths, *rest in expected]
+
+
+@pytest.mark.parametrize(
+    ("machine", "capability", "why"),
+    [
+        ("x86_64", "AVX2", "this processor has nothing newer, so all ran with it already"),
+        ("x86_64", "DEFAULT", "this processor has no AVX2"),
+        ("arm64", "DEFAULT", "avx2 is a kind of x86 processor, and this is arm64"),
+    ],
+)
+def test_nothing_is_repeated_where_avx2_would_be_no_news(asked_for, monkeypatch, capsys, machine, capability, why):
+    monkeypatch.setattr(test_command.platform, "machine", lambda: machine)
+    monkeypatch.setattr(test_command, "capability", lambda settings: capability)
+    assert test_command.main([]) == 0
+    assert [part for part, *_ in asked_for] == ["unit", "notebooks"]
+    assert f"Nothing was repeated with AVX2: {why}.\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["ch01_understanding_llms/nothing.ipynb", "README.md", "ch03_attention"])
+def test_a_notebook_that_is_not_there_is_named(asked_for, capsys, name):
+    assert test_command.main(["--notebooks", name]) == 1 and not asked_for
+    assert f"course.py test: there is no notebook {name}: name one such as ch01" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--fast", "--notebooks"], ["--threads", "3"], ["--processor", "neon"]])
+def test_options_of_the_test_command_that_make_no_sense_are_refused(asked_for, capsys, words):
+    with pytest.raises(SystemExit) as stopped:
+        test_command.main(words)
+    assert stopped.value.code == 2 and not asked_for and words[0] in capsys.readouterr().err

@@ -1,11 +1,13 @@
 """`python course.py test`: check everything, unit tests first, then every notebook, cell by cell, without a network.
 
-`--fast` leaves the notebooks out. Words behind the options go to pytest: `python course.py test --fast -k attention`.
+`--fast` leaves the notebooks out, `--notebooks` everything else. `--processor` and `--threads` ask whether the numbers
+are the same on other computers. Words behind the options go to pytest: `python course.py test --fast -k attention`.
 """
 
 import argparse
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -18,7 +20,20 @@ from shared.commands.restore import differing
 ROOT = Path(__file__).resolve().parents[2]
 CELL_TIMEOUT = 600  # seconds
 WORKERS = 2
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+PROCESSORS = {  # older kinds of x86 processor, played by this one: what PyTorch, oneDNN and MKL may use
+    "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+    "sse": {
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",  # heard on Intel's processors only; the next line on every maker's
+        "MKL_CBWR": "COMPATIBLE",
+    },
+}
+
+
+class NotThisProcessor(ValueError):
+    """The kind of processor that was asked for cannot be played on this machine."""
 
 
 def notebooks() -> list[str]:
@@ -27,29 +42,91 @@ def notebooks() -> list[str]:
     return [path for path in paths if ".mine-" not in path]
 
 
-def unit_tests(extra: list[str], scratch: Path) -> dict[str, int]:
+def main_notebooks() -> list[str]:
+    """Return the notebook of each chapter that tells its story: the one with the chapter's own name."""
+    return [path for path in notebooks() if Path(path).parent.name.split("_", 1)[1] == Path(path).stem]
+
+
+def chosen_notebooks(names: list[str]) -> list[str]:
+    """Return the named notebooks as full paths, or all of the course where none is named.
+
+    Args:
+        names: paths from here or from the course's folder.
+
+    Raises:
+        ValueError: there is no such notebook.
+    """
+    found = []
+    for name in names:
+        path = next((path.resolve() for path in (Path(name), ROOT / name) if path.is_file()), None)
+        if path is None or path.suffix != ".ipynb":
+            raise ValueError(f"there is no notebook {name}: name one such as {notebooks()[0]}")
+        found.append(str(path))
+    return found or notebooks()
+
+
+def capability(settings: dict[str, str]) -> str:
+    """Return what PyTorch uses in a fresh process with these environment variables: AVX512, AVX2 or DEFAULT."""
+    code = "import torch; print(torch.backends.cpu.get_cpu_capability())"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **settings}, check=True)
+    return done.stdout.strip()
+
+
+def environment(processor: str | None = None, threads: int = 1) -> dict[str, str]:
+    """Return the environment variables for a kind of processor and a number of threads.
+
+    Args:
+        processor: a key of `PROCESSORS`; None takes this machine's processor as it is.
+        threads: at least 1.
+
+    Raises:
+        NotThisProcessor: this machine is no x86, is older than what is asked for, or PyTorch does not obey.
+    """
+    settings = dict.fromkeys(THREADS, str(threads))
+    if processor is None:
+        return settings
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        raise NotThisProcessor(f"{processor} is a kind of x86 processor, and this is {platform.machine()}")
+    settings |= PROCESSORS[processor]
+    asked = PROCESSORS[processor]["ATEN_CPU_CAPABILITY"].upper()
+    if asked == "AVX2" and capability({}) == "DEFAULT":
+        raise NotThisProcessor("this processor has no AVX2")
+    if (found := capability(settings)) != asked:
+        raise NotThisProcessor(f"PyTorch was asked for {asked} and uses {found}")
+    return settings
+
+
+def unit_tests(settings: dict[str, str], extra: list[str], scratch: Path) -> dict[str, int]:
     """Run the tests of the modules, commands and exercises; return passed, failed and skipped.
 
     Args:
+        settings: environment variables, see `environment`.
         extra: words for pytest.
         scratch: a folder for this run's files.
     """
-    return _pytest("unit tests", ["tests", *extra], ONE_THREAD, scratch / "unit.xml")
+    return _pytest("unit tests", ["tests", *extra], settings, scratch / "unit.xml")
 
 
-def notebook_tests(extra: list[str], scratch: Path) -> dict[str, int]:
-    """Run every notebook and compare what its cells show; a connection beyond this machine is a failure.
+def notebook_tests(
+    paths: list[str], settings: dict[str, str], extra: list[str], scratch: Path, what: str = "notebooks"
+) -> dict[str, int]:
+    """Run notebooks and compare what their cells show; a connection beyond this machine is a failure.
 
     Args:
+        paths: the notebooks.
+        settings: environment variables, see `environment`.
         extra: words for pytest.
         scratch: a folder for this run's files.
+        what: the headline over the results.
     """
     log = scratch / "connections.txt"
+    log.unlink(missing_ok=True)
     path = os.pathsep.join(filter(None, [str(ROOT / "tests" / "offline"), os.environ.get("PYTHONPATH")]))
-    settings = {**ONE_THREAD, "PYTHONPATH": path, "COURSE_OFFLINE_LOG": str(log), "COURSE_RUNS": str(scratch / "runs")}
+    settings = {**settings, "PYTHONPATH": path, "COURSE_OFFLINE_LOG": str(log), "COURSE_RUNS": str(scratch / "runs")}
     words = ["--nbval", "--nbval-current-env", f"--nbval-cell-timeout={CELL_TIMEOUT}"]
-    words += ["--nbval-sanitize-with", "tests/sanitize.cfg", "-p", "no:cacheprovider", *notebooks(), *extra]
-    counts = _pytest("notebooks", words, settings, scratch / "notebooks.xml")
+    words += ["--nbval-sanitize-with", "tests/sanitize.cfg", "-p", "no:cacheprovider", *paths, *extra]
+    counts = _pytest(what, words, settings, scratch / "notebooks.xml")
     if log.exists():
         tried = ", ".join(sorted(set(log.read_text(encoding="utf-8").split("\n")) - {""}))
         print(f"A notebook tried to leave this machine: {tried}")
@@ -62,6 +139,7 @@ def _pytest(what: str, words: list[str], settings: dict[str, str], report: Path)
     workers = ["-n", str(WORKERS), "--dist", "loadfile"] if importlib.util.find_spec("xdist") else []
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *workers, *words]
     print(f"\n=== {what} ===", flush=True)
+    report.unlink(missing_ok=True)
     code = subprocess.call(command, cwd=ROOT, env={**os.environ, **settings})
     counts = _count(report) if report.exists() else {"passed": 0, "failed": 0, "skipped": 0}
     if code not in (0, 5) and not counts["failed"]:
@@ -86,11 +164,52 @@ def say_what_differs() -> None:
         print("".join(f"  {name}\n" for name in changed), end="")
 
 
+def main_notebooks_under_avx2(threads: int, extra: list[str], scratch: Path) -> list[dict[str, int]]:
+    """Run each chapter's main notebook as most laptops would, where this processor can do more than they."""
+    try:
+        settings = environment("avx2", threads)
+    except NotThisProcessor as error:
+        print(f"\nNothing was repeated with AVX2: {error}.")
+        return []
+    if capability({}) == "AVX2":
+        print("\nNothing was repeated with AVX2: this processor has nothing newer, so all ran with it already.")
+        return []
+    return [notebook_tests(main_notebooks(), settings, extra, scratch, "main notebooks with AVX2, as on most laptops")]
+
+
+def _options(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Return the options and the words for pytest."""
+    options = argparse.ArgumentParser(prog="course.py test", description="Check everything: modules and notebooks.")
+    part = options.add_mutually_exclusive_group()
+    part.add_argument("--fast", action="store_true", help="leave the notebooks out (under 4 minutes)")
+    part.add_argument(
+        "--notebooks", nargs="*", metavar="PATH", help="only notebooks: these, or all of them where none is named"
+    )
+    options.add_argument(
+        "--processor",
+        choices=sorted(PROCESSORS),
+        help="run as on an older x86 processor: avx2, as most laptops have, or sse (default: this processor; then "
+        "each chapter's main notebook runs with AVX2 as well)",
+    )
+    options.add_argument("--threads", type=int, choices=(1, 2, 4), default=1, help="of each process (default: 1)")
+    return options.parse_known_args(arguments)
+
+
+def _run(chosen: argparse.Namespace, extra: list[str], scratch: Path) -> list[dict[str, int]]:
+    """Run the chosen parts and return the counts of each."""
+    settings = environment(chosen.processor, chosen.threads)
+    if chosen.notebooks is not None:
+        return [notebook_tests(chosen_notebooks(chosen.notebooks), settings, extra, scratch)]
+    parts = [unit_tests(settings, extra, scratch)]
+    if not chosen.fast:
+        parts.append(notebook_tests(notebooks(), settings, extra, scratch))
+        parts += main_notebooks_under_avx2(chosen.threads, extra, scratch) if chosen.processor is None else []
+    return parts
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the tests and print one closing line; return 0 only when nothing failed."""
-    options = argparse.ArgumentParser(prog="course.py test", description="Check everything: modules and notebooks.")
-    options.add_argument("--fast", action="store_true", help="leave the notebooks out (under 4 minutes)")
-    chosen, extra = options.parse_known_args(arguments)
+    chosen, extra = _options(arguments)
     missing = [name for name in ("pytest", "nbval") if not importlib.util.find_spec(name)]
     if missing:
         print(f"{' and '.join(missing)} missing: pip install -r tests/requirements-test.txt", file=sys.stderr)
@@ -99,8 +218,10 @@ def main(arguments: list[str] | None = None) -> int:
     say_what_differs()
     try:
         with tempfile.TemporaryDirectory(prefix="course-test-") as scratch:
-            parts = [unit_tests(extra, Path(scratch))]
-            parts += [] if chosen.fast else [notebook_tests(extra, Path(scratch))]
+            parts = _run(chosen, extra, Path(scratch))
+    except ValueError as error:
+        print(f"course.py test: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nStopped.")
         return 130
