@@ -1,24 +1,146 @@
-"""What a training loop needs from the machine: other processes, the faster precision, Ctrl-C between steps.
+"""What a training loop needs from the machine: a device, other processes, the faster precision, Ctrl-C between steps.
 
-References: Li et al. (2020), "PyTorch distributed" (2006.15704). Taught in ch05, section 5.12, and in its scaling
-notebook.
+References: Li et al. (2020), "PyTorch distributed" (2006.15704); Micikevicius et al. (2018), "Mixed precision training"
+(1710.03740). Taught in ch05, section 5.12, and in its scaling notebook.
 """
 
+import math
 import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import NoReturn
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch04_gpt_model.products import LinearBy, linear_by_convolution
 
 __all__: list[str] = []  # the loop's own tools; nothing here is part of the course's vocabulary
+
+WHEELS = "https://download.pytorch.org/whl/"  # builds of PyTorch that its ordinary index does not have
+NEWER_GPUS, OLDER_GPUS = "cu130", "cu126"  # builds for GPUs from NVIDIA's Turing (2018) on, and for older ones too
+TURING = (7, 5)
+
+
+# ---------------------------------------------------------------- the device
+
+
+def choose_device(name: str) -> torch.device:
+    """Give the device of this name after it has shown that it computes what the CPU computes.
+
+    Args:
+        name: "cpu", "cuda", "mps" (the GPU of a Mac), or "auto" for a GPU that passes, or else the CPU.
+
+    Raises:
+        ValueError: the name is unknown, or the device is not there, cannot compute or computes other numbers.
+    """
+    if name == "auto":
+        return next(device for device in map(_usable, ("cuda", "mps", "cpu")) if device)
+    if name not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device={name!r} is unknown: use one of auto, cpu, cuda, mps")
+    missing = {"cpu": lambda: None, "cuda": _why_no_cuda, "mps": _why_no_mps}[name]()
+    if missing:
+        raise ValueError(f"device={name!r} is not available: {missing}, or use device='cpu'")
+    device = torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
+    if name != "cpu":
+        check_against_cpu(device)
+    return device
+
+
+def _usable(name: str) -> torch.device | None:
+    try:
+        return choose_device(name)
+    except ValueError:
+        return None
+
+
+def build_command(build: str) -> str:
+    """Give the command that installs PyTorch's build for another machine, such as "cu130", in place of this one."""
+    version = torch.__version__.split("+")[0]
+    return f"{sys.executable} -m pip install torch=={version}+{build} --index-url {WHEELS}{build}"
+
+
+def _why_no_cuda() -> str | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what PyTorch warns of is said below, in a sentence
+        if torch.cuda.is_available():
+            return None
+    if not torch.version.cuda and not torch.version.hip:
+        return f"this PyTorch is a build for the CPU; for an NVIDIA GPU install another with {build_command(NEWER_GPUS)}"
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    reason = _why_cuda_does_not_begin()
+    if shown is not None and "driver" not in reason:
+        return f"CUDA_VISIBLE_DEVICES={shown!r} hides the GPUs; correct that setting or take it away"
+    return f"PyTorch says {reason!r}; install the newest driver of your GPU"
+
+
+def _why_cuda_does_not_begin() -> str:
+    try:
+        torch.cuda.init()
+        return "no GPU"
+    except (RuntimeError, AssertionError) as error:
+        return _first_sentence(error)
+
+
+def _why_no_mps() -> str | None:
+    if torch.backends.mps.is_available():
+        return None
+    return "only a Mac with Apple silicon and macOS 14 or newer has it; take another device"
+
+
+def check_against_cpu(device: torch.device) -> None:
+    """Refuse a device that cannot compute a small GPT, or whose loss or gradient is not the CPU's.
+
+    Raises:
+        ValueError: with what PyTorch said, and what to do.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(0)
+        model = GPTModel(GPTConfig(64, 32, 32, 2, 2))
+    right = _loss_and_gradient(model, torch.device("cpu"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = _loss_and_gradient(model, device)
+    except RuntimeError as error:
+        remedy = f"install another PyTorch with {build_command(OLDER_GPUS)}, or " if _is_too_old(device) else ""
+        raise ValueError(
+            f"device={str(device)!r} cannot compute here, PyTorch says {_first_sentence(error)!r}: "
+            f"{remedy}use device='cpu'"
+        ) from error
+    if not torch.allclose(right, found, rtol=1e-3, atol=1e-4):
+        raise ValueError(f"device={str(device)!r} computes other numbers than the CPU here: use device='cpu'")
+
+
+def _loss_and_gradient(model: GPTModel, device: torch.device) -> torch.Tensor:
+    ids = torch.arange(64, device=device).reshape(2, 32)
+    model.to(device).zero_grad()
+    loss = model(ids).float().logsumexp(-1).mean()
+    loss.backward()
+    return torch.stack([loss.detach().cpu(), model.token_embedding.weight.grad.norm().cpu()])
+
+
+def _is_too_old(device: torch.device) -> bool:
+    """Say whether this is an NVIDIA GPU for which PyTorch's ordinary build holds no code."""
+    try:
+        return device.type == "cuda" and not torch.version.hip and torch.cuda.get_device_capability(device) < TURING
+    except RuntimeError:  # not even that can be asked
+        return False
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")
+
+
+# ---------------------------------------------------------------- the processes
 
 
 def rank_and_world_size() -> tuple[int, int]:
@@ -48,6 +170,9 @@ def leave_together() -> NoReturn:
     os._exit(0)
 
 
+# ---------------------------------------------------------------- precision and products
+
+
 def own_random_numbers(device: torch.device):
     """Leave the caller's random generator as it was, for as long as the returned context is open."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
@@ -55,18 +180,24 @@ def own_random_numbers(device: torch.device):
 
 def arithmetic(device: torch.device, precision: str, products: str = "linear"):
     """Give the context in which a forward pass runs in this precision, its products by this routine."""
-    if precision == "bfloat16":
-        return torch.autocast(device.type, torch.bfloat16)
+    if precision != "float32":
+        return torch.autocast(device.type, getattr(torch, precision))
     return LinearBy(linear_by_convolution) if products == "convolution" else nullcontext()
 
 
 def faster_precision(loss_of_one_batch: Callable[[], torch.Tensor], parameters: list, device: torch.device) -> str:
-    """Time a forward and backward pass in both precisions; bfloat16 must win clearly, on every process."""
-    if device.type == "cuda":
-        faster = torch.cuda.is_bf16_supported()
-    else:
-        faster = _wins(("bfloat16",), ("float32",), loss_of_one_batch, parameters, device)
-    return "bfloat16" if _all_agree(faster, device) else "float32"
+    """Time a forward and backward pass in 32 bits and in 16, which must win clearly, on every process.
+
+    The sixteen bits are bfloat16, or float16 on GPUs that PyTorch lets only imitate bfloat16, which is slow.
+    """
+    sixteen = "bfloat16" if _all_agree(_has_bfloat16(device), device) else "float16"
+    faster = _wins((sixteen,), ("float32",), loss_of_one_batch, parameters, device)
+    return sixteen if _all_agree(faster, device) else "float32"
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Say whether bfloat16 may be tried: NVIDIA's GPUs have it from the generation Ampere (2020) on."""
+    return device.type != "cuda" or bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def faster_products(loss_of_one_batch: Callable[[], torch.Tensor], parameters: list, device: torch.device) -> str:
@@ -89,17 +220,74 @@ def _wins(challenger: tuple, champion: tuple, loss_of_one_batch, parameters, dev
 
 def _fastest_pass(loss_of_one_batch, parameters, device, way: tuple, budget: float = 1.0) -> float:
     """Seconds of the fastest of three passes; a single slow one is enough to know."""
+    if device.type != "cpu":  # a GPU's first pass loads its code, which says nothing about the others
+        _seconds_of_a_pass(loss_of_one_batch, parameters, device, way)
     fastest = spent = 0.0
     for _ in range(3):
-        begun = time.perf_counter()
-        with arithmetic(device, *way):
-            loss = loss_of_one_batch()
-        torch.autograd.grad(loss, parameters)
-        seconds = time.perf_counter() - begun
+        seconds = _seconds_of_a_pass(loss_of_one_batch, parameters, device, way)
         fastest, spent = min(fastest or seconds, seconds), spent + seconds
         if spent > budget:
             break
     return fastest
+
+
+def _seconds_of_a_pass(loss_of_one_batch, parameters, device, way: tuple) -> float:
+    _wait_for(device)
+    begun = time.perf_counter()
+    with arithmetic(device, *way):
+        loss = loss_of_one_batch()
+    torch.autograd.grad(loss, parameters)
+    _wait_for(device)
+    return time.perf_counter() - begun
+
+
+def _wait_for(device: torch.device) -> None:
+    """Wait until a GPU has done what it was asked for: it takes orders faster than it works."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+@dataclass
+class LossScale:
+    """The factor by which a loss in float16 is lifted, because small gradients would vanish in that precision.
+
+    A gradient that overflows costs its step and halves the factor; a long time without one doubles it.
+
+    Args:
+        factor: at least 1.
+        calm_steps: steps since the factor changed.
+
+    Source: Micikevicius et al. (2018), section 3.2. Taught in ch05, section S.5 of its scaling notebook.
+    """
+
+    factor: float = 2.0**16
+    calm_steps: int = 0
+
+    def factor_in(self, precision: str) -> float:
+        """Give the factor for a loss in this precision; only float16 needs one."""
+        return self.factor if precision == "float16" else 1.0
+
+    def overflowed(self, parameters: Iterable[nn.Parameter], precision: str) -> bool:
+        """Take the factor off the gradients, and say whether they overflowed and a lower factor can mend it."""
+        if precision != "float16":
+            return False
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        for gradient in gradients:
+            gradient.mul_(1 / self.factor)
+        if math.isfinite(nn.utils.get_total_norm(gradients)):
+            self._grow()
+            return False
+        can_be_mended = self.factor > 1
+        self.factor, self.calm_steps = max(1.0, self.factor / 2), 0
+        return can_be_mended
+
+    def _grow(self, after: int = 2_000) -> None:
+        self.calm_steps += 1
+        if self.calm_steps == after:
+            self.factor, self.calm_steps = 2 * self.factor, 0
+
+
+# ---------------------------------------------------------------- Ctrl-C
 
 
 class CtrlC:

@@ -5,7 +5,7 @@ Around the loop: `optimizers.py`, `evaluation.py`, `head_loss.py` (the same loss
 of lessons), `checkpoints.py`, `hugging_face.py`, `loop_care.py` (what all loops of the course share), `machine.py`
 (processes, precision, Ctrl-C) and `story_recipe.py`, which puts them together.
 
-Left out: float16 with loss scaling, sharded optimizers, pipelines.
+Left out: sharded optimizers, pipelines.
 References: Radford et al. (2019); Loshchilov and Hutter (2017), "SGDR" (1608.03983). Taught in ch05.
 """
 
@@ -49,6 +49,7 @@ from ch05_pretraining.loop_care import (
     trainable_parameters,
 )
 from ch05_pretraining.machine import (
+    LossScale,
     arithmetic,
     faster_precision,
     faster_products,
@@ -112,7 +113,8 @@ class TrainConfig:
         schedule: shape of the fall, "cosine" or "linear", or "constant" for none.
         decay_fraction: share of the run, at its end, in which the learning rate falls; 1 falls right after warm-up.
         accumulation_steps: batches in one optimizer step.
-        precision: "float32", "bfloat16", or "auto" for the faster of the two by a short trial.
+        precision: "float32", "bfloat16", "float16" (its loss is lifted, and a step that overflows is skipped), or
+            "auto" for the fastest that suits the device by a short trial.
         products: of float32 on a CPU: "linear" as usual, "convolution" for the same by another routine, or "auto".
         eval_every: steps between two looks at the validation set.
         eval_batches: batches of one look; None for all.
@@ -151,7 +153,7 @@ class TrainConfig:
         choices = {
             "optimizer": ("adamw", "muon"),
             "schedule": ("cosine", "linear", "constant"),
-            "precision": ("float32", "bfloat16", "auto"),
+            "precision": ("float32", "bfloat16", "float16", "auto"),
             "products": ("linear", "convolution", "auto"),
         }
         for name, allowed in choices.items():
@@ -232,13 +234,17 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
 
 @dataclass
 class History:
-    """What happened in a run: training loss and seconds for each step, validation loss now and then."""
+    """What happened in a run: training loss and seconds for each step, validation loss now and then.
+
+    `skipped` names the steps that moved no weight, because a gradient in float16 had overflowed.
+    """
 
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     val_steps: list[int] = field(default_factory=list)
     val_losses: list[float] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
 
     @property
     def best_step(self) -> int | None:
@@ -319,7 +325,7 @@ class _Run:
         self.network = DistributedDataParallel(model) if self.world_size > 1 else model
         self.loader, self.n_batches, self.room = train_loader, len(train_loader), context_length_of(model)
         self.read: deque[str] = deque(maxlen=BATCHES_KEPT)  # fingerprints of the newest batches
-        self.precision, self.products = config.precision, config.products
+        self.precision, self.products, self.loss_scale = config.precision, config.products, LossScale()
         self.seconds_before, self.begun, self.tokens = 0.0, time.perf_counter(), 0
         self.best: dict[str, Tensor] = {}  # with keep_best: the weights of the lowest validation loss so far
 
@@ -341,11 +347,15 @@ class _Run:
         for number, (ids, targets) in enumerate(micro_batches, 1):
             total += self._backward(ids, targets, count, last=number == len(micro_batches))
         loss = sum_over_ranks([total], self.device)[0] / count
-        remedy = "lower learning_rate, or raise warmup_steps"
-        checked_step(self.model, self.optimizers, loss, self.step, grad_clip=self.config.grad_clip, remedy=remedy)
         self.tokens += int(count)
         if self.folder is not None and self.rank == 0:
             self.read.extend(map(fingerprint, micro_batches))
+        if self.loss_scale.overflowed(self.model.parameters(), self.precision) and math.isfinite(loss):
+            self.history.skipped.append(self.step + 1)
+            return loss
+        remedy = "lower learning_rate, or raise warmup_steps"
+        remedy += ", or use precision='float32'" if self.precision == "float16" else ""
+        checked_step(self.model, self.optimizers, loss, self.step, grad_clip=self.config.grad_clip, remedy=remedy)
         return loss
 
     def _backward(self, ids: Tensor, targets: Tensor, count: int, last: bool) -> float:
@@ -356,7 +366,8 @@ class _Run:
                 self._choose_by_trial(ids, targets)
             with arithmetic(self.device, self.precision, self.products):
                 part = loss_sum(self.network, *to_device_of(self.model, ids, targets))
-            (part * (self.world_size / count)).backward()  # DDP averages over ranks; we want their sum
+            lifted = part * (self.world_size / count * self.loss_scale.factor_in(self.precision))
+            lifted.backward()  # DDP averages over ranks; we want their sum
         return part.item()
 
     def _choose_by_trial(self, ids: Tensor, targets: Tensor) -> None:
@@ -402,6 +413,7 @@ class _Run:
         if self.folder is not None and self.rank == 0:
             extra = {"config": asdict(self.config), "n_batches": self.n_batches, "history": asdict(self.history),
                      "precision": self.precision, "products": self.products,
+                     "loss_scale": asdict(self.loss_scale),
                      "read": {"by_processes": self.world_size, "newest": list(self.read)}}  # fmt: skip
             save_checkpoint(self.folder, self.step, self.model, self.optimizers, extra, self.best)
 
@@ -426,6 +438,7 @@ class _Run:
         self.best = {name: tensor.to(self.device) for name, tensor in checkpoint.best.items()}
         self.history = History(**checkpoint.extra["history"])
         self.precision, self.products = checkpoint.extra["precision"], checkpoint.extra["products"]
+        self.loss_scale = LossScale(**checkpoint.extra.get("loss_scale", {}))
         self.seconds_before = self.history.seconds[-1] if self.history.seconds else 0.0
 
     def _refuse_other_run(self, checkpoint) -> None:

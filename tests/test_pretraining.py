@@ -649,7 +649,7 @@ def test_a_learning_rate_far_too_high_ends_in_a_sentence_or_a_finite_loss():
     ({"max_steps": 0}, "max_steps=0"), ({"learning_rate": 0}, "learning_rate=0"), ({"warmup_steps": -1}, "0 or more"),
     ({"learning_rate": math.nan}, "above 0"), ({"optimizer": "adam"}, "one of adamw, muon"),
     ({"decay_fraction": 0}, "at most 1"),
-    ({"precision": "float16"}, "one of float32"), ({"min_learning_rate": 1.0}, "0 to learning_rate"),
+    ({"precision": "half"}, "one of float32"), ({"min_learning_rate": 1.0}, "0 to learning_rate"),
     ({"accumulation_steps": 0}, "at least 1"), ({"grad_clip": math.inf}, "finite|0 or more"),
     ({"schedule": "step"}, "cosine"), ({"eval_batches": 0}, "1 or more, or None"), ({"seed": 0.5}, "whole number"),
     ({"checkpoint_every": 0}, "1 or more, or None"),
