@@ -74,7 +74,7 @@ def _why_no_cuda() -> str | None:
         if torch.cuda.is_available():
             return None
     if not torch.version.cuda and not torch.version.hip:
-        return f"this PyTorch is a build for the CPU; for an NVIDIA GPU install another with {build_command(NEWER_GPUS)}"
+        return f"this PyTorch is a build for the CPU; an NVIDIA GPU needs another, {build_command(NEWER_GPUS)}"
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     reason = _why_cuda_does_not_begin()
     if shown is not None and "driver" not in reason:

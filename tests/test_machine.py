@@ -1,4 +1,4 @@
-"""Claims about the machine: devices are checked before they are used, sixteen bits are chosen by trial and train well."""
+"""Claims about the machine: a device is checked before it is used, sixteen bits are chosen by trial and train well."""
 
 import copy
 import dataclasses
