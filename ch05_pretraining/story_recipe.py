@@ -36,7 +36,7 @@ from ch02_text_data.text_data import (
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.checkpoints import CheckpointError, load_model, save_model
 from ch05_pretraining.curriculum import Curriculum, FirstReader
-from ch05_pretraining.machine import leave_together, rank_and_world_size
+from ch05_pretraining.machine import choose_device, leave_together, rank_and_world_size
 from ch05_pretraining.pretraining import History, Progress, TrainConfig, train
 from ch05_pretraining.story_scores import StoryScores, evaluate_stories
 from data.loaders import load_stories
@@ -107,7 +107,7 @@ def train_story_gpt(
         seed: decides the first weights and the order of the stories.
         minutes: training time, above 0, turned into steps once by a short measurement; None for the recipe's steps.
         text: the learner's own text instead of stories: a string, or the path of a UTF-8 file.
-        device: "cpu", "cuda", "mps", or "auto" for the best there is.
+        device: "cpu", "cuda", "mps", or "auto" for a GPU that computes what the CPU computes, or else the CPU.
         quick: a first look in a fraction of a minute.
         on_step: called after every step.
         resume: go on where an earlier call with the same settings stopped.
@@ -118,7 +118,7 @@ def train_story_gpt(
 
     Source: this course. Taught in ch05, section 5.7.
     """
-    folder, place = Path(folder), _device(device)
+    folder, place = Path(folder), choose_device(device)
     own_text = _read_text(text)
     wanted = {"seed": seed, "minutes": minutes, "quick": quick, "text": _hash(own_text), "world": _world(own_text)}
     settings = _stored_settings(folder, wanted, resume)
@@ -321,7 +321,7 @@ def _grade_and_save(folder, model, tokenizer, recipe, settings, history, text) -
     return scores
 
 
-# ---------------------------------------------------------------- text, device, processes
+# ---------------------------------------------------------------- text, processes
 
 
 def _read_text(text: str | Path | None) -> str | None:
@@ -349,34 +349,6 @@ def _write_json(path: Path, value: object) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, path)
-
-
-def _device(name: str) -> torch.device:
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = "cuda" if available["cuda"] else "cpu"
-    if name not in available:
-        raise ValueError(f"device={name!r} is unknown: use one of auto, cpu, cuda, mps")
-    if not available[name]:
-        raise ValueError(f"device={name!r} is not available on this machine: use device='cpu'")
-    device = torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
-    if name == "mps":
-        _check_against_cpu(device)
-    return device
-
-
-def _check_against_cpu(device: torch.device) -> None:
-    """Refuse a device whose loss or gradient is not the CPU's."""
-    ids = torch.arange(64).reshape(2, 32)
-    results = []
-    for place in ("cpu", device):
-        torch.manual_seed(0)
-        model = GPTModel(GPTConfig(64, 32, 32, 2, 2)).to(place)
-        loss = model(ids.to(place)).float().logsumexp(-1).mean()
-        loss.backward()
-        results.append(torch.stack([loss.detach().cpu(), model.token_embedding.weight.grad.norm().cpu()]))
-    if not torch.allclose(*results, rtol=1e-3, atol=1e-4):
-        raise ValueError(f"device={str(device)!r} computes other numbers than the CPU here: use device='cpu'")
 
 
 def _on_first_rank(work: Callable):

@@ -16,6 +16,7 @@ import torch
 
 from ch02_text_data.text_data import BPETokenizer
 from ch05_pretraining.checkpoints import load_model, save_model
+from ch05_pretraining.machine import choose_device
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.story_recipe import StoryScores, evaluate_stories
 from ch06_finetuning.finetuned_models import MESSAGE_LENGTH, TextClassifier, load_classifier, save_classifier
@@ -86,7 +87,7 @@ def finetune_classifier(
         quick: a few steps only, to see the chain work.
         on_step: called with a Progress after every step.
         resume: go on where an earlier call stopped; a finished classifier is only loaded.
-        device: where to train.
+        device: where to train: "cpu", "cuda", "mps" or "auto".
 
     Raises:
         ValueError: the base is missing or damaged.
@@ -103,13 +104,14 @@ def finetune_classifier(
 
 
 def _train_and_save_classifier(folder, base, train_rows, seed, quick, on_step, resume, device) -> None:
+    place = choose_device(device)
     model, tokenizer = load_model(base)
     config = _config(CLASSIFIER_CONFIG, seed, quick)
     settings = {"batch_size": CLASSIFIER_BATCH, "max_length": MESSAGE_LENGTH}
     train_loader = create_message_loader(train_rows, tokenizer, MESSAGE_LABELS, seed=seed, **settings)
     val_rows = load_messages("validation")[: 64 if quick else None]
     val_loader = create_message_loader(val_rows, tokenizer, MESSAGE_LABELS, shuffle=False, **settings)
-    classifier = GPTClassifier(model, len(MESSAGE_LABELS), pad_id_of(tokenizer)).to(device)
+    classifier = GPTClassifier(model, len(MESSAGE_LABELS), pad_id_of(tokenizer)).to(place)
     checkpoints = _checkpoint_folder(folder, resume)
     history = train_classifier(
         classifier, train_loader, val_loader, config, checkpoint_dir=checkpoints, resume=resume, on_step=on_step
@@ -200,7 +202,7 @@ def finetune_assistant(
         quick: a few steps only, to see the chain work.
         on_step: called with a Progress after every step.
         resume: go on where an earlier call stopped; a finished assistant is only loaded.
-        device: where to train.
+        device: where to train: "cpu", "cuda", "mps" or "auto".
 
     Raises:
         ValueError: the base is missing or damaged.
@@ -219,6 +221,7 @@ def finetune_assistant(
 
 
 def _train_and_save_assistant(folder, base, seed, quick, on_step, resume, device) -> None:
+    place = choose_device(device)
     model, tokenizer = load_model(base)
     config = _config(ASSISTANT_CONFIG, seed, quick)
     settings = {"batch_size": ASSISTANT_BATCH, "max_length": model.config.context_length}
@@ -231,7 +234,7 @@ def _train_and_save_assistant(folder, base, seed, quick, on_step, resume, device
     val_loader = create_instruction_loader(val_rows, tokenizer, shuffle=False, **settings)
     checkpoints = _checkpoint_folder(folder, resume)
     history = train_assistant(
-        model.to(device), train_loader, val_loader, config, checkpoint_dir=checkpoints, resume=resume, on_step=on_step
+        model.to(place), train_loader, val_loader, config, checkpoint_dir=checkpoints, resume=resume, on_step=on_step
     )
     recipe = {"assistant": _plain(config), "batch_size": ASSISTANT_BATCH, "replay_share": REPLAY_SHARE,
               "replay_stories": REPLAY_STORIES, "val_losses": history.val_losses}  # fmt: skip

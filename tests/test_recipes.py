@@ -60,6 +60,15 @@ def test_a_fine_tuning_that_was_stopped_ends_in_the_weights_of_one_that_was_not(
 
 
 @each_kind
+def test_the_device_may_be_chosen_by_the_machine_and_an_unknown_one_is_refused(kind, base, tmp_path):
+    with pytest.raises(ValueError, match="device='gpu' is unknown: use one of auto, cpu, cuda, mps"):
+        kind.train(tmp_path / "it", base, quick=True, device="gpu")
+    assert not (tmp_path / "it").exists()
+    kind.train(tmp_path / "it", base, quick=True, device="auto")
+    assert (tmp_path / "it" / "manifest.json").is_file()
+
+
+@each_kind
 def test_a_finished_one_is_only_loaded_and_one_begun_anew_trains(kind, base, tmp_path):
     first = kind.train(tmp_path / "it", base, quick=True)
     again = kind.train(tmp_path / "it", base, quick=True, on_step=lambda _: pytest.fail("it trained again"))

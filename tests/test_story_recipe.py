@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_model import GPTConfig
 from ch05_pretraining import story_recipe
 from ch05_pretraining.checkpoints import load_model, load_story_gpt
 from ch05_pretraining.pretraining import TrainingInterrupted
@@ -172,34 +172,6 @@ def test_a_device_that_is_not_there_is_named_before_anything_is_made(tmp_path, m
     with pytest.raises(ValueError, match=f"device='{name}' is .*{sentence}"):
         train_story_gpt(tmp_path / "run", quick=True, device=name)
     assert not (tmp_path / "run").exists()
-
-
-def test_mps_is_taken_only_when_asked_for_and_after_its_check(monkeypatch):
-    checked = []
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(story_recipe, "_check_against_cpu", checked.append)
-    assert story_recipe._device("auto") == story_recipe._device("cpu") == torch.device("cpu") and not checked
-    assert story_recipe._device("mps") == torch.device("mps") and checked == [torch.device("mps")]
-
-
-@pytest.mark.parametrize("fault", ["none", "loss", "gradient"])
-def test_a_device_that_computes_other_numbers_is_refused(monkeypatch, fault):
-    other = torch.device("cpu", 0)  # stands in for the GPU of a Mac
-
-    class Faulty(GPTModel):
-        def to(self, place):
-            if place == other and fault == "loss":
-                torch.nn.init.normal_(self.head.weight)
-            if place == other and fault == "gradient":
-                self.token_embedding.weight.register_hook(lambda gradient: 1.1 * gradient)
-            return super().to(place)
-
-    monkeypatch.setattr(story_recipe, "GPTModel", Faulty)
-    if fault == "none":
-        return story_recipe._check_against_cpu(other)
-    with pytest.raises(ValueError, match="device='cpu:0' computes other numbers than the CPU here: use device='cpu'"):
-        story_recipe._check_against_cpu(other)
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"seed": 0}'])
