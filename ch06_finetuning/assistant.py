@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ch02_text_data.any_tokenizer import special_tokens_of
+from ch02_text_data.streaming import stream_text
 from ch04_gpt_model.gpt_model import generate, stream
 from ch05_pretraining.checkpoints import find_model, read_model
 from ch05_pretraining.loop_care import device_of
@@ -72,14 +73,14 @@ class Assistant:
         """Answer a prompt piece by piece, as the tokens are written; the pieces join to what `reply` returns."""
         ids = self.tensor([self.prompt_ids(prompt, history)])  # (1, T)
         tokens = stream(self.model, ids, self.max_new_tokens, stop_id=self.end_id, **sampling)
-        return self._pieces(tokens)
+        return stream_text(tokens, self._text)
 
     def stream_likely(self, prompt: str, history=(), *, n: int = 5, **sampling) -> Iterator[tuple[str, list]]:
         """Answer piece by piece, each with the `n` likeliest tokens at its place and their probabilities."""
         ids, written = self.prompt_ids(prompt, history), []
         tokens = stream(self.model, self.tensor([ids]), self.max_new_tokens, stop_id=self.end_id, **sampling)
         noted = (written.append(token) or token for token in tokens)
-        for piece in self._pieces(noted):
+        for piece in stream_text(noted, self._text):
             yield piece, self.likely_next([*ids, *written[:-1]], n)
 
     @torch.no_grad()
@@ -88,17 +89,6 @@ class Assistant:
         window = self.tensor([ids[-self.model.config.context_length :]])  # (1, T)
         probabilities = self.model(window)[0, -1].float().softmax(dim=-1)  # (V,)
         return [(self.tokenizer.decode([id]), p) for p, id in zip(*(x.tolist() for x in probabilities.topk(n)))]
-
-    def _pieces(self, tokens) -> Iterator[str]:
-        written, shown = [], ""
-        for token in tokens:
-            written.append(token)
-            text = self._text(written)
-            if len(text) > len(shown) and not text.endswith("\ufffd"):  # half of a character: wait for the rest
-                yield text[len(shown) :]
-                shown = text
-        if rest := self._text(written)[len(shown) :]:
-            yield rest
 
     def tensor(self, rows: list[list[int]]) -> Tensor:
         """Put rows of ids of one length where the model is: -> (B, T)."""

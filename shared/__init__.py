@@ -39,6 +39,7 @@ _NAMES = {
     "pad_batch": "ch02_text_data.text_data",
     "create_dataloader": "ch02_text_data.text_data",
     "create_story_dataloader": "ch02_text_data.text_data",
+    "stream_text": "ch02_text_data.streaming",
     "WordVectors": "ch02_text_data.embeddings",
     "skip_gram_pairs": "ch02_text_data.embeddings",
     "negative_sampling_loss": "ch02_text_data.embeddings",

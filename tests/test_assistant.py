@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ch02_text_data.streaming import stream_text
 from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, generate
 from ch05_pretraining.checkpoints import save_model
@@ -79,15 +80,14 @@ def test_likely_tokens_stand_beside_the_piece_they_could_replace(assistant):
 
 def test_a_stream_never_shows_half_a_character(assistant):
     text = "fox 🦊 and — owl"
-    halves = [assistant.tokenizer.encode(text)]
-    pieces = list(assistant._pieces(halves[0]))
+    pieces = list(stream_text(assistant.tokenizer.encode(text), assistant._text))
     assert "".join(pieces) == text and not any("\ufffd" in piece for piece in pieces)
 
 
 def test_no_special_token_is_ever_shown(assistant):
     special = assistant.tokenizer.special_tokens
     ids = [*assistant.tokenizer.encode("red"), special["<|user|>"], *assistant.tokenizer.encode("blue")]
-    assert assistant._text(ids) == "red" == "".join(assistant._pieces(ids))
+    assert assistant._text(ids) == "red" == "".join(stream_text(ids, assistant._text))
 
 
 def test_the_oldest_turns_are_left_out_when_the_context_is_full(assistant):

@@ -2,15 +2,23 @@
 
 import http.client
 import json
+import os
+import re
+import signal
 import socket
+import struct
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from shared.commands import serve
 
+ROOT = Path(__file__).resolve().parent.parent
 QUESTION = {"prompt": "Who?", "history": [], "temperature": 0, "top_p": 1}
 
 
@@ -165,3 +173,186 @@ def test_what_is_no_question_is_refused_in_a_sentence(server, bad):
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "HEAD", "TRACE"])
 def test_other_methods_are_not_known(server, method):
     assert ask(server, method, "/").status == 501
+
+
+# ---------------------------------------------------------------- clients that hang up, dawdle or speak otherwise
+
+QUESTION_BYTES = json.dumps(QUESTION).encode()
+
+
+def raw(server, request: bytes, *, read: bool = True) -> bytes:
+    """Send bytes as they are; with `read` return the whole answer, otherwise hang up the hard way at once."""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as wire:
+        if not read:  # closing then sends a reset, and the server's next write fails
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        wire.sendall(request)
+        answer = b""
+        while read and (part := wire.recv(65_536)):
+            answer += part
+        return answer
+
+
+def head(server, *lines: str, first="POST /answer HTTP/1.1", host=None) -> bytes:
+    return "\r\n".join([first, f"Host: {host or f'127.0.0.1:{server.server_port}'}", *lines, "", ""]).encode("latin-1")
+
+
+JSON, LENGTH = "Content-Type: application/json", f"Content-Length: {len(QUESTION_BYTES)}"
+HANG_UPS = {
+    "before a refusal of the host": lambda s: head(s, host="evil.example"),
+    "before a refusal of the kind": lambda s: head(s, "Content-Type: text/plain", "Content-Length: 1") + b"x",
+    "before a refusal of the length": lambda s: head(s, JSON),
+    "in the middle of the question": lambda s: head(s, JSON, "Content-Length: 500") + b"{",
+    "before the answer": lambda s: head(s, JSON, LENGTH) + QUESTION_BYTES,
+    "before a page": lambda s: head(s, first="GET /page.js HTTP/1.1"),
+    "before a missing page": lambda s: head(s, first="GET /nothing HTTP/1.1"),
+    "before an unknown method is named": lambda s: head(s, first="BREW / HTTP/1.1"),
+    "in the middle of the first line": lambda s: b"POST /ans",
+    "in the middle of the headers": lambda s: head(s, JSON)[:-6],
+    "before a bad first line is named": lambda s: b"one two three four\r\n\r\n",
+    "without a word": lambda s: b"",
+}
+
+
+@pytest.fixture
+def slow_to_refuse(monkeypatch):
+    """Give a client the time to hang up before the server writes."""
+    send = serve._Handler._send
+
+    def later(self, *arguments):
+        time.sleep(0.05)
+        send(self, *arguments)
+
+    monkeypatch.setattr(serve._Handler, "_send", later)
+
+
+@pytest.mark.parametrize("when", sorted(HANG_UPS))
+def test_a_client_that_hangs_up_leaves_no_trace_and_no_lock(server, slow_to_refuse, capfd, when):
+    for _ in range(3):
+        raw(server, HANG_UPS[when](server), read=False)
+    time.sleep(0.3)
+    assert ask(server).status == 200
+    told = capfd.readouterr()
+    assert told.err == "" and told.out == ""
+
+
+def test_a_client_that_hangs_up_in_the_middle_of_an_answer_frees_the_assistant(server, monkeypatch, capfd):
+    class Endless:
+        def stream_likely(self, prompt, history, **sampling):
+            while True:
+                time.sleep(0.01)
+                yield "word " * 100, [("word", 1.0)]
+
+    monkeypatch.setattr(server, "assistant", Endless())
+    raw(server, head(server, JSON, LENGTH) + QUESTION_BYTES, read=False)
+    monkeypatch.setattr(server, "assistant", Echo())
+    assert ask(server).status == 200
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ((JSON, "Transfer-Encoding: chunked"), 413),
+        ((JSON, "Content-Length: -5"), 413),
+        ((JSON, "Content-Length: +5"), 413),
+        ((JSON, "Content-Length: 5, 5"), 413),
+        ((JSON, "Content-Length: 0x5"), 413),
+        ((JSON, "Content-Length: \xb2"), 413),
+        ((JSON, "Content-Length: " + "9" * 5_000), 413),
+        ((JSON, "Content-Length: 0"), 400),
+        ((JSON, "X: " + "y" * 70_000), 431),
+        ((JSON, *(f"X-{n}: y" for n in range(200))), 431),
+        (("Content-Type: application/json; charset=utf-8", LENGTH), 200),
+        ((JSON, LENGTH, "Expect: 100-continue"), 200),
+        ((LENGTH,), 415),
+    ],
+)
+def test_every_other_way_to_send_a_question_gets_a_status(server, capfd, lines, status):
+    answer = raw(server, head(server, *lines, "Connection: close") + QUESTION_BYTES)
+    assert f" {status} ".encode() in answer
+    assert ask(server).status == 200 and capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        (b"GET /\r\n\r\n", b"this server answers under"),  # HTTP/0.9 names no host
+        (b"GET / HTTP/9.9\r\n\r\n", b" 505 "),
+        (b"GET " + b"/" * 70_000 + b" HTTP/1.1\r\n\r\n", b" 414 "),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),  # a browser that tries https://
+        (b"\r\n\r\n", b""),
+    ],
+)
+def test_what_is_no_request_of_today_is_answered_and_said_nowhere(server, capfd, first, expected):
+    assert expected in raw(server, first)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_client_that_says_nothing_holds_up_nobody_and_is_let_go(server, monkeypatch, capfd):
+    monkeypatch.setattr(serve._Handler, "timeout", 0.2)
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as idle:
+        idle.sendall(b"POST /answer HTTP/1.1\r\nHost:")
+        assert ask(server).status == 200
+        assert idle.recv(100) == b""  # closed by the server
+    assert capfd.readouterr().err == ""
+
+
+def test_many_questions_at_once_are_all_answered(server):
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(ask(server).status)) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 12
+
+
+def test_a_failure_of_ours_is_one_sentence_in_the_terminal_and_frees_the_assistant(server, monkeypatch, capfd):
+    class Broken:
+        def stream_likely(self, *_, **__):
+            raise RuntimeError("the weights have gone")
+
+    monkeypatch.setattr(server, "assistant", Broken())
+    assert ask(server).text == ""
+    monkeypatch.setattr(server, "assistant", Echo())
+    assert ask(server).status == 200
+    assert capfd.readouterr().err == "course.py serve: a request failed: RuntimeError: the weights have gone\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another signal there")
+@pytest.mark.parametrize("moment", ["idle", "answering"])
+def test_ctrl_c_ends_the_server_in_a_word(tmp_path, moment):
+    code = (
+        "import sys, time\n"
+        "from shared.commands import serve\n"
+        "class Slow:\n"
+        "    def stream_likely(self, *_, **__):\n"
+        "        while True:\n"
+        "            time.sleep(0.05)\n"
+        "            yield 'word', [('word', 1.0)]\n"
+        "import ch06_finetuning.finetuning as finetuning\n"
+        "finetuning.load_assistant = lambda source: Slow()\n"
+        "sys.exit(serve.main(['--port', '0']))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    address = re.search(r"127.0.0.1:(\d+)", process.stdout.readline())
+    wire = socket.create_connection(("127.0.0.1", int(address[1])), timeout=10)
+    if moment == "answering":
+        wire.sendall(f"POST /answer HTTP/1.1\r\nHost: {address[0]}\r\n{JSON}\r\n{LENGTH}\r\n\r\n".encode())
+        wire.sendall(QUESTION_BYTES)
+        assert wire.recv(100)
+    process.send_signal(signal.SIGINT)
+    told, complaints = process.communicate(timeout=20)
+    wire.close()
+    assert (process.returncode, told, complaints) == (0, "\nStopped.\n", "")
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http", "1e3", ""])
+def test_a_port_that_is_none_is_refused_before_the_assistant_is_loaded(port, capsys, monkeypatch):
+    monkeypatch.setattr("ch06_finetuning.finetuning.load_assistant", lambda _: pytest.fail("it was loaded"))
+    assert serve.main(["--port", port]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"course.py serve: argument --port: {port!r} is no whole number from 0 to 65535")
+    assert told.count("\n") == 1

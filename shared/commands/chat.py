@@ -9,36 +9,32 @@ import argparse
 import sys
 import unicodedata
 
+from shared.command_line import CommandParser, command, seed_number
+
 HELP = "Type a question and press Enter. /quit ends the talk, Ctrl-C stops an answer."
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
-    options = argparse.ArgumentParser(prog="course.py chat", description="Talk with an assistant in the terminal.")
+    options = CommandParser("chat", "Talk with an assistant in the terminal.")
     options.add_argument("run", nargs="?", help="name of a run (default: the assistant that comes with the course)")
     options.add_argument("--temperature", type=float, default=0.0, help="0 always gives the likeliest answer (default)")
     options.add_argument("--top-p", type=float, default=None, help="draw from the likeliest tokens of this total only")
-    options.add_argument("--seed", type=int, default=None, help="makes drawn answers repeatable")
+    options.add_argument("--seed", type=seed_number, default=None, help="makes drawn answers repeatable")
     options.add_argument("--remember", action="store_true", help="read the talk so far with every question")
     return options
 
 
+@command("chat")
 def main(arguments: list[str] | None = None) -> int:
     """Load the assistant that was asked for and talk until the user ends it; return the exit status."""
     settings = parser().parse_args(arguments)
     sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
-    try:
-        from ch04_gpt_model.sampling import check_sampling
-        from ch06_finetuning.finetuning import load_assistant
+    from ch04_gpt_model.sampling import check_sampling
+    from ch06_finetuning.finetuning import load_assistant
 
-        check_sampling(settings.temperature, None, settings.top_p)
-        assistant = load_assistant(settings.run or "shipped")
-    except KeyboardInterrupt:
-        print()
-        return 130
-    except ValueError as error:
-        print(f"course.py chat: {error}", file=sys.stderr)
-        return 1
+    check_sampling(settings.temperature, None, settings.top_p)
+    assistant = load_assistant(settings.run or "shipped")
     print("You could ask: " + "\n               ".join(example_questions(3)))
     talk(assistant, sampling, remember=settings.remember)
     return 0

@@ -2,18 +2,21 @@
 
 import argparse
 import sys
+from itertools import takewhile
+
+from shared.command_line import CommandParser, command, seed_number, whole_number
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
-    options = argparse.ArgumentParser(prog="course.py sample", description="Let a story GPT go on from a prompt.")
+    options = CommandParser("sample", "Let a story GPT go on from a prompt.")
     options.add_argument("prompt", nargs="?", default="", help="how the text begins (default: a new story)")
     options.add_argument("--run", default="shipped", metavar="NAME", help="a run of yours, or 'shipped' (default)")
-    options.add_argument("--tokens", type=int, default=300, help="most tokens to add (default 300)")
+    options.add_argument("--tokens", type=whole_number(0), default=300, help="most tokens to add (default 300)")
     options.add_argument("--temperature", type=float, default=0.7, help="0 takes the likeliest each time (default 0.7)")
     options.add_argument("--top-k", type=int, help="draw from this many likeliest tokens only")
     options.add_argument("--top-p", type=float, help="draw from the likeliest tokens of this total only")
-    options.add_argument("--seed", type=int, help="the same number, the same text")
+    options.add_argument("--seed", type=seed_number, help="the same number, the same text")
     return options
 
 
@@ -29,40 +32,30 @@ def pieces(model, tokenizer, prompt: str, max_new_tokens: int, **sampling):
     """
     import torch
 
-    from ch04_gpt_model.generation import stream
+    from ch02_text_data.streaming import stream_text
+    from ch04_gpt_model import generation
 
     end = tokenizer.special_tokens["<|endoftext|>"]
     ids = torch.tensor([[end, *tokenizer.encode(prompt)]])
-    written, shown = [], ""
-    for token in stream(model, ids, max_new_tokens, stop_id=end, **sampling):
-        if token == end:
-            break
-        written.append(token)
-        text = tokenizer.decode(written)
-        if not text.endswith("\ufffd"):  # half of a character: wait for the rest
-            yield text[len(shown) :]
-            shown = text
+    tokens = generation.stream(model, ids, max_new_tokens, stop_id=end, **sampling)
+    return stream_text(takewhile(lambda token: token != end, tokens), tokenizer.decode)
 
 
+@command("sample")
 def main(arguments: list[str] | None = None) -> int:
     """Print the prompt and what the model adds; return the exit status."""
     options = parser().parse_args(arguments)
-    sampling = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
-    try:
-        from ch05_pretraining.checkpoints import load_story_gpt
+    from ch04_gpt_model.sampling import check_sampling
+    from ch05_pretraining.checkpoints import load_story_gpt
 
-        model, tokenizer = load_story_gpt(options.run)
-        added = pieces(model, tokenizer, options.prompt, options.tokens, **sampling)
-        first = next(added, "")  # a setting that means nothing is refused here, before anything is shown
-        print(options.prompt + first, end="", flush=True)
-        for piece in added:
-            print(piece, end="", flush=True)
-        print()
-    except KeyboardInterrupt:
-        print()
-    except ValueError as error:
-        print(f"course.py sample: {error}", file=sys.stderr)
-        return 1
+    check_sampling(options.temperature, options.top_k, options.top_p)
+    model, tokenizer = load_story_gpt(options.run)
+    sampling = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
+    added = pieces(model, tokenizer, options.prompt, options.tokens, **sampling)
+    print(options.prompt, end="", flush=True)
+    for piece in added:
+        print(piece, end="", flush=True)
+    print()
     return 0
 
 

@@ -6,13 +6,17 @@ from elsewhere, and sends text, never HTML. Answers travel as they are written, 
 """
 
 import argparse
+import errno
 import json
 import os
+import re
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from shared.command_line import CommandParser, command, port_number
 
 PAGE = Path(__file__).resolve().parents[1] / "page"
 FILES = {
@@ -27,6 +31,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+HUNG_UP = (ConnectionError, TimeoutError)  # the page was closed, or nothing more came from it
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -38,25 +43,23 @@ HEADERS = {
 
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
-    options = argparse.ArgumentParser(prog="course.py serve", description="Talk with the assistant in your browser.")
+    options = CommandParser("serve", "Talk with the assistant in your browser.")
     options.add_argument("run", nargs="?", help="name of a run (default: the assistant that comes with the course)")
-    options.add_argument("--port", type=int, default=8765, help="port on this machine (default 8765; 0: any free one)")
+    told = "port on this machine (default 8765; 0: any free one)"
+    options.add_argument("--port", type=port_number, default=8765, help=told)
     return options
 
 
+@command("serve")
 def main(arguments: list[str] | None = None) -> int:
     """Load the assistant and serve its page until Ctrl-C; return the exit status."""
     settings = parser().parse_args(arguments)
     from ch06_finetuning.finetuning import load_assistant
     from shared.commands.chat import example_questions
 
+    server = make_server(load_assistant(settings.run or "shipped"), settings.port, example_questions())
     try:
-        server = make_server(load_assistant(settings.run or "shipped"), settings.port, example_questions())
-    except ValueError as error:
-        print(f"course.py serve: {error}", file=sys.stderr)
-        return 1
-    print(f"Open http://127.0.0.1:{server.server_port} in your browser. Ctrl-C ends it.", flush=True)
-    try:
+        print(f"Open http://127.0.0.1:{server.server_port} in your browser. Ctrl-C ends it.", flush=True)
         server.serve_forever()
     except KeyboardInterrupt:
         print("\nStopped.")
@@ -67,6 +70,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 class _Server(ThreadingHTTPServer):
     allow_reuse_address = os.name != "nt"  # on Windows it would let two programs answer on one port
+
+    def handle_error(self, *_) -> None:
+        """Say in a sentence what went wrong with a request, unless the wire was closed at one of its ends."""
+        error = sys.exception()
+        closed_here = isinstance(error, OSError) and error.errno == errno.EBADF  # Ctrl-C, just as the page called
+        if not closed_here and not isinstance(error, HUNG_UP):
+            print(f"course.py serve: a request failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
 def make_server(assistant, port: int = 0, examples: list[str] = ()) -> ThreadingHTTPServer:
@@ -109,6 +119,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _guarded(self, serve) -> None:
         try:
+            self._serve_or_refuse(serve)
+        except HUNG_UP:
+            self.close_connection = True
+
+    def _serve_or_refuse(self, serve) -> None:
+        try:
             if self.headers.get("Host") not in self.server.hosts:
                 raise _Refused(403, "this server answers under 127.0.0.1 and localhost only")
             if self.headers.get("Origin") not in {None, *(f"http://{host}" for host in self.server.hosts)}:
@@ -117,8 +133,6 @@ class _Handler(BaseHTTPRequestHandler):
         except _Refused as refusal:
             status, sentence = refusal.args
             self._send(status, "text/plain", sentence.encode("utf-8"))
-        except (ConnectionError, TimeoutError):
-            pass  # the page was closed in the middle of an answer
 
     def _send_file(self) -> None:
         if self.path == "/examples":
@@ -158,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":
             raise _Refused(415, "send a question as application/json")
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > MOST_BYTES:
+        if not re.fullmatch("[0-9]{1,9}", length) or int(length) > MOST_BYTES:
             raise _Refused(413, f"a question may take {MOST_BYTES:,} bytes, and must say how many it takes")
         try:
             return checked_question(json.loads(self._read(int(length)).decode("utf-8")))

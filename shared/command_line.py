@@ -1,0 +1,95 @@
+"""What the commands of course.py share: options that are checked before any work, and one sentence for what stops it.
+
+Only the standard library is used, so that help and refusals come at once.
+"""
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+LARGEST_SEED = 2**64 - 1  # what PyTorch's generators hold
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Reads the options of a command; what it cannot use is a `ValueError`, which `command` says in one sentence.
+
+    Args:
+        name: the command's.
+        description: what it does, a sentence.
+    """
+
+    def __init__(self, name: str, description: str):
+        super().__init__(prog=f"course.py {name}", description=description)
+
+    def error(self, message: str):
+        """Refuse what was given; `argparse` itself would print the usage and end the program."""
+        raise ValueError(f"{message}; {self.prog} --help tells the options")
+
+
+def whole_number(smallest: int, largest: int | None = None) -> Callable[[str], int]:
+    """Give the type of an option that takes a whole number.
+
+    Args:
+        smallest: the least that it takes.
+        largest: the most that it takes; None for no limit.
+    """
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = smallest - 1
+        if value < smallest or (largest is not None and value > largest):
+            expected = f"from {smallest} to {largest}" if largest is not None else f"of {smallest} or more"
+            raise argparse.ArgumentTypeError(f"{_short(text)} is no whole number {expected}")
+        return value
+
+    return read
+
+
+def _short(text: str, shown: int = 40) -> str:
+    return repr(text) if len(text) <= shown else f"{text[:shown]!r}…"
+
+
+seed_number = whole_number(0, LARGEST_SEED)
+port_number = whole_number(0, 65_535)
+
+
+def command(name: str):
+    """Make a command's `main`: it returns the exit status, and what stops it is said in one sentence.
+
+    A `ValueError` gives 1, Ctrl-C 130, a file that cannot be read or written 1; a reader that has gone away, as `head`
+    does, ends the command in silence.
+
+    Args:
+        name: the command's.
+    """
+
+    def around(main: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+        @functools.wraps(main)
+        def guarded(arguments: list[str] | None = None) -> int:
+            if hasattr(sys.stdout, "reconfigure"):  # a notebook's has not
+                sys.stdout.reconfigure(errors="replace")  # half of a character in a path or a text stops no command
+            try:
+                return main(arguments)
+            except KeyboardInterrupt:
+                print()
+                return 130
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at the end
+                return 1
+            except ValueError as error:
+                return _refuse(name, str(error))
+            except OSError as error:
+                return _refuse(name, f"{error.filename or 'a file'}: {error.strerror or error}")
+
+        return guarded
+
+    return around
+
+
+def _refuse(name: str, sentence: str) -> int:
+    print(f"course.py {name}: {sentence}", file=sys.stderr)
+    return 1
