@@ -9,6 +9,7 @@ Primary references: Shannon (1951); MacKay and Peto (1995); Radford et al. (2019
 
 import math
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -46,14 +47,23 @@ def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: int) -> float:
     return nats_per_token * n_tokens / (math.log(2) * n_bytes)
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Counts of all n-grams of one length, and of their contexts; both sorted by code."""
+def count_followers(tokens: Sequence, order: int) -> dict[tuple, Counter]:
+    """Count what followed every context of no token, of one token, and so on up to `order - 1` tokens.
 
-    grams: np.ndarray
-    counts: np.ndarray
-    contexts: np.ndarray
-    totals: np.ndarray
+    Args:
+        tokens: one flat sequence of ids or words.
+        order: tokens in the longest n-gram, which is a context and the token after it.
+
+    Returns:
+        context -> how often each token came right after it. Contexts that nothing followed are left out.
+
+    Source: Shannon (1948), section 3. Taught in ch01, section 1.3.
+    """
+    followers: dict[tuple, Counter] = defaultdict(Counter)
+    for length in range(order):
+        for end in range(length, len(tokens)):
+            followers[tuple(tokens[end - length : end])][tokens[end]] += 1
+    return dict(followers)  # a plain dictionary, to which no question adds a context
 
 
 class NgramModel:
@@ -61,6 +71,7 @@ class NgramModel:
 
     Each order adds `smoothing` imaginary tokens, spread as the next shorter context predicts:
     p(token) = (count + smoothing * p_shorter(token)) / (total + smoothing).
+    `FastNgramModel` gives the same probabilities and is made for millions of tokens.
 
     Args:
         order: tokens in one n-gram: 1 unigram, 2 bigram, 3 trigram.
@@ -68,10 +79,10 @@ class NgramModel:
         smoothing: imaginary tokens per context, 0 or more; 0 trusts the counts alone.
 
     Raises:
-        ValueError: an argument is out of range, or vocab_size ** order does not fit 63 bits.
+        ValueError: an argument is out of range.
 
     Source: Shannon (1951); MacKay and Peto (1995), a hierarchical Dirichlet language model.
-        Taught in ch01, section 1.3.
+        Taught in ch01, sections 1.3 and 1.4.
     """
 
     def __init__(self, order: int, vocab_size: int, smoothing: float = 4.0):
@@ -79,17 +90,13 @@ class NgramModel:
             raise ValueError(f"found order={order} and vocab_size={vocab_size}; both must be 1 or more")
         if not 0 <= smoothing < math.inf:
             raise ValueError(f"found smoothing={smoothing}; give a finite number, 0 or more")
-        if vocab_size**order >= 2**63:
-            raise ValueError(f"{vocab_size} ** {order} n-grams do not fit 63 bits; use a smaller order or vocabulary")
         self.order, self.vocab_size, self.smoothing = order, vocab_size, smoothing
-        self._tables: list[_Table] = []
+        self.counts: dict = {}  # context -> how often each id followed it
 
     def fit(self, ids: Iterable[int]) -> "NgramModel":
         """Count every n-gram up to `order` in one flat sequence of ids; a second call starts anew."""
-        ids = self._checked(ids)
-        if len(ids) < self.order:
-            raise ValueError(f"found {len(ids)} ids; a model of order {self.order} needs at least {self.order}")
-        self._tables = [self._count(ids, n) for n in range(1, self.order + 1)]
+        self.counts = count_followers(self.checked(ids, at_least=self.order).tolist(), self.order)
+        self.totals = {context: followers.total() for context, followers in self.counts.items()}
         return self
 
     def next_probabilities(self, context: Sequence[int]) -> np.ndarray:
@@ -98,12 +105,7 @@ class NgramModel:
         Shape:
             any length -> (V,). Sums to 1.
         """
-        context = self._checked(context)
-        probabilities = np.full(self.vocab_size, 1 / self.vocab_size)  # (V,)
-        for n, table in enumerate(self._fitted()[: len(context) + 1], start=1):
-            counts = self._continuations(table, context[len(context) - n + 1 :])  # (V,)
-            probabilities = self._blend(counts, counts.sum(), probabilities)
-        return probabilities
+        return np.array(self._smoothed(self.checked(context).tolist(), range(self.vocab_size)))
 
     def token_probabilities(self, ids: Iterable[int]) -> np.ndarray:
         """Give the probability that the model gave to each id of a text before seeing it.
@@ -111,20 +113,13 @@ class NgramModel:
         Shape:
             (T,) -> (T,). The first ids have shorter contexts.
         """
-        ids = self._checked(ids)
-        probabilities = np.full(len(ids), 1 / self.vocab_size)  # (T,)
-        for n, table in enumerate(self._fitted()[: len(ids)], start=1):
-            grams = self._codes(ids, n)  # (T - n + 1,)
-            counts = _look_up(table.grams, table.counts, grams)
-            totals = _look_up(table.contexts, table.totals, grams // self.vocab_size)
-            probabilities[n - 1 :] = self._blend(counts, totals, probabilities[n - 1 :])
-        return probabilities
+        text = self.checked(ids).tolist()
+        contexts = (text[max(0, t - self.order + 1) : t] for t in range(len(text)))
+        return np.array([self._smoothed(context, [token])[0] for context, token in zip(contexts, text)])
 
     def loss(self, ids: Iterable[int]) -> float:
         """Average surprise in nats per token; infinite where an id had probability 0."""
-        probabilities = self.token_probabilities(ids)
-        if len(probabilities) == 0:
-            raise ValueError("found no ids; the loss needs at least one")
+        probabilities = self.token_probabilities(self.checked(ids, at_least=1))
         with np.errstate(divide="ignore"):
             return float(-np.log(probabilities).mean())
 
@@ -143,8 +138,6 @@ class NgramModel:
             temperature: 0 always takes the likeliest id, 1 draws as often as counted.
             stop_id: end after this id, which is part of the result.
         """
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"found temperature={temperature}; give a finite number, 0 or more")
         ids, random = [int(i) for i in prompt], np.random.default_rng(seed)
         for _ in range(n_tokens):
             ids.append(_draw(self.next_probabilities(ids[-self.order :]), temperature, random.random()))
@@ -152,61 +145,40 @@ class NgramModel:
                 break
         return ids
 
-    def n_contexts(self, order: int) -> int:
-        """Count the different contexts of `order - 1` ids that have been seen."""
-        return len(self._fitted()[order - 1].contexts)
-
-    def _checked(self, ids: Iterable[int]) -> np.ndarray:
+    def checked(self, ids: Iterable[int], at_least: int = 0) -> np.ndarray:
+        """Return ids as one flat array; refuse too few of them and what is no id of this vocabulary."""
         ids = np.asarray(ids if hasattr(ids, "__len__") else list(ids))
-        if ids.size == 0:
-            return np.zeros(0, dtype=np.int64)
-        if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+        if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):
             raise ValueError(f"found ids of shape {ids.shape} and type {ids.dtype}; give one flat list of integers")
-        if ids.min() < 0 or ids.max() >= self.vocab_size:
-            bad = ids[(ids < 0) | (ids >= self.vocab_size)][0]
-            raise ValueError(f"found id {bad}; ids must be from 0 to {self.vocab_size - 1} for this vocabulary")
+        if len(ids) < at_least:
+            raise ValueError(f"found {len(ids)} ids; a model of order {self.order} needs at least {at_least} here")
+        outside = ids[(ids < 0) | (ids >= self.vocab_size)]
+        if outside.size:
+            raise ValueError(f"found id {outside[0]}; ids must be from 0 to {self.vocab_size - 1} for this vocabulary")
         return ids.astype(np.int64)
 
-    def _fitted(self) -> list[_Table]:
-        if not self._tables:
+    def fitted(self) -> dict:
+        """Return what `fit` has counted; refuse to go on without."""
+        if not self.counts:
             raise ValueError("the model has counted nothing yet; call fit(ids) first")
-        return self._tables
+        return self.counts
 
-    def _codes(self, ids: np.ndarray, n: int) -> np.ndarray:
-        """Write each n-gram as one number in base `vocab_size`: (T,) -> (T - n + 1,)."""
-        codes = np.zeros(len(ids) - n + 1, dtype=np.int64)
-        for start in range(n):
-            codes = codes * self.vocab_size + ids[start : start + len(codes)]
-        return codes
-
-    def _count(self, ids: np.ndarray, n: int) -> _Table:
-        grams, counts = np.unique(self._codes(ids, n), return_counts=True)
-        contexts, starts = np.unique(grams // self.vocab_size, return_index=True)
-        return _Table(grams, counts, contexts, np.add.reduceat(counts, starts))
-
-    def _continuations(self, table: _Table, context: np.ndarray) -> np.ndarray:
-        """Counts of every id after one context: (n - 1,) -> (V,)."""
-        code = int(self._codes(context, len(context))[0])
-        edges = np.array([code, code + 1], dtype=np.int64) * self.vocab_size
-        first, last = np.searchsorted(table.grams, edges)
-        counts = np.zeros(self.vocab_size)
-        counts[table.grams[first:last] % self.vocab_size] = table.counts[first:last]
-        return counts
-
-    def _blend(self, counts: np.ndarray, totals: np.ndarray, shorter: np.ndarray) -> np.ndarray:
-        """Mix counts with what the shorter context predicts; where nothing was counted, trust the shorter one."""
-        weight = totals + self.smoothing
-        return np.where(weight > 0, (counts + self.smoothing * shorter) / np.where(weight > 0, weight, 1), shorter)
-
-
-def _look_up(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Find the value of each wanted key in a sorted table; 0 where it is missing."""
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[places] == wanted, values[places], 0)
+    def _smoothed(self, context: list[int], tokens: Sequence[int]) -> list[float]:
+        """Give the probability of each of `tokens` after `context`."""
+        probabilities = [1 / self.vocab_size] * len(tokens)  # before anything is counted, all ids are equal
+        for length in range(min(self.order, len(context) + 1)):  # no context, the last id, the last two, …
+            recent = tuple(context[len(context) - length :])
+            if recent not in self.fitted():
+                break  # never seen: what the shorter contexts predict stands
+            followers, weight = self.counts[recent], self.totals[recent] + self.smoothing
+            probabilities = [(followers[i] + self.smoothing * p) / weight for i, p in zip(tokens, probabilities)]
+        return probabilities
 
 
 def _draw(probabilities: np.ndarray, temperature: float, uniform: float) -> int:
     """Turn one uniform number in [0, 1) into an id: the first whose running total exceeds it."""
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"found temperature={temperature}; give a finite number, 0 or more")
     if temperature == 0:
         return int(probabilities.argmax())
     with np.errstate(divide="ignore"):

@@ -15,7 +15,9 @@ if _ROOT not in sys.path:  # a notebook's ".." means another folder once somebod
 
 _NAMES = {
     # chapter 1: what a language model is
+    "count_followers": "ch01_understanding_llms.understanding_llms",
     "NgramModel": "ch01_understanding_llms.understanding_llms",
+    "FastNgramModel": "ch01_understanding_llms.fast_counts",
     "split_words": "ch01_understanding_llms.understanding_llms",
     "bits_per_byte": "ch01_understanding_llms.understanding_llms",
     "gpt_parameter_count": "ch01_understanding_llms.understanding_llms",

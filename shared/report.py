@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ch01_understanding_llms.understanding_llms import NgramModel
+from ch01_understanding_llms.fast_counts import FastNgramModel
 from ch04_gpt_model.gpt_model import generate
 from ch05_pretraining.story_recipe import evaluate_stories
 from data.loaders import load_stories
@@ -83,7 +83,7 @@ def ngram_scores(tokenizer, n_train: int, n_validation: int) -> dict[str, float]
     n_words = sum(len(story.text.split()) for story in validation)
     scores = {}
     for order, name in NGRAMS.items():
-        probabilities = NgramModel(order, tokenizer.vocab_size).fit(seen).token_probabilities(asked)[1:]
+        probabilities = FastNgramModel(order, tokenizer.vocab_size).fit(seen).token_probabilities(asked)[1:]
         scores[name] = -sum(math.log2(p) for p in probabilities.tolist()) / n_words
     return scores
 
