@@ -1,12 +1,15 @@
 """Checks of chapter 1's exercises: surprise, counting, smoothing, drawing, masks, parameters, epochs, days."""
 
-import torch
+import math
 
 from shared.exercises import expect, expect_close, expect_equal
 
 
 def check_average_bits(fn) -> None:
-    expect_close("average_bits([0.5])", fn([0.5]), 1.0, "One coin flip is one bit: logarithm to base 2.")
+    one_flip = fn([0.5])
+    turned = isinstance(one_flip, float) and one_flip == -1
+    expect(not turned, "average_bits([0.5]) should be 1, yours is -1. Surprise is the logarithm of 1/p: turn the sign.")
+    expect_close("average_bits([0.5])", one_flip, 1.0, "One coin flip is one bit: logarithm to base 2.")
     expect_close("average_bits([1.0, 1.0])", fn([1.0, 1.0]), 0.0, "What was certain does not surprise.")
     hint = "Take the surprise of each token first, the average afterwards."
     expect_close("average_bits([0.5, 0.125])", fn([0.5, 0.125]), 2.0, hint)
@@ -16,9 +19,9 @@ def check_average_bits(fn) -> None:
 def check_count_bigrams(fn) -> None:
     hint = "Each token is paired with the one after it."
     _expect_counts("count_bigrams([7, 8, 7, 9])", fn([7, 8, 7, 9]), {7: {8: 1, 9: 1}, 8: {7: 1}}, hint)
-    hint = "Count every occurrence; neighbours may be equal."
+    hint = "Count every occurrence; neighbors may be equal."
     _expect_counts("count_bigrams([1, 1, 1, 2])", fn([1, 1, 1, 2]), {1: {1: 2, 2: 1}}, hint)
-    _expect_counts("count_bigrams([4])", fn([4]), {}, "A single token has no neighbour.")
+    _expect_counts("count_bigrams([4])", fn([4]), {}, "A single token has no neighbor.")
 
 
 def _expect_counts(what: str, got, expected: dict, hint: str) -> None:
@@ -30,21 +33,26 @@ def _expect_counts(what: str, got, expected: dict, hint: str) -> None:
 
 
 def check_smooth(fn) -> None:
-    sure = _numbers("smooth([3, 1], [0.5, 0.5], 0)", fn([3, 1], [0.5, 0.5], 0))
-    expect_close("smooth([3, 1], [0.5, 0.5], 0)", sure, [0.75, 0.25], "Without imaginary tokens the counts decide.")
-    unseen = _numbers("smooth([0, 0, 0], [0.5, 0.3, 0.2], 4)", fn([0, 0, 0], [0.5, 0.3, 0.2], 4))
-    hint = "After a context that was never seen, the shorter model decides alone."
-    expect_close("smooth([0, 0, 0], [0.5, 0.3, 0.2], 4)", unseen, [0.5, 0.3, 0.2], hint)
-    mixed = _numbers("smooth([6, 0], [0.25, 0.75], 4)", fn([6, 0], [0.25, 0.75], 4))
-    expect_close("The sum of smooth([6, 0], [0.25, 0.75], 4)", mixed.sum(), 1.0, "Divide by count(c) + s.")
-    hint = "The s imaginary tokens are spread as the shorter model predicts."
-    expect_close("smooth([6, 0], [0.25, 0.75], 4)", mixed, [0.7, 0.3], hint)
+    hint = "Without imaginary tokens the counts decide."
+    _expect_numbers("smooth([3, 1], [0.5, 0.5], 0)", fn([3, 1], [0.5, 0.5], 0), [0.75, 0.25], hint)
+    hint = "After a context that was never seen, the shorter one decides alone."
+    unseen = fn([0, 0, 0], [0.5, 0.3, 0.2], 4)
+    _expect_numbers("smooth([0, 0, 0], [0.5, 0.3, 0.2], 4)", unseen, [0.5, 0.3, 0.2], hint)
+    mixed = fn([6, 0], [0.25, 0.75], 4)
+    hint = "The s imaginary tokens are spread as the shorter context predicts."
+    _expect_numbers("smooth([6, 0], [0.25, 0.75], 4)", mixed, [0.7, 0.3], hint)
 
 
-def _numbers(what: str, got) -> torch.Tensor:
-    is_row = hasattr(got, "__len__") and not isinstance(got, str)
+def _expect_numbers(what: str, got, expected: list[float], hint: str) -> None:
+    is_row = hasattr(got, "__len__") and not isinstance(got, str) and len(got) == len(expected)
     expect(is_row, f"{what} should be a list with one probability for each token, yours is {got!r:.100}.")
-    return torch.tensor([float(value) for value in got], dtype=torch.float64)
+    shown = [round(float(value), 6) for value in got]
+    expect(
+        math.isclose(sum(shown), 1, abs_tol=1e-5),
+        f"{what} should add up to 1, yours is {shown}. Divide by count(c) + s.",
+    )
+    close = all(math.isclose(a, b, abs_tol=1e-5) for a, b in zip(shown, expected))
+    expect(close, f"{what} should be {expected}, yours is {shown}. {hint}")
 
 
 def check_draw(fn) -> None:
@@ -55,16 +63,28 @@ def check_draw(fn) -> None:
     hint = "A stretch begins at its left end; a token of probability 0 has no stretch and is never drawn."
     expect_equal("draw([0.5, 0, 0.25, 0.25], 0.5)", fn(p, 0.5), 2, hint)
     expect_equal("draw([0, 1], 0.0)", fn([0.0, 1.0], 0.0), 1, hint)
+    hint = "Lay the probabilities side by side as they come: sorting them changes which id is meant."
+    expect_equal("draw([0.25, 0.75], 0.3)", fn([0.25, 0.75], 0.3), 1, hint)
+    expect_equal("draw([0.25, 0.75], 0.1)", fn([0.25, 0.75], 0.1), 0, hint)
+    hint = "Ten times 0.1 is rounded to a little less than 1: what is returned when u lies beyond the sum?"
+    nearly_one = math.nextafter(1, 0)
+    expect_equal(f"draw([0.1] * 10, {nearly_one})", fn([0.1] * 10, nearly_one), 9, hint)
+    hint = "The last id has no probability and must not be drawn, not even when u lies beyond the sum."
+    expect_equal(f"draw([0.1] * 10 + [0.0], {nearly_one})", fn([0.1] * 10 + [0.0], nearly_one), 9, hint)
 
 
 def check_prefix_mask(fn) -> None:
     rows = _mask_rows(fn(4, 0))
     expect([len(row) for row in rows] == [4] * 4, f"prefix_mask(4, 0) should have four rows of four, yours are {rows}.")
     reads_itself = all(rows[t][t] == "1" for t in range(4))
-    expect(reads_itself, "In prefix_mask(4, 0) every token should read itself, yours do not all.")
-    hint = "(One word a row, 1 for True.) Rows read, columns are read; no prefix: a decoder's triangle."
+    expect(reads_itself, "In prefix_mask(4, 0) every token should read itself; in yours some tokens do not.")
+    turned = rows == ["1111", "0111", "0011", "0001"]
+    expect(not turned, "prefix_mask(4, 0) is turned around: in yours a token reads the future, and not the past.")
+    hint = "(One string for each row, 1 for True.) Rows read, columns are read; no prefix: a decoder's triangle."
     expect_equal("prefix_mask(4, 0)", rows, ["1000", "1100", "1110", "1111"], hint)
-    hint = "(One word a row, 1 for True.) All tokens may read the whole prefix; nobody reads ahead in the rest."
+    hint = (
+        "(One string for each row, 1 for True.) All tokens may read the whole prefix; nobody reads ahead in the rest."
+    )
     expect_equal("prefix_mask(4, 2)", _mask_rows(fn(4, 2)), ["1100", "1100", "1110", "1111"], hint)
     expect_equal("prefix_mask(3, 3)", _mask_rows(fn(3, 3)), ["111"] * 3, "All prefix: an encoder's full square.")
 
@@ -75,8 +95,7 @@ def _mask_rows(mask) -> list[str]:
 
 
 def check_block_parameters(fn) -> None:
-    hint = "Attention has four square matrices (query, key, value, output), each with a bias; "
-    hint += "then two feed-forward layers with biases, and two norms with a scale and a shift each."
+    hint = "With width 1, attention has 8 numbers (four tables, four biases), the feed-forward part 4, the two norms 4."
     expect_equal("block_parameters(1, 1)", fn(1, 1), 16, hint)
     expect_equal("block_parameters(768, 3072)", fn(768, 3072), 7_087_872, hint)
     hint = "The feed-forward width is an argument; it need not be four times the model width."

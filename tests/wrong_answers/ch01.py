@@ -69,8 +69,30 @@ def draw_one_too_far(probabilities, u):
     return len(probabilities) - 1
 
 
-def mask_of_the_future(n_tokens, n_prefix):
+def draw_from_sorted_probabilities(probabilities, u):
+    order = sorted(range(len(probabilities)), key=lambda i: (-probabilities[i], i))
+    return order[right_until_rounding([probabilities[i] for i in order], u) or 0]
+
+
+def right_until_rounding(probabilities, u):
+    reached = 0.0
+    for token, p in enumerate(probabilities):
+        reached += p
+        if u < reached:
+            return token
+
+
+def draw_the_last_id_beyond_the_sum(probabilities, u):
+    token = right_until_rounding(probabilities, u)
+    return len(probabilities) - 1 if token is None else token
+
+
+def mask_turned_around(n_tokens, n_prefix):
     return [[c < n_prefix or c >= row for c in range(n_tokens)] for row in range(n_tokens)]
+
+
+def mask_of_the_past_and_the_next(n_tokens, n_prefix):
+    return [[c < n_prefix or c <= row + 1 for c in range(n_tokens)] for row in range(n_tokens)]
 
 
 def mask_without_oneself(n_tokens, n_prefix):
@@ -103,23 +125,23 @@ def epochs_upside_down(sources, tokens_read):
     return {name: size / (weight * tokens_read) for name, (size, weight) in sources.items()}
 
 
-def days_of_the_forward_pass(n_parameters, n_tokens, n_devices, peak_flops, utilisation):
-    return 2 * n_parameters * n_tokens / (n_devices * peak_flops * utilisation) / 86_400
+def days_of_the_forward_pass(n_parameters, n_tokens, n_devices, peak_flops, utilization):
+    return 2 * n_parameters * n_tokens / (n_devices * peak_flops * utilization) / 86_400
 
 
-def days_at_peak(n_parameters, n_tokens, n_devices, peak_flops, utilisation):
+def days_at_peak(n_parameters, n_tokens, n_devices, peak_flops, utilization):
     return 6 * n_parameters * n_tokens / (n_devices * peak_flops) / 86_400
 
 
-def days_of_one_device(n_parameters, n_tokens, n_devices, peak_flops, utilisation):
-    return 6 * n_parameters * n_tokens / (peak_flops * utilisation) / 86_400
+def days_of_one_device(n_parameters, n_tokens, n_devices, peak_flops, utilization):
+    return 6 * n_parameters * n_tokens / (peak_flops * utilization) / 86_400
 
 
 WRONG = {
     "1.1": [
         (bits_in_nats, "logarithm to base 2"),
         (bits_of_the_mean, "the average afterwards"),
-        (bits_with_the_sign_lost, "yours is -1"),
+        (bits_with_the_sign_lost, "turn the sign"),
     ],
     "1.2": [
         (bigrams_turned_round, "yours is {8: {7: 1}, 7: {8: 1}, 9: {7: 1}}"),
@@ -127,17 +149,21 @@ WRONG = {
         (bigrams_as_a_set, "every occurrence"),
     ],
     "1.3": [
-        (smoothing_added_to_each, "the shorter model decides alone"),
+        (smoothing_added_to_each, "the shorter one decides alone"),
         (smoothing_not_divided, "Divide by count(c) + s"),
-        (smoothing_half_and_half, "are spread as the shorter model predicts"),
+        (smoothing_half_and_half, "are spread as the shorter context predicts"),
     ],
     "1.4": [
         (draw_the_likeliest, "the third stretch"),
         (draw_with_the_wrong_edge, "begins at its left end"),
         (draw_one_too_far, "first half of the line"),
+        (draw_from_sorted_probabilities, "side by side as they come"),
+        (right_until_rounding, "rounded to a little less than 1"),
+        (draw_the_last_id_beyond_the_sum, "has no probability and must not be drawn"),
     ],
     "1.5": [
-        (mask_of_the_future, "Rows read, columns are read"),
+        (mask_turned_around, "turned around"),
+        (mask_of_the_past_and_the_next, "Rows read, columns are read"),
         (mask_without_oneself, "should read itself"),
         (mask_where_only_the_prefix_reads_freely, "may read the whole prefix"),
     ],
