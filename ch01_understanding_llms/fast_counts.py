@@ -1,7 +1,7 @@
 """The counts of `NgramModel` in sorted arrays: for texts of millions of tokens.
 
 A dictionary of counts is built one token at a time. Here each n-gram is written as one whole number, the numbers are
-sorted, and equal neighbours are counted; a whole text is looked up at once. The probabilities are those of
+sorted, and equal neighbors are counted; a whole text is looked up at once. The probabilities are those of
 `NgramModel`, to the last bit, and a test holds both equal. Nothing else is taught here: this module exists for speed.
 """
 
@@ -24,7 +24,7 @@ class _Table:
 
 
 class FastNgramModel(NgramModel):
-    """`NgramModel` for long texts: the same arguments, methods and probabilities, about ten times as fast.
+    """`NgramModel` for long texts: the same arguments, methods and probabilities, in a fraction of the time.
 
     Raises:
         ValueError: an argument is out of range, or vocab_size ** order does not fit 63 bits.
