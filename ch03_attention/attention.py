@@ -80,20 +80,6 @@ def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
     return attention_weights(q, k, mask) @ v
 
 
-def _fast_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, is_causal: bool, dropout_p: float
-) -> Tensor:
-    """Call PyTorch's kernel; in bfloat16 on a CPU write short attention out, for that is faster there."""
-    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or k.shape[-2] > 512:
-        return F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal, dropout_p=dropout_p)
-    scores = q / math.sqrt(q.shape[-1]) @ k.transpose(-2, -1)  # (B, H, T, S)
-    mask = causal_mask(q.shape[-2], device=q.device) if is_causal else mask
-    if mask is not None:
-        scores = scores + torch.zeros_like(mask, dtype=q.dtype).masked_fill(~mask, -torch.inf)
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype)
-    return F.dropout(weights, dropout_p) @ v
-
-
 class MultiHeadAttention(nn.Module):
     """Several attentions side by side, each on its own slice of the width, in one batched product.
 
@@ -131,16 +117,15 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: Tensor, cache=None, layer: int = 0) -> Tensor:
         """Let every token of x gather from the tokens it may read, older ones in `cache` (chapter 4) included."""
-        qkv = self.qkv(x)  # (3, B, H, T, K)
-        q, kv = qkv[0], qkv[1:]
-        k, v = kv.unbind() if cache is None else cache.extend(layer, kv)  # 2 x (B, H, S, K)
+        q, k, v = self.qkv(x)  # 3 x (B, H, T, K)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)  # 2 x (B, H, S, K): the older tokens', then these
         n_queries, n_keys = q.shape[-2], k.shape[-2]
-        whole = n_queries == n_keys
-        mask = None  # a single query is the newest token: it may read all
-        if self.causal and not whole and n_queries > 1:
+        mask = None  # a whole text is masked by the kernel, and a single new token may read all
+        if self.causal and 1 < n_queries < n_keys:
             mask = causal_mask(n_queries, n_keys, device=x.device)
-        dropout = self.dropout if self.training else 0.0
-        heads = _fast_attention(q, k, v, mask, is_causal=self.causal and whole, dropout_p=dropout)  # (B, H, T, K)
+        dropout, whole = self.dropout if self.training else 0.0, n_queries == n_keys
+        heads = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=self.causal and whole)  # (B, H, T, K)
         if self.head_mask is not None:
             heads = heads * self.head_mask.to(heads).view(-1, 1, 1)
         return self.out_proj(self.merge_heads(heads))  # (B, T, D)

@@ -1,25 +1,156 @@
-"""The product of a linear layer by another routine: the same sums, on some machines in half the time or less.
+"""Everything that exists for speed alone: the same numbers, up to rounding, in less time.
 
-A processor reaches its speed only through code written for it, and the library behind `F.linear` is not at its best
-everywhere: on some processors it leaves half of the arithmetic idle, and it may read the weights for a single token
-with one core. The functions here ask other routines of PyTorch for the same numbers, up to rounding, and `LinearBy`
-puts one of them in the place of every `F.linear` without touching the model.
+The models of chapters 3 and 4 and `generate` are written to be read. What makes them faster stands here, outside of
+them, behind context managers: `fast_paths` for writing text, `fast_attention` for training in bfloat16, and `LinearBy`
+for the product of a linear layer by another routine. Leave them out and the same tokens come, only later; the tests
+hold both equal.
 
-Reference: Goto and van de Geijn (2008), "Anatomy of high-performance matrix multiplication". Taught in ch05, section
-S.8 of its scaling notebook.
+Reference: Goto and van de Geijn (2008), "Anatomy of high-performance matrix multiplication". Taught in ch04, section
+4.10, and in ch05, section S.8 of its scaling notebook.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import MethodType
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["LinearBy", "linear_by_columns", "linear_by_convolution", "linear_by_packing"]
+if TYPE_CHECKING:
+    from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 
+__all__ = [
+    "LinearBy", "fast_attention", "fast_paths", "linear_by_columns", "linear_by_convolution", "linear_by_packing",
+]  # fmt: skip
+
+LARGE = 20_000_000  # weights: so many do not fit into most processors' caches, and reading them takes the time
+SHORT = 512  # keys: for longer texts PyTorch's own attention is faster in bfloat16, too
 PICTURES = 16  # with fewer, PyTorch does not always call the routine that is meant
 FEW_ROWS = 32  # with more, arithmetic takes the time and not the reading of the weights
+
+
+# --- writing text -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def fast_paths(model: "GPTModel", n_rows: int, n_tokens: int) -> Iterator[None]:
+    """Let a model write text faster, with the same tokens; afterwards it is as it was.
+
+    Parts that are replaced meanwhile, hooks, and modules with a `forward` of their own are used as they are.
+
+    Args:
+        model: any GPT, in evaluation mode.
+        n_rows: number of texts that it writes at once.
+        n_tokens: number of tokens that it writes in each of them; for a single one preparations do not pay.
+
+    Source: this course. Taught in ch04, section 4.10.
+    """
+    large = _numbers_read(model.config) > LARGE
+    by_columns = LinearBy(linear_by_columns) if large else nullcontext()  # looking at each call costs small models more
+    with by_columns, nullcontext() if n_tokens == 1 else _prepared(model, pack_head=n_rows > 1 and not large):
+        yield
+
+
+def _numbers_read(config: "GPTConfig") -> int:
+    """Count the weights that a token is multiplied with, about."""
+    in_a_block = 4 * config.d_model**2 + 2 * config.d_model * config.d_ff
+    return config.n_layers * in_a_block + config.vocab_size * config.d_model
+
+
+@contextmanager
+def _prepared(model: "GPTModel", pack_head: bool) -> Iterator[None]:
+    modules, head = list(model.modules()), model.head
+    packs = pack_head and type(head) is nn.Linear and "forward" not in vars(head)  # it does what its class says
+    with _attributes([(head, {"forward": _packed_forward(head)})] if packs else []), _attributes(_short_ways(modules)):
+        yield
+
+
+def _packed_forward(layer: nn.Linear) -> MethodType:
+    """Give a `forward` for this layer that reads a packed copy of its weight."""
+    product = linear_by_packing(layer.weight)
+    return MethodType(lambda layer, x: product(x, layer.weight, layer.bias), layer)
+
+
+def _short_ways(modules: list[nn.Module]) -> list[tuple[nn.Module, dict]]:
+    """Let Python find a module's parts, and where no module has a hook its `forward`, without asking `nn.Module`.
+
+    The asking takes a fifth of a small model's time per token.
+    """
+    ways = [(module, {**vars(module)["_parameters"], **vars(module)["_modules"]}) for module in modules]
+    if not _has_hooks(modules):  # `nn.Module.__call__` goes on with `_call_impl`, which would look for them each time
+        ways += [(module, {"_call_impl": module.forward}) for module in modules]
+    return ways
+
+
+def _has_hooks(modules: list[nn.Module]) -> bool:
+    places = [vars(nn.modules.module), *(vars(module) for module in modules)]
+    names = "_forward_hooks", "_forward_pre_hooks", "_global_forward_hooks", "_global_forward_pre_hooks"
+    return any(place.get(name) for place in places for name in names)
+
+
+@contextmanager
+def _attributes(settings: list[tuple[nn.Module, dict]]) -> Iterator[None]:
+    """Give modules attributes past `nn.Module`; afterwards take away those that nobody has changed meanwhile."""
+    for module, attributes in settings:
+        vars(module).update(attributes)
+    try:
+        yield
+    finally:
+        for module, attributes in settings:
+            own = vars(module)
+            for name, value in attributes.items():
+                if name in own and own[name] is value:
+                    del own[name]
+
+
+# --- training in bfloat16 ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def fast_attention(precision: AbstractContextManager) -> Iterator[None]:
+    """Write short attention in bfloat16 out on a CPU, where that is faster than PyTorch's own kernel.
+
+    Args:
+        precision: the context that sets the precision, such as `torch.autocast("cpu", torch.bfloat16)`; opened too.
+
+    Source: this course. Taught in ch03, section 3.12 (how to measure whether such a change pays).
+    """
+    with precision, _AttentionInProducts():
+        yield
+
+
+class _AttentionInProducts(TorchFunctionMode):
+    """While it is open, attention that `_fits` is computed by `_attention_in_products`, wherever it stands."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention and _fits(*args, **kwargs):
+            func = _attention_in_products
+        return func(*args, **kwargs)
+
+
+def _fits(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+          is_causal: bool = False, *, scale: float | None = None, enable_gqa: bool = False) -> bool:  # fmt: skip
+    short = query.dtype == torch.bfloat16 and query.device.type == "cpu" and key.shape[-2] <= SHORT
+    return short and attn_mask is None and scale is None and not enable_gqa
+
+
+def _attention_in_products(query: Tensor, key: Tensor, value: Tensor, attn_mask: None = None,
+                           dropout_p: float = 0.0, is_causal: bool = False) -> Tensor:  # fmt: skip
+    """Compute chapter 3's formula in two products, with the softmax between them in float32."""
+    scores = query / math.sqrt(query.shape[-1]) @ key.transpose(-2, -1)  # (..., T, S)
+    if is_causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)  # (T, S), as PyTorch's kernel counts them
+        scores = scores + torch.zeros_like(later, dtype=query.dtype).masked_fill(later, -torch.inf)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
+    return F.dropout(weights, dropout_p) @ value
+
+
+# --- the product of a linear layer ------------------------------------------------------------------------------------
 
 
 def linear_by_convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

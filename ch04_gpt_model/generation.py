@@ -1,21 +1,20 @@
 """Text out of the model: one token after another, with a memory of what was already read.
 
-`generate` takes any model with `config` (a `GPTConfig`), `hidden(ids, cache)` and `head`. Past the context edge every
+`next_tokens` is the loop; `generate` and `stream` check what they are asked and run it. Past the context edge every
 token's learned position shifts, so nothing remembered is valid any more: the window is read again for each token.
 
 Sources: Radford et al. (2019), section 3; Pope et al. (2022), arXiv 2211.05102, for the cache. Taught in ch04.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ch04_gpt_model.products import LinearBy, linear_by_columns, linear_by_packing
+from ch04_gpt_model.fast_paths import fast_paths
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, check_ids
 from ch04_gpt_model.sampling import Sampler
-
-LARGE = 20_000_000  # parameters: so many do not fit into most processors' caches, and reading them takes the time
 
 
 class KVCache:
@@ -40,24 +39,33 @@ class KVCache:
     Source: Pope et al. (2022), section 2.1. Taught in ch04, section 4.10.
     """
 
-    def __init__(self, config, batch_size: int, max_length: int | None = None, *, dtype=None, device=None):
+    def __init__(
+        self,
+        config: GPTConfig,
+        batch_size: int,
+        max_length: int | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
         max_length = config.context_length if max_length is None else max_length
         if batch_size < 1 or max_length < 1:
             raise ValueError(f"batch_size={batch_size} and max_length={max_length} must both be >= 1")
-        shape = (config.n_layers, 2, batch_size, config.n_kv_heads, max_length, config.d_head)
+        shape = (config.n_layers, batch_size, config.n_kv_heads, max_length, config.d_head)
         self.length = 0
-        store = torch.empty(shape, dtype=dtype, device=device)
-        self.keys, self.values = store.unbind(1)  # views
-        self._layers = store.unbind()  # views too: n_layers x (2, B, H, max_length, K)
+        self.keys = torch.empty(shape, dtype=dtype, device=device)
+        self.values = torch.empty_like(self.keys)
 
-    def extend(self, layer: int, kv: Tensor) -> tuple[Tensor, Tensor]:
-        """Store a block's new keys and values (2, B, H, T, K) and give all it has so far, 2 x (B, H, length + T, K)."""
-        stored, end = self._layers[layer], self.length + kv.shape[3]
-        if kv.shape[1] != stored.shape[1] or end > stored.shape[3]:
-            room = f"{stored.shape[1]} rows of {stored.shape[3]} tokens"
-            raise ValueError(f"the cache has room for {room} and was given {kv.shape[1]} of {end}; make a larger one")
-        stored.narrow(3, self.length, kv.shape[3]).copy_(kv.detach())
-        return stored.narrow(3, 0, end).unbind()
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store a block's new keys and values, (B, H, T, K) each, and give all it has, (B, H, length + T, K) each."""
+        keys, values = self.keys[layer], self.values[layer]  # views: (B, H, max_length, K)
+        end = self.length + k.shape[2]
+        if len(k) != len(keys) or end > keys.shape[2]:
+            room = f"{len(keys)} rows of {keys.shape[2]} tokens"
+            raise ValueError(f"the cache has room for {room} and was given {len(k)} of {end}; make a larger one")
+        keys[:, :, self.length : end] = k.detach()
+        values[:, :, self.length : end] = v.detach()
+        return keys[:, :, :end], values[:, :, :end]
 
     @property
     def n_bytes(self) -> int:
@@ -65,8 +73,71 @@ class KVCache:
         return self.keys.nbytes + self.values.nbytes
 
 
+def next_tokens(
+    model: GPTModel,
+    ids: Tensor,
+    max_new_tokens: int,
+    sampler: Sampler,
+    stop_id: int | None = None,
+    use_cache: bool = True,
+) -> Iterator[Tensor]:
+    """Read the prompts, then choose a token for each, read that, and so on: the loop of `generate`, and nothing else.
+
+    Args:
+        model: any GPT, in evaluation mode.
+        ids: prompts of one length.
+        max_new_tokens: most tokens to give.
+        sampler: chooses a token for each row of logits.
+        stop_id: a row that produces this id is finished and filled with it; when all rows are, the loop ends.
+        use_cache: keep keys and values instead of reading the text again for each token; same tokens, less time.
+
+    Shape:
+        ids (B, T) -> up to max_new_tokens times (B,) on the CPU.
+
+    Source: Radford et al. (2019), section 3, for sampling from GPT-2. Taught in ch04, sections 4.9 and 4.10.
+    """
+    context, text, unread = model.config.context_length, ids, ids  # (B, T)
+    finished, cache = torch.zeros(len(ids), dtype=torch.bool), None
+    if use_cache and ids.shape[1] <= context:
+        room, like = min(context, ids.shape[1] + max_new_tokens), model.token_embedding.weight
+        cache = KVCache(model.config, len(ids), room, dtype=like.dtype, device=like.device)
+    for _ in range(max_new_tokens):
+        if cache is not None and cache.length + unread.shape[1] <= context:
+            x = model.hidden(unread, cache)  # only what is new
+        else:  # without a cache, and past the edge, where every position shifts: read the window again
+            x = model.hidden(text[:, -context:])
+        token = sampler(model.head(x[:, -1]))  # (B,)
+        if stop_id is not None:
+            token = token.masked_fill(finished, stop_id)
+            finished |= token == stop_id
+        yield token
+        if finished.all():
+            return
+        unread = token[:, None].to(ids)  # (B, 1)
+        text = torch.cat([text, unread], dim=1)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off: put the modules that are in training mode into evaluation mode, and afterwards back.
+
+    Args:
+        model: any module; each of its parts gets its own mode back.
+
+    Source: this course. Taught in ch04, section 4.10.
+    """
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def generate(
-    model,
+    model: GPTModel,
     ids: Tensor,
     max_new_tokens: int,
     *,
@@ -98,13 +169,16 @@ def generate(
 
     Source: Radford et al. (2019), section 3, for sampling from GPT-2. Taught in ch04, sections 4.9 and 4.10.
     """
-    sampler = Sampler(temperature, top_k, top_p, seed)
-    steps = _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step=nullcontext)
-    with _evaluating(model), _short_ways(model):
-        return torch.cat([ids, *(token[:, None].to(ids) for token in steps)], dim=1)
+    _check_request(model, ids, max_new_tokens, stop_id)
+    tokens = next_tokens(model, ids, max_new_tokens, Sampler(temperature, top_k, top_p, seed), stop_id, use_cache)
+    with torch.inference_mode(), evaluating(model), fast_paths(model, len(ids), max_new_tokens):
+        new = [token[:, None].to(ids) for token in tokens]  # each (B, 1)
+    return torch.cat([ids, *new], dim=1)
 
 
-def stream(model, ids: Tensor, max_new_tokens: int, *, use_cache: bool = True, **settings) -> Iterator[int]:
+def stream(
+    model: GPTModel, ids: Tensor, max_new_tokens: int, *, stop_id: int | None = None, use_cache: bool = True, **settings
+) -> Iterator[int]:
     """Yield the token ids that continue one prompt, each as soon as it is known.
 
     Between two tokens the model is as it was; a part replaced or a hook added meanwhile counts for the next token.
@@ -113,8 +187,9 @@ def stream(model, ids: Tensor, max_new_tokens: int, *, use_cache: bool = True, *
         model: any GPT.
         ids: one prompt.
         max_new_tokens: most tokens to yield, >= 0.
+        stop_id: ends the text; it is yielded, as the last.
         use_cache: see `generate`.
-        settings: temperature, top_k, top_p, stop_id and seed of `generate`; the stop id is yielded, as the last.
+        settings: temperature, top_k, top_p and seed of `generate`.
 
     Shape:
         ids (1, T) -> up to max_new_tokens ints.
@@ -124,115 +199,26 @@ def stream(model, ids: Tensor, max_new_tokens: int, *, use_cache: bool = True, *
 
     Source: as `generate`. Taught in ch04, section 4.10.
     """
-    if not isinstance(ids, Tensor) or ids.ndim != 2 or len(ids) != 1:
-        raise ValueError(f"{_found(ids)}; stream takes one prompt of shape (1, tokens)")
-    stop_id = settings.pop("stop_id", None)
-    sampler, around_step = Sampler(**settings), lambda: _evaluating(model)
-    steps = _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step)
-    return (token.item() for token in steps)
+    if isinstance(ids, Tensor) and ids.ndim == 2 and len(ids) > 1:
+        raise ValueError(f"ids have shape {tuple(ids.shape)}; stream takes one prompt of shape (1, tokens)")
+    _check_request(model, ids, max_new_tokens, stop_id)
+    tokens = next_tokens(model, ids, max_new_tokens, Sampler(**settings), stop_id, use_cache)
+    return _one_by_one(model, tokens)
 
 
-def _next_tokens(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step) -> Iterator[Tensor]:
-    """Check the request, then give an iterator over the next tokens of all rows, (B,) each."""
+def _one_by_one(model: GPTModel, tokens: Iterator[Tensor]) -> Iterator[int]:
+    """Change the model for the moment of one token only: whoever asks for the next may do something else before."""
+    while True:
+        with torch.inference_mode(), evaluating(model), fast_paths(model, n_rows=1, n_tokens=1):
+            token = next(tokens, None)
+        if token is None:
+            return
+        yield token.item()
+
+
+def _check_request(model: GPTModel, ids: Tensor, max_new_tokens: int, stop_id: int | None) -> None:
     if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
         raise ValueError(f"max_new_tokens={max_new_tokens} is not a whole number >= 0; give how many to add at most")
     if stop_id is not None and not 0 <= stop_id < model.config.vocab_size:
         raise ValueError(f"stop_id={stop_id} is not in 0..{model.config.vocab_size - 1}; give an id of the vocabulary")
-    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.numel() == 0:
-        raise ValueError(f"{_found(ids)}; give prompts of shape (batch, tokens) with a token each")
-    if not model._ids_in_range(ids):
-        raise ValueError(model._bad_id(ids))
-    return _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step)
-
-
-def _found(ids) -> str:
-    is_tensor = isinstance(ids, Tensor)
-    return f"ids have shape {tuple(ids.shape)}" if is_tensor else f"ids are a {type(ids).__name__} and no tensor"
-
-
-def _decode(model, ids, max_new_tokens, sampler, stop_id, use_cache, around_step: Callable) -> Iterator[Tensor]:
-    next_logits = _LogitReader(model, ids, max_new_tokens, use_cache)
-    finished, unread = torch.zeros(len(ids), dtype=torch.bool), ids
-    for _ in range(max_new_tokens):
-        with around_step():
-            logits = next_logits(unread)  # (B, V)
-        token = sampler(logits)  # (B,)
-        if stop_id is not None:
-            token = token.masked_fill(finished, stop_id)
-            finished |= token == stop_id
-        yield token
-        if stop_id is not None and finished.all():
-            return
-        unread = token[:, None].to(ids)
-
-
-@contextmanager
-def _evaluating(model):
-    """Put the modules that are in training mode into evaluation mode, and afterwards back."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@contextmanager
-def _short_ways(model):
-    """Let Python find a module's parts, and where no module has a hook its `forward`, without asking `nn.Module`.
-
-    The asking takes a fifth of a small model's time per token.
-    """
-    ways = [
-        (module.__dict__, name, part)
-        for module in model.modules()
-        for name, part in (*module.named_children(), *module.named_parameters(recurse=False))
-    ]
-    if not _has_hooks(model):  # `nn.Module.__call__` goes on with `_call_impl`, which would look for them each time
-        ways += [(module.__dict__, "_call_impl", module.forward) for module in model.modules()]
-    for attributes, name, part in ways:
-        attributes[name] = part
-    try:
-        yield
-    finally:
-        for attributes, name, part in ways:
-            if attributes.get(name) is part:
-                del attributes[name]
-
-
-def _has_hooks(model) -> bool:
-    places = [torch.nn.modules.module.__dict__, *(module.__dict__ for module in model.modules())]
-    names = "_forward_hooks", "_forward_pre_hooks", "_global_forward_hooks", "_global_forward_pre_hooks"
-    return any(place.get(name) for place in places for name in names)
-
-
-class _LogitReader:
-    """Gives the logits after the last token; with a cache it reads only the tokens that it is given."""
-
-    def __init__(self, model, ids: Tensor, max_new_tokens: int, use_cache: bool):
-        self.model, self.context = model, model.config.context_length
-        large = sum(parameter.numel() for parameter in model.parameters()) > LARGE
-        self.products = LinearBy(linear_by_columns) if large else nullcontext()  # for small ones a change costs more
-        pack = len(ids) > 1 and not large and isinstance(model.head, torch.nn.Linear)
-        self.head_product = LinearBy(linear_by_packing(model.head.weight)) if pack else nullcontext()
-        self.pieces = []  # all that was read
-        self.cache = None
-        if use_cache and ids.shape[1] <= self.context:
-            weight = model.token_embedding.weight
-            room = min(self.context, ids.shape[1] + max_new_tokens)
-            self.cache = KVCache(model.config, len(ids), room, dtype=weight.dtype, device=weight.device)
-
-    @torch.inference_mode()
-    def __call__(self, unread: Tensor) -> Tensor:
-        self.pieces.append(unread)
-        with self.products:
-            if self.cache is not None and self.cache.length + unread.shape[1] <= self.context:
-                x = self.model.hidden(unread, self.cache)
-            else:  # without a cache, and past the edge, where every position shifts: read the window again
-                window = torch.cat(self.pieces, dim=1)[:, -self.context :]
-                self.pieces = [window]
-                x = self.model.hidden(window)
-            with self.head_product:
-                return self.model.head(x[:, -1])  # (B, V)
+    check_ids(ids, model.config.vocab_size)

@@ -5,25 +5,28 @@ with the token embedding. `layer_norm` and `gelu` write the mathematics out; the
 and the tests hold each pair equal. Dimensions: B rows, T tokens, D model width, F feed-forward width, V vocabulary.
 
 Sources: Radford et al. (2019), "Language models are unsupervised multitask learners"; Vaswani et al. (2017). Taught in
-ch04. `KVCache`, `generate` and `stream` are in `generation.py` and can be imported from here.
+ch04; `KVCache`, `generate` and `stream` are in `generation.py`.
 """
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ch03_attention.attention import MultiHeadAttention
-from ch04_gpt_model.generation import KVCache, generate, stream
 
-__all__ = [
-    "GPTConfig", "layer_norm", "gelu", "LayerNorm", "GELU", "FeedForward", "TransformerBlock", "GPTModel",
-    "KVCache", "generate", "stream",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from ch04_gpt_model.generation import KVCache
 
-_GPT2_SIZES = {"124M": (768, 12, 12), "355M": (1024, 16, 24), "774M": (1280, 20, 36), "1558M": (1600, 25, 48)}
+
+class Derived(int):
+    """A size that nobody gave and that follows from the others, also after `dataclasses.replace` has changed those.
+
+    Source: this course. Taught in ch04, section 4.4.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class GPTConfig:
         d_model: width of the token vectors, D; a multiple of `n_heads`.
         n_heads: attention heads in each block.
         n_layers: number of blocks.
-        d_ff: width inside the feed-forward part; None means 4 x d_model.
+        d_ff: width inside the feed-forward part; None means 4 x d_model, whatever d_model becomes.
         dropout: probability of dropping a value while training, 0 <= dropout < 1.
         qkv_bias: give queries, keys and values a bias.
         tie_weights: let the head share the token embedding's weights.
@@ -44,7 +47,7 @@ class GPTConfig:
     Raises:
         ValueError: a value is out of range.
 
-    Source: Radford et al. (2019), section 2.3 and table 2. Taught in ch04, section 4.5.
+    Source: Radford et al. (2019), section 2.3 and table 2. Taught in ch04, section 4.4.
     """
 
     vocab_size: int
@@ -58,23 +61,33 @@ class GPTConfig:
     tie_weights: bool = True
 
     def __post_init__(self):
-        if self.d_ff is None:
-            object.__setattr__(self, "d_ff", 4 * self.d_model)
-        for name in ("vocab_size", "context_length", "d_model", "n_heads", "n_layers", "d_ff"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} is not a whole number >= 1")
+        self._require_sizes("vocab_size", "context_length", "d_model", "n_heads", "n_layers")
+        for name, usual in self.usual_sizes().items():
+            if getattr(self, name) in (None, usual) or isinstance(getattr(self, name), Derived):
+                object.__setattr__(self, name, Derived(usual))  # a frozen object refuses `self.d_ff = …`
+        self._require_sizes(*self.usual_sizes())
         if self.d_model % self.n_heads:
             raise ValueError(f"n_heads={self.n_heads} does not divide d_model={self.d_model}; choose one that does")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} is not a probability below 1; give 0 <= dropout < 1")
 
+    def _require_sizes(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r} is not a whole number >= 1")
+
+    def usual_sizes(self) -> dict[str, int]:
+        """Give the sizes that may be left open, each with what it then is."""
+        return {"d_ff": 4 * self.d_model}
+
     @classmethod
     def gpt2(cls, size: str) -> "GPTConfig":
         """Give one of GPT-2's four sizes: "124M", "355M", "774M" or "1558M" (trained with dropout 0.1)."""
-        if size not in _GPT2_SIZES:
-            raise ValueError(f"GPT-2 has no size {size!r}; choose one of {', '.join(_GPT2_SIZES)}")
-        d_model, n_heads, n_layers = _GPT2_SIZES[size]
+        sizes = {"124M": (768, 12, 12), "355M": (1024, 16, 24), "774M": (1280, 20, 36), "1558M": (1600, 25, 48)}
+        if size not in sizes:
+            raise ValueError(f"GPT-2 has no size {size!r}; choose one of {', '.join(sizes)}")
+        d_model, n_heads, n_layers = sizes[size]
         return cls(50_257, 1024, d_model, n_heads, n_layers)
 
     @classmethod
@@ -205,13 +218,6 @@ class FeedForward(nn.Module):
         return self.down_proj(self.gelu(self.up_proj(x)))  # (B, T, D) -> (B, T, F) -> (B, T, D)
 
 
-class _Dropout(nn.Dropout):
-    """PyTorch's dropout, out of the way where there is nothing to drop: generation calls it for every token."""
-
-    def __call__(self, x: Tensor) -> Tensor:  # without a detour where there is nothing to drop
-        return super().__call__(x) if self.training and self.p else x
-
-
 class TransformerBlock(nn.Module):
     """Attention, then feed-forward, each reading a normalised copy of the stream and adding its answer to it.
 
@@ -232,11 +238,41 @@ class TransformerBlock(nn.Module):
         )
         self.norm2 = LayerNorm(config.d_model)
         self.feed_forward = FeedForward(config.d_model, config.d_ff)
-        self.drop = _Dropout(config.dropout)
+        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
-    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
+    def forward(self, x: Tensor, cache: "KVCache | None" = None, layer: int = 0) -> Tensor:
         x = x + self.drop(self.attention(self.norm1(x), cache, layer))
         return x + self.drop(self.feed_forward(self.norm2(x)))
+
+
+def check_ids(ids: Tensor, vocab_size: int, context_length: int | None = None, *, n_cached: int = 0) -> None:
+    """Refuse what a model cannot read, before it fails three layers down.
+
+    Args:
+        ids: what should be token ids.
+        vocab_size: ids are in [0, vocab_size). (On PyTorch's meta device, where tensors hold nothing, any are.)
+        context_length: most tokens that can be read; None means any number.
+        n_cached: number of tokens that were read before these.
+
+    Shape:
+        ids (B, T), none of them 0.
+
+    Raises:
+        ValueError: ids are not (B, T) whole numbers in [0, V), or B or T is 0, or there are too many.
+
+    Source: this course. Taught in ch04, section 4.5.
+    """
+    is_tensor = isinstance(ids, Tensor)
+    if not is_tensor or ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32) or ids.numel() == 0:
+        found = f"{ids.dtype} of shape {tuple(ids.shape)}" if is_tensor else f"a {type(ids).__name__} and no tensor"
+        raise ValueError(f"ids are {found}; give int64 of shape (batch, tokens) with at least one token")
+    if context_length is not None and n_cached + ids.shape[1] > context_length:
+        given = f"{ids.shape[1]} tokens" + (f" after {n_cached} cached ones" if n_cached else "")
+        raise ValueError(f"{given} were given and the context holds {context_length}; shorten them, or use generate")
+    for extreme in () if ids.is_meta else (ids.min().item(), ids.max().item()):
+        if not 0 <= extreme < vocab_size:
+            wanted = "encode the text with the tokenizer that the model was trained with"
+            raise ValueError(f"token id {extreme} is not in 0..{vocab_size - 1}; {wanted}")
 
 
 class GPTModel(nn.Module):
@@ -259,7 +295,7 @@ class GPTModel(nn.Module):
         self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding = nn.Embedding(config.context_length, config.d_model)
-        self.drop = _Dropout(config.dropout)
+        self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
         self.final_norm = LayerNorm(config.d_model)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -279,11 +315,11 @@ class GPTModel(nn.Module):
             else:
                 nn.init.ones_(parameter)
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: "KVCache | None" = None) -> Tensor:
         """Score every possible next token after every token: (B, T) -> (B, T, V)."""
         return self.head(self.hidden(ids, cache))
 
-    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def hidden(self, ids: Tensor, cache: "KVCache | None" = None) -> Tensor:
         """Give the vectors that the head reads, after the final norm: (B, T) -> (B, T, D)."""
         x = self.drop(self.embed(ids, cache))
         for layer, block in enumerate(self.blocks):
@@ -292,15 +328,12 @@ class GPTModel(nn.Module):
             cache.length += ids.shape[1]
         return self.final_norm(x)
 
-    def embed(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def embed(self, ids: Tensor, cache: "KVCache | None" = None) -> Tensor:
         """Look up what each token is and where it stands: (B, T) -> (B, T, D)."""
         start = 0 if cache is None else cache.length
-        self._check_ids(ids, start)
-        try:
-            tokens = self.token_embedding(ids)
-        except IndexError:  # only on the CPU, where asking afterwards keeps the check free
-            raise ValueError(self._bad_id(ids)) from None
-        return tokens + self.position_embedding.weight[start : start + ids.shape[1]]
+        check_ids(ids, self.config.vocab_size, self.config.context_length, n_cached=start)
+        positions = self.position_embedding.weight[start : start + ids.shape[1]]  # (T, D)
+        return self.token_embedding(ids) + positions
 
     def attention_maps(self, ids: Tensor) -> list[Tensor]:
         """Give the attention weights of every block: (B, T) -> n_layers x (B, H, T, T)."""
@@ -314,23 +347,3 @@ class GPTModel(nn.Module):
     def n_parameters(self) -> int:
         """Number of trained values; shared weights count once."""
         return sum(parameter.numel() for parameter in self.parameters())
-
-    def _check_ids(self, ids: Tensor, start: int) -> None:
-        tensor = isinstance(ids, Tensor)
-        if not tensor or ids.ndim != 2 or ids.dtype not in (torch.int64, torch.int32) or ids.numel() == 0:
-            found = f"{ids.dtype} of shape {tuple(ids.shape)}" if tensor else f"a {type(ids).__name__} and no tensor"
-            raise ValueError(f"ids are {found}; give int64 of shape (batch, tokens) with at least one token")
-        if start + ids.shape[1] > self.config.context_length:
-            before = f" after {start} cached ones" if start else ""
-            limit = f"the context holds {self.config.context_length}"
-            raise ValueError(f"{ids.shape[1]} tokens{before} were given and {limit}; shorten them, or use generate")
-        if ids.device.type not in ("cpu", "meta") and not self.training and not self._ids_in_range(ids):
-            raise ValueError(self._bad_id(ids))
-
-    def _ids_in_range(self, ids: Tensor) -> bool:
-        return bool(((ids >= 0) & (ids < self.config.vocab_size)).all())
-
-    def _bad_id(self, ids: Tensor) -> str:
-        bad = ids[(ids < 0) | (ids >= self.config.vocab_size)][0].item()
-        last = self.config.vocab_size - 1
-        return f"token id {bad} is not in 0..{last}; encode the text with the tokenizer that the model was trained with"

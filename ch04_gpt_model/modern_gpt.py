@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ch03_attention.attention import attention_weights, causal_mask
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, KVCache
+from ch04_gpt_model.generation import KVCache
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, check_ids
 
 __all__ = ["ModernConfig", "rms_norm", "rotate", "RMSNorm", "SwiGLU", "GroupedQueryAttention", "ModernBlock",
            "ModernGPT"]  # fmt: skip
@@ -47,12 +48,13 @@ class ModernConfig(GPTConfig):
     rope_base: float = 10_000.0
     qk_norm: bool = True
 
+    def usual_sizes(self) -> dict[str, int]:
+        """Give the sizes that may be left open, each with what it then is."""
+        return {"d_ff": 8 * math.ceil(self.d_model / 3), "n_kv_heads": self.n_heads}
+
     def __post_init__(self):
-        for name, usual in (("d_ff", 8 * math.ceil(self.d_model / 3)), ("n_kv_heads", self.n_heads)):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, usual)
         super().__post_init__()
-        if self.n_kv_heads < 1 or self.n_heads % self.n_kv_heads:
+        if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_kv_heads={self.n_kv_heads} does not divide n_heads={self.n_heads}; choose a divisor")
         if self.d_head % 2:
             raise ValueError(f"a head is {self.d_head} wide; give an even width, because rotations turn pairs")
@@ -174,7 +176,7 @@ class GroupedQueryAttention(nn.Module):
     def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
         q, k, v = self.qkv(x, 0 if cache is None else cache.length)
         if cache is not None:
-            k, v = cache.extend(layer, torch.stack([k, v]))  # 2 x (B, G, S, K)
+            k, v = cache.extend(layer, k, v)  # 2 x (B, G, S, K)
         mask = causal_mask(q.shape[-2], k.shape[-2], device=x.device)  # (T, S)
         heads = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)  # (B, H, T, K)
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, T, D)
@@ -242,8 +244,6 @@ class ModernGPT(GPTModel):
 
     def embed(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Look up what each token is; where it stands is told by the rotations: (B, T) -> (B, T, D)."""
-        self._check_ids(ids, 0 if cache is None else cache.length)
-        try:
-            return self.token_embedding(ids)
-        except IndexError:
-            raise ValueError(self._bad_id(ids)) from None
+        n_cached = 0 if cache is None else cache.length
+        check_ids(ids, self.config.vocab_size, self.config.context_length, n_cached=n_cached)
+        return self.token_embedding(ids)

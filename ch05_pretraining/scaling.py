@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ch04_gpt_model.products import linear_by_convolution
+from ch04_gpt_model.fast_paths import linear_by_convolution
 
 __all__ = ["PowerLaw", "fit_power_law", "flops_per_token", "matrix_product_ceiling"]
 

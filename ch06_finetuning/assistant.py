@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ch02_text_data.any_tokenizer import special_tokens_of
 from ch02_text_data.streaming import stream_text
-from ch04_gpt_model.gpt_model import generate, stream
+from ch04_gpt_model.generation import generate, stream
 from ch05_pretraining.checkpoints import find_model, read_model
 from ch05_pretraining.loop_care import device_of
 from ch06_finetuning.instructions import chat_specials, prompt_ids

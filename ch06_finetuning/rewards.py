@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ch02_text_data.text_data import IGNORE_INDEX
-from ch04_gpt_model.gpt_model import generate
+from ch04_gpt_model.generation import generate
 from ch05_pretraining.loop_care import (
     around_training,
     context_length_of,

@@ -123,7 +123,8 @@ def generation(side: str, shape: str, batch_size: int, n_new: int, use_cache: bo
 
 
 def _write_ours(shape, ids, n_new, use_cache):
-    from ch04_gpt_model.gpt_model import GPTModel, generate
+    from ch04_gpt_model.generation import generate
+    from ch04_gpt_model.gpt_model import GPTModel
 
     model = GPTModel(config_of(shape))
     return lambda: generate(model, ids, n_new, use_cache=use_cache)

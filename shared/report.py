@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ch01_understanding_llms.fast_counts import FastNgramModel
-from ch04_gpt_model.gpt_model import generate
+from ch04_gpt_model.generation import generate
 from ch05_pretraining.story_recipe import evaluate_stories
 from data.loaders import load_stories
 from data.story_world import check_story

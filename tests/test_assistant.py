@@ -8,7 +8,8 @@ import torch
 
 from ch02_text_data.streaming import stream_text
 from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, generate
+from ch04_gpt_model.generation import generate
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.checkpoints import save_model
 from ch05_pretraining.pretraining import TrainConfig
 from ch06_finetuning import assistant as assistant_module

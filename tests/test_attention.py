@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from ch03_attention import attention as attention_module
 from ch03_attention.attention import (
     MultiHeadAttention,
     attention_weights,
@@ -201,35 +200,3 @@ def test_weights_are_dropped_while_training_only():
 def test_bad_input_is_refused_in_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-@pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("length", [1, 2, 9, 512, 513])  # beyond 512 keys PyTorch's kernel takes over
-def test_in_bfloat16_only_the_rounding_differs(length, causal):
-    torch.manual_seed(0)
-    attention = MultiHeadAttention(32, 4, causal=causal).to(torch.bfloat16)
-    x = torch.randn(2, length, 32, dtype=torch.bfloat16)
-    q, k, v = (part.double() for part in attention.qkv(x))
-    exact = scaled_dot_product_attention(q, k, v, causal_mask(length) if causal else None)
-    found = attention_module._fast_attention(*attention.qkv(x), None, is_causal=causal, dropout_p=0.0)
-    assert found.dtype == torch.bfloat16
-    assert (found.double() - exact).norm() <= 2**-8 * exact.norm()  # bfloat16 keeps eight bits
-
-
-def test_in_bfloat16_a_cached_text_is_masked_as_a_whole_one():
-    torch.manual_seed(0)
-    q, k, v = torch.randn(3, 1, 2, 7, 8, dtype=torch.bfloat16)
-    whole = attention_module._fast_attention(q, k, v, None, is_causal=True, dropout_p=0.0)
-    mask = causal_mask(3, 7)
-    assert torch.equal(attention_module._fast_attention(q[:, :, 4:], k, v, mask, is_causal=False, dropout_p=0.0),
-                       whole[:, :, 4:])  # fmt: skip
-
-
-def test_under_autocast_the_heads_are_bfloat16_and_dropout_still_drops():
-    torch.manual_seed(0)
-    attention, x = MultiHeadAttention(32, 4, dropout=0.5), torch.randn(2, 9, 32)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert attention(x).dtype == torch.bfloat16
-        assert not torch.equal(attention(x), attention(x))
-        attention.eval()
-        assert torch.equal(attention(x), attention(x))

@@ -513,7 +513,8 @@ def test_a_sample_joins_to_what_generate_returns():
     import torch
 
     from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
-    from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, generate
+    from ch04_gpt_model.generation import generate
+    from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 
     tokenizer = BPETokenizer.train("the fox and the owl and the fox " * 20, 280, SPECIAL_TOKENS)
     model = GPTModel(GPTConfig(tokenizer.vocab_size, 32, 16, 2, 1)).eval()

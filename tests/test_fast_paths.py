@@ -1,6 +1,8 @@
-"""Another routine for the products of linear layers gives the same numbers, and training and generation may use it."""
+"""What exists for speed alone changes no number: not a token, not a gradient, not the model it is used on."""
 
+import copy
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -8,12 +10,281 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from ch04_gpt_model import generation
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, generate
-from ch04_gpt_model.products import LinearBy, linear_by_columns, linear_by_convolution, linear_by_packing
+from ch03_attention.attention import MultiHeadAttention, causal_mask, scaled_dot_product_attention
+from ch04_gpt_model import fast_paths as doors
+from ch04_gpt_model.fast_paths import (
+    LinearBy,
+    fast_attention,
+    fast_paths,
+    linear_by_columns,
+    linear_by_convolution,
+    linear_by_packing,
+)
+from ch04_gpt_model.generation import evaluating, generate, next_tokens, stream
+from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
+from ch04_gpt_model.sampling import Sampler
 from ch05_pretraining import machine, pretraining
 from ch05_pretraining.pretraining import TrainConfig, train
 from ch05_pretraining.scaling import matrix_product_ceiling
+
+MODELS = {
+    "GPT": lambda: GPTModel(GPTConfig(50, 16, 12, 3, 2, dropout=0.5)),
+    "no dropout, untied": lambda: GPTModel(GPTConfig(50, 16, 12, 3, 2, tie_weights=False)),
+    "modern": lambda: ModernGPT(ModernConfig(50, 16, 24, 6, 2, n_kv_heads=2)),
+}
+
+
+def decided(name="GPT", dtype=torch.float32):
+    """A model in training mode with so large differences between its logits that rounding decides nothing."""
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return model.to(dtype).train()
+
+
+def prompts(n_rows, length=4):
+    return torch.randint(50, (n_rows, length), generator=torch.Generator().manual_seed(n_rows))
+
+
+def plainly(model, ids, n_new, *, stop_id=None, use_cache=True, **settings):
+    """`generate` without a single fast path."""
+    tokens = next_tokens(model, ids, n_new, Sampler(**settings), stop_id, use_cache)
+    with torch.inference_mode(), evaluating(model):
+        return torch.cat([ids, *(token[:, None] for token in tokens)], dim=1)
+
+
+# --- writing text: fast and plain are the same, token for token -------------------------------------------------------
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("n_rows", [1, 3, 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", MODELS)
+def test_fast_and_plain_write_the_same_past_the_context_edge(monkeypatch, name, dtype, n_rows, use_cache, large):
+    monkeypatch.setattr(doors, "LARGE", 0 if large else doors.LARGE)
+    model, ids = decided(name, dtype), prompts(n_rows)
+    for settings in ({}, {"temperature": 1.5, "seed": 1}, {"temperature": 1.0, "top_k": 9, "seed": 2, "stop_id": 3}):
+        settings["use_cache"] = use_cache
+        written = generate(model, ids, 20, **settings)
+        assert torch.equal(written, plainly(model, ids, 20, **settings))
+        if n_rows == 1:
+            assert list(stream(model, ids, 20, **settings)) == written[0, 4:].tolist()
+    assert written.shape[1] > 4 and model.training
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_fast_and_plain_write_the_same_under_autocast(monkeypatch, n_rows, large):
+    monkeypatch.setattr(doors, "LARGE", 0 if large else doors.LARGE)
+    model, ids = decided(), prompts(n_rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(generate(model, ids, 20), plainly(model, ids, 20))
+
+
+HOOKED = {
+    "head": lambda model: model.head,
+    "a dropout": lambda model: model.blocks[1].drop,
+    "no dropout": lambda model: model.blocks[1].attention.out_proj,
+    "a part of a part": lambda model: model.blocks[0].feed_forward.gelu,
+    "a block": lambda model: model.blocks[0],
+}
+
+
+@pytest.mark.parametrize("kind", ["register_forward_hook", "register_forward_pre_hook"])
+@pytest.mark.parametrize("n_rows", [1, 3])
+@pytest.mark.parametrize("place", HOOKED)
+def test_fast_and_plain_call_the_same_hooks(kind, n_rows, place):
+    """The hook turns what it sees around, so that other tokens are written, and counts its calls."""
+    model, ids, calls = decided(), prompts(n_rows), []
+    unhooked = generate(model, ids, 20)
+
+    def flip(module, inputs, output=None):
+        seen = inputs[0] if output is None else output
+        calls.append(seen.shape)
+        return -2 * seen
+
+    handle = getattr(HOOKED[place](model), kind)(flip)
+    fast, n_fast = generate(model, ids, 20), len(calls)
+    assert torch.equal(fast, plainly(model, ids, 20)) and not torch.equal(fast, unhooked)
+    assert len(calls) == 2 * n_fast and calls[:n_fast] == calls[n_fast:] and n_fast >= 20
+    handle.remove()
+    assert torch.equal(generate(model, ids, 20), unhooked)
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_a_part_that_a_hook_replaces_meanwhile_is_used_from_then_on(n_rows):
+    def written(way):
+        model, steps = decided(), []
+
+        def replace(module, inputs, output):
+            steps.append(1)
+            if len(steps) == 6:
+                model.head = nn.Linear(12, 50, bias=True)
+                nn.init.zeros_(model.head.weight)
+                model.head.bias.data[:] = torch.arange(50).flip(0)  # token 0, whatever is read
+                model.blocks[1].feed_forward.gelu = nn.ReLU()
+
+        model.blocks[0].register_forward_hook(replace)
+        return way(model, prompts(n_rows), 12)
+
+    fast = written(generate)
+    assert torch.equal(fast, written(plainly)) and not fast[:, 9:].any()
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_a_forward_of_ones_own_is_used(n_rows):
+    model, ids = decided(), prompts(n_rows)
+    model.head.forward = lambda x: -F.linear(x, model.head.weight)  # the likeliest is now the least
+    model.blocks[0].drop.forward = lambda x: x + 1
+    fast = generate(model, ids, 20)
+    assert torch.equal(fast, plainly(model, ids, 20))
+    del model.head.forward, model.blocks[0].drop.forward
+    assert not torch.equal(generate(model, ids, 20), fast)
+
+
+def test_a_model_that_is_told_to_drop_meanwhile_drops():
+    """Whoever wants dropout in generation (to see how sure a model is) can switch it on from a hook."""
+    model, ids = decided(), prompts(3)
+    expected = generate(model, ids, 20)
+    handle = model.blocks[0].register_forward_pre_hook(lambda module, inputs: module.train() and None)
+    assert not torch.equal(generate(model, ids, 20), expected)
+    handle.remove()
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_a_copy_made_meanwhile_is_a_model_of_its_own(n_rows):
+    model, ids, copies = decided(), prompts(n_rows), []
+
+    def copy_it(*_):
+        with torch.inference_mode(False):
+            copies.append(copy.deepcopy(model))
+
+    handle = model.final_norm.register_forward_hook(copy_it)
+    expected = generate(model, ids, 3)
+    handle.remove()
+    other = copies[1]
+    assert torch.equal(generate(other, ids, 3), expected)
+    with torch.no_grad():
+        other.head.weight.neg_()
+        other.blocks[0].feed_forward.down_proj.weight.neg_()
+    assert torch.equal(generate(other, ids, 3), plainly(other, ids, 3))
+    assert torch.equal(generate(model, ids, 3), expected)
+
+
+def test_models_may_write_at_the_same_time():
+    models = [decided("GPT"), decided("modern")]
+    expected = [generate(model, prompts(1), 12)[0, 4:].tolist() for model in models]
+    assert [list(tokens) for tokens in zip(*zip(*(stream(model, prompts(1), 12) for model in models)))] == expected
+    first, again = stream(models[0], prompts(1), 12), stream(models[0], prompts(1), 12)
+    assert [token for pair in zip(first, again) for token in pair] == [t for t in expected[0] for _ in range(2)]
+
+
+@pytest.mark.parametrize("n_rows", [1, 3])
+@pytest.mark.parametrize("n_tokens", [1, 2])
+def test_what_the_door_changes_it_changes_back(n_rows, n_tokens):
+    model = decided()
+
+    def attributes():
+        return [set(vars(module)) for module in model.modules()]
+
+    before = attributes()
+    with pytest.raises(KeyboardInterrupt), fast_paths(model, n_rows, n_tokens):
+        assert (attributes() != before) == (n_tokens > 1)
+        assert ("forward" in vars(model.head)) == (n_rows > 1 and n_tokens > 1)
+        raise KeyboardInterrupt
+    assert attributes() == before
+
+
+# --- training in bfloat16 ---------------------------------------------------------------------------------------------
+
+
+def attend(q, k, v, **options):
+    with fast_attention(nullcontext()):
+        return F.scaled_dot_product_attention(q, k, v, **options)
+
+
+@pytest.fixture
+def by_hand(monkeypatch):
+    """The shapes of the scores that were computed in products of our own."""
+    shapes, attention = [], doors._attention_in_products
+    monkeypatch.setattr(
+        doors, "_attention_in_products",
+        lambda q, k, *rest, **options: shapes.append((q.shape[-2], k.shape[-2])) or attention(q, k, *rest, **options),
+    )  # fmt: skip
+    return shapes
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("length", [1, 2, 9, 512, 513])  # beyond 512 keys PyTorch's kernel takes over
+def test_in_bfloat16_only_the_rounding_differs(by_hand, length, causal):
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(32, 4, causal=causal).to(torch.bfloat16)
+    q, k, v = attention.qkv(torch.randn(2, length, 32, dtype=torch.bfloat16))
+    exact = scaled_dot_product_attention(q.double(), k.double(), v.double(), causal_mask(length) if causal else None)
+    found = attend(q, k, v, is_causal=causal)
+    assert found.dtype == torch.bfloat16 and by_hand == [(length, length)] * (length <= 512)
+    assert (found.double() - exact).norm() <= 2**-8 * exact.norm()  # bfloat16 keeps eight bits
+
+
+def test_with_fewer_queries_than_keys_the_mask_is_the_kernels(by_hand):
+    q, (k, v) = torch.randn(1, 2, 3, 8, dtype=torch.bfloat16), torch.randn(2, 1, 2, 7, 8, dtype=torch.bfloat16)
+    expected = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), is_causal=True)
+    assert_close(attend(q, k, v, is_causal=True).double(), expected, rtol=0, atol=0.05)
+    assert by_hand == [(3, 7)]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"attn_mask": torch.eye(9, dtype=torch.bool)},  # a row that may look nowhere would come out as NaN
+        {"attn_mask": torch.zeros(9, 9, dtype=torch.bfloat16)},
+        {"scale": 1.0},
+        {"enable_gqa": True},
+        {"dtype": torch.float32},
+    ],
+)
+def test_other_attention_is_pytorchs_own(by_hand, case):
+    q, k, v = torch.randn(3, 1, 2, 9, 8).to(case.pop("dtype", torch.bfloat16))
+    assert torch.equal(attend(q, k, v, **case), F.scaled_dot_product_attention(q, k, v, **case))
+    assert by_hand == []
+
+
+def test_a_fully_masked_row_gives_zeros_in_bfloat16_too():
+    q, k, v = torch.randn(3, 1, 1, 4, 8, dtype=torch.bfloat16)
+    mask = causal_mask(4)
+    mask[2] = False
+    assert not attend(q, k, v, attn_mask=mask)[..., 2, :].any()
+
+
+def test_under_autocast_training_takes_the_short_way_and_dropout_still_drops(by_hand):
+    torch.manual_seed(0)
+    attention, x = MultiHeadAttention(32, 4, dropout=0.5), torch.randn(2, 9, 32)
+    with machine.arithmetic(torch.device("cpu"), "bfloat16"):
+        assert attention(x).dtype == torch.bfloat16
+        assert not torch.equal(attention(x), attention(x))
+        attention.eval()
+        assert torch.equal(attention(x), attention(x))
+    assert len(by_hand) == 5
+    attention(x.to(torch.bfloat16).float())
+    assert len(by_hand) == 5
+
+
+def test_gradients_in_bfloat16_are_those_of_pytorchs_kernel():
+    torch.manual_seed(0)
+    attention, x = MultiHeadAttention(32, 4), torch.randn(2, 9, 32)
+
+    def gradient(context):
+        with context, torch.autocast("cpu", torch.bfloat16):
+            return torch.autograd.grad(attention(x).square().sum(), attention.qkv_proj.weight)[0]
+
+    ours, theirs = gradient(fast_attention(nullcontext())), gradient(nullcontext())
+    assert (ours - theirs).norm() <= 2**-6 * theirs.norm()
+
+
+# --- the product of a linear layer ------------------------------------------------------------------------------------
 
 ROUTINES = [linear_by_columns, linear_by_convolution]
 
@@ -118,14 +389,11 @@ def test_a_model_is_the_same_under_either_routine():
 @pytest.mark.parametrize("n_rows", [1, 3])
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_large_models_are_read_by_columns_and_write_the_same(monkeypatch, n_rows, use_cache):
-    torch.manual_seed(0)
-    model, ids = GPTModel(GPTConfig(50, 16, 12, 3, 2)), torch.randint(50, (n_rows, 4))
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.5)  # large differences between logits, so that rounding decides nothing
-    usual, calls = generate(model, ids, 20, use_cache=use_cache), []
-    monkeypatch.setattr(generation, "LARGE", 0)
-    by_columns = generation.linear_by_columns
-    monkeypatch.setattr(generation, "linear_by_columns", lambda *given: calls.append(1) or by_columns(*given))
+    model, ids, calls = decided(), prompts(n_rows), []
+    usual = generate(model, ids, 20, use_cache=use_cache)
+    monkeypatch.setattr(doors, "LARGE", 0)
+    by_columns = doors.linear_by_columns
+    monkeypatch.setattr(doors, "linear_by_columns", lambda *given: calls.append(1) or by_columns(*given))
     assert torch.equal(generate(model, ids, 20, use_cache=use_cache), usual)
     assert len(calls) == 20 * (2 * 4 + 1)  # each step: four layers in each of two blocks, and the head
 
@@ -139,21 +407,18 @@ def heads_packed(monkeypatch, model, n_rows, **options):
         product = linear_by_packing(weight)
         return lambda x, other, bias=None: asked.append(other is weight) or product(x, other, bias)
 
-    monkeypatch.setattr(generation, "linear_by_packing", pack)
+    monkeypatch.setattr(doors, "linear_by_packing", pack)
     torch.manual_seed(2)
     return generate(model, torch.randint(50, (n_rows, 4)), 20, **options), len(packed), sum(asked)
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_the_head_is_packed_once_for_several_rows_and_writes_the_same(monkeypatch, use_cache):
-    torch.manual_seed(0)
-    model = GPTModel(GPTConfig(50, 16, 12, 3, 2))
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.5)  # large differences between logits, so that rounding decides nothing
+    model = decided()
     rows, n_packed, n_asked = heads_packed(monkeypatch, model, 3, use_cache=use_cache)
     assert (n_packed, n_asked) == (1, 20)
     assert heads_packed(monkeypatch, model, 1)[1:] == (0, 0)
-    monkeypatch.setattr(generation, "linear_by_packing", lambda weight: F.linear)
+    monkeypatch.setattr(doors, "linear_by_packing", lambda weight: F.linear)
     torch.manual_seed(2)
     assert torch.equal(generate(model, torch.randint(50, (3, 4)), 20, use_cache=use_cache), rows)
 

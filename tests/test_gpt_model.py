@@ -13,18 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from ch04_gpt_model.generation import KVCache, evaluating, generate, next_tokens, stream
 from ch04_gpt_model.gpt_model import (
     GELU,
     FeedForward,
     GPTConfig,
     GPTModel,
-    KVCache,
     LayerNorm,
     TransformerBlock,
+    check_ids,
     gelu,
-    generate,
     layer_norm,
-    stream,
 )
 from ch04_gpt_model.sampling import Sampler, next_token_probabilities
 from tests.sizes import n
@@ -203,6 +202,16 @@ def test_dropout_works_while_training_only():
     assert torch.equal(model(ids), model(ids))
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_hook_sees_what_passes_a_dropout(dropout, training):
+    model, seen = GPTModel(dataclasses.replace(TINY, dropout=dropout)).train(training), []
+    for part in (model.drop, model.blocks[0].drop):
+        part.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    model(random_ids(TINY, 1, 7))
+    assert seen == [(1, 7, 12)] * 3  # once in front of the blocks, twice in the first
+
+
 # --- the configuration -----------------------------------------------------------------------------------------------
 
 
@@ -210,6 +219,21 @@ def test_a_config_survives_json():
     config = dataclasses.replace(TINY, dropout=0.1, tie_weights=False)
     assert GPTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert GPTConfig.from_dict({k: v for k, v in TINY.to_dict().items() if k != "d_ff"}).d_ff == 48
+
+
+def test_a_width_that_nobody_gave_follows_the_model():
+    for config in (GPTConfig.story(), GPTConfig.from_dict(json.loads(json.dumps(GPTConfig.story().to_dict())))):
+        wider = dataclasses.replace(config, d_model=256)
+        assert (config.d_ff, wider.d_ff, dataclasses.replace(wider, n_layers=1, d_model=64).d_ff) == (512, 1024, 256)
+        assert wider == GPTConfig(3072, 320, 256, 4, 4) and hash(wider) == hash(GPTConfig(3072, 320, 256, 4, 4))
+        assert copy.deepcopy(config) == config and repr(config.d_ff) == "512"
+
+
+def test_a_width_that_was_given_stays():
+    config = dataclasses.replace(TINY, d_ff=20)
+    assert dataclasses.replace(config, d_model=24).d_ff == 20
+    assert dataclasses.replace(config, d_model=24, d_ff=None).d_ff == 96
+    assert GPTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_a_config_cannot_be_changed():
@@ -223,6 +247,9 @@ def test_a_config_cannot_be_changed():
         ({"n_heads": 5}, "n_heads=5 does not divide d_model=12"),
         ({"n_layers": 0}, "n_layers=0 is not a whole number >= 1"),
         ({"vocab_size": 2.5}, "vocab_size=2.5 is not a whole number"),
+        ({"d_model": "wide"}, "d_model='wide' is not a whole number"),
+        ({"d_ff": 0}, "d_ff=0 is not a whole number"),
+        ({"d_ff": 24.5}, "d_ff=24.5 is not a whole number"),
         ({"context_length": -1}, "context_length=-1 is not"),
         ({"dropout": 1.0}, "dropout=1.0 is not a probability below 1"),
         ({"dropout": float("nan")}, "dropout=nan is not"),
@@ -525,6 +552,28 @@ def test_a_hook_on_every_module_is_called_while_a_text_is_written(model):
     assert seen.count(model.blocks[0].feed_forward.gelu) == 2
 
 
+def test_the_loop_reads_only_what_is_new():
+    model, ids, sampler = tiny_model(), random_ids(TINY, 2, 4), Sampler()
+    read = []
+    model.blocks[0].register_forward_hook(lambda module, inputs, output: read.append(output.shape[1]))
+    with torch.inference_mode():
+        list(next_tokens(model, ids, 11, sampler))
+        assert read == [4, 1, 1, 1, 1, 1, 1, 1, 1, 12, 12]  # the context holds 12; from there on the window is read
+        read.clear()
+        list(next_tokens(model, ids, 10, sampler, use_cache=False))
+        assert read == [4, 5, 6, 7, 8, 9, 10, 11, 12, 12]
+
+
+def test_an_error_leaves_each_module_its_own_mode():
+    model = GPTModel(dataclasses.replace(TINY, dropout=0.5)).train()
+    model.blocks[1].eval()
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(KeyboardInterrupt), evaluating(model):
+        assert not any(module.training for module in model.modules())
+        raise KeyboardInterrupt
+    assert [module.training for module in model.modules()] == modes
+
+
 def test_an_error_in_a_part_leaves_the_model_callable(model, monkeypatch):
     ids, whole = random_ids(TINY, 1, 4), model.blocks[0].feed_forward.forward
     monkeypatch.setattr(model.blocks[0].feed_forward, "forward", lambda x: 1 / 0)
@@ -600,6 +649,19 @@ def test_the_model_refuses_ids_it_cannot_read(model, ids, message):
         model(ids)
 
 
+def test_ids_are_checked_wherever_they_live():
+    check_ids(torch.tensor([[0, 22]], dtype=torch.int32), 23)
+    check_ids(torch.zeros(1, 5, dtype=torch.int64, device="meta"), 23, 5)
+    check_ids(torch.zeros(1, 5, dtype=torch.int64), 23, 12, n_cached=7)
+    with pytest.raises(ValueError, match="5 tokens after 8 cached ones were given and the context holds 12"):
+        check_ids(torch.zeros(1, 5, dtype=torch.int64), 23, 12, n_cached=8)
+    with pytest.raises(ValueError, match="6 tokens were given and the context holds 5"):
+        check_ids(torch.zeros(1, 6, dtype=torch.int64, device="meta"), 23, 5)
+    for bad in ([[3, 23, -4]], [[-1, 5]], [[5], [2**40]]):
+        with pytest.raises(ValueError, match=r"token id (-4|-1|1099511627776) is not in 0..22; encode the text with"):
+            check_ids(torch.tensor(bad), 23)
+
+
 def test_the_cache_refuses_what_it_has_no_room_for(model):
     ids = random_ids(TINY, 2, 6)
     with pytest.raises(ValueError, match="7 tokens after 6 cached ones were given and the context holds 12"):
@@ -633,9 +695,9 @@ def test_the_cache_refuses_what_it_has_no_room_for(model):
         ({"temperature": 1.0, "seed": "lucky"}, "seed=lucky is not a whole number"),
         ({"max_new_tokens": -1}, "max_new_tokens=-1 is not a whole number >= 0; give"),
         ({"max_new_tokens": 2.5}, "max_new_tokens=2.5 is not a whole number"),
-        ({"ids": [[1, 2]]}, "ids are a list and no tensor; give prompts of shape"),
-        ({"ids": torch.empty(1, 0, dtype=torch.int64)}, r"ids have shape \(1, 0\); give prompts of shape"),
-        ({"ids": torch.tensor([4, 5])}, r"ids have shape \(2,\); give prompts of shape"),
+        ({"ids": [[1, 2]]}, "ids are a list and no tensor; give int64 of shape"),
+        ({"ids": torch.empty(1, 0, dtype=torch.int64)}, r"of shape \(1, 0\); give int64 .* at least one token"),
+        ({"ids": torch.tensor([4, 5])}, r"of shape \(2,\); give int64 of shape \(batch, tokens\)"),
         ({"ids": torch.tensor([[4, 99]])}, r"token id 99 is not in 0..22"),
     ],
 )

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from ch03_attention.attention import MultiHeadAttention, causal_mask, scaled_dot_product_attention
-from ch04_gpt_model.gpt_model import FeedForward, GPTConfig, KVCache, generate
+from ch04_gpt_model.generation import KVCache, generate
+from ch04_gpt_model.gpt_model import FeedForward, GPTConfig
 from ch04_gpt_model.modern_gpt import (
     GroupedQueryAttention,
     ModernBlock,
@@ -317,7 +318,8 @@ def test_a_rotation_that_forgets_its_place_would_be_noticed(model):
     ("changes", "message"),
     [
         ({"n_kv_heads": 4}, "n_kv_heads=4 does not divide n_heads=6"),
-        ({"n_kv_heads": 0}, "n_kv_heads=0 does not divide"),
+        ({"n_kv_heads": 0}, "n_kv_heads=0 is not a whole number >= 1"),
+        ({"n_kv_heads": 2.0}, "n_kv_heads=2.0 is not a whole number >= 1"),
         ({"d_model": 18}, "a head is 3 wide"),
         ({"rope_base": 1.0}, "rope_base=1.0 is not a number above 1"),
         ({"dropout": 0.1}, "dropout=0.1 was given and this model has none"),
@@ -337,6 +339,14 @@ def test_bad_ids_are_refused_in_one_sentence(model):
         model(torch.zeros(1, 13, dtype=torch.int64))
     with pytest.raises(ValueError, match="at least one token"):
         model(torch.zeros(1, 0, dtype=torch.int64))
+
+
+def test_sizes_that_were_left_open_follow_the_others():
+    config = ModernConfig(23, 12, d_model=24, n_heads=6, n_layers=2)
+    for old in (config, ModernConfig.from_dict(json.loads(json.dumps(config.to_dict())))):
+        assert dataclasses.replace(old, d_model=48, n_heads=12) == ModernConfig(23, 12, 48, 12, 2)
+        assert (old.d_ff, old.n_kv_heads) == (64, 6)
+    assert dataclasses.replace(TINY, n_heads=4).n_kv_heads == 2  # given, and kept
 
 
 def test_a_config_survives_json():

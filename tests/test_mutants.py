@@ -77,7 +77,7 @@ def the_past_does_not_see_the_future():
 
 
 def the_cache_changes_nothing():
-    from ch04_gpt_model.gpt_model import KVCache, generate
+    from ch04_gpt_model.generation import KVCache, generate
 
     gpt, ids = model(), batches()[0][0]
     for sizes in ([1] * 12, [3, 3, 3, 3], [7, 5], [1, 11]):
@@ -189,8 +189,8 @@ MUTANTS_OF = {
     the_cache_changes_nothing: [
         (GPT, "cache.length += ids.shape[1]", "cache.length += 1"),
         (GPT, "start = 0 if cache is None else cache.length", "start = 0"),
-        (CACHE, "narrow(3, 0, end).unbind()", "select(0, 0).narrow(2, 0, end), stored[1, :, :, :end].flip(2)"),
-        (ATTENTION, "if self.causal and not whole and n_queries > 1:", "if False:"),
+        (CACHE, "values[:, :, :end]", "values[:, :, :end].flip(2)"),
+        (ATTENTION, "if self.causal and 1 < n_queries < n_keys:", "if False:"),
     ],
     a_resumed_run_is_the_same_run: [
         (TRAINING, "run.step * config.accumulation_steps)", "run.step)"),
