@@ -96,6 +96,8 @@ def _check_batches(n_rows: int, batch_size: int, drop_last: bool, rank: int, wor
         raise ValueError("found no rows; expected at least one to make batches of")
     if world_size < 1 or not 0 <= rank < world_size:
         raise ValueError(f"found rank={rank}, world_size={world_size}; expected 0 <= rank < world_size")
+    if batch_size < 1:
+        raise ValueError(f"found batch_size={batch_size}; expected at least 1")
     if batch_size < world_size:
         raise ValueError(f"found batch_size={batch_size}; expected at least world_size={world_size}, a row a process")
     if n_rows < (batch_size if drop_last else world_size):

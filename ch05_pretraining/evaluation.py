@@ -29,10 +29,12 @@ def evaluate(model: nn.Module, loader: Iterable, max_batches: int | None = None)
         batches (B, T), (B, T) -> nats per token, a float.
 
     Raises:
-        ValueError: no batch, or no unmasked target.
+        ValueError: no batch, no unmasked target, or targets that do not fit the predictions.
 
     Source: this course. Taught in ch05, section 5.3.
     """
+    if max_batches is not None and max_batches < 1:
+        raise ValueError(f"max_batches={max_batches} leaves nothing to grade: give 1 or more, or None for all")
     total, count = evaluation_totals(model, loader, max_batches)
     if not count:
         raise ValueError(f"the loader has no target other than {IGNORE_INDEX}: give it at least one batch to grade")
@@ -56,14 +58,24 @@ def loss_sum(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
     head = getattr(model, "head", None)
     try:
         if hasattr(model, "hidden") and type(head) is nn.Linear and head.bias is None:
+            _require_fit(targets, ids.shape)
             graded = targets != IGNORE_INDEX  # the head, a quarter of the work, runs only where a target is graded
             n_scores = head.out_features
             return head_loss(model.hidden(ids)[graded], head.weight, targets[graded])
-        logits = model(ids).flatten(0, -2)  # (B T, V), or (B, C) for a classifier
+        logits = model(ids)  # (B, T, V), or (B, C) from a classifier
+        _require_fit(targets, logits.shape[:-1])
         n_scores = logits.shape[-1]
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = logits.flatten(0, -2).to(torch.promote_types(logits.dtype, torch.float32))
         return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
     except IndexError as error:
         raise ValueError(
             f"a target lies outside 0 to {n_scores - 1}: use the tokenizer that the model was made for"
         ) from error
+
+
+def _require_fit(targets: Tensor, shape: torch.Size) -> None:
+    if targets.shape != shape:
+        raise ValueError(
+            f"the loader's targets have shape {tuple(targets.shape)} and the model's predictions {tuple(shape)}: give "
+            "one target for each prediction, and classes to a classifier only"
+        )

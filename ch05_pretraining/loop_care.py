@@ -84,6 +84,15 @@ def stop_if_pressed(ctrl_c: CtrlC, done: str, history) -> None:
         )
 
 
+def check_settings(learning_rate: float, **counts: int) -> None:
+    """Refuse a learning rate that moves nothing or away from the goal, and numbers of steps below 1."""
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate={learning_rate}: expected a number above 0, for example 1e-3")
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name}={count}: expected at least 1")
+
+
 # ---------------------------------------------------------------- what the model is and where
 
 

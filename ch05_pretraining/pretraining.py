@@ -314,6 +314,13 @@ def train(
     return run.history
 
 
+def _length(loader) -> int:
+    if not hasattr(loader, "__len__"):
+        kind = type(loader).__name__
+        raise ValueError(f"train_loader is a {kind}, which has no length: give a list of batches or a DataLoader")
+    return len(loader)
+
+
 class _Run:
     """The state of one training run: model, optimizers, history and the number of steps done."""
 
@@ -323,7 +330,7 @@ class _Run:
         self.device, self.rank, self.world_size = device_of(model), *rank_and_world_size()
         self.optimizers = make_optimizers(model, config)
         self.network = DistributedDataParallel(model) if self.world_size > 1 else model
-        self.loader, self.n_batches, self.room = train_loader, len(train_loader), context_length_of(model)
+        self.loader, self.n_batches, self.room = train_loader, _length(train_loader), context_length_of(model)
         self.read: deque[str] = deque(maxlen=BATCHES_KEPT)  # fingerprints of the newest batches
         self.precision, self.products, self.loss_scale = config.precision, config.products, LossScale()
         self.seconds_before, self.begun, self.tokens = 0.0, time.perf_counter(), 0
@@ -371,7 +378,7 @@ class _Run:
         return part.item()
 
     def _choose_by_trial(self, ids: Tensor, targets: Tensor) -> None:
-        sample = to_device_of(self.model, ids[:8, :256], targets[:8, :256])
+        sample = to_device_of(self.model, *(part[:8][..., :256] for part in (ids, targets)))
         trial = (lambda: loss_sum(self.model, *sample)), trainable_parameters(self.model), self.device
         if self.precision == "auto":
             self.precision = faster_precision(*trial)

@@ -16,6 +16,7 @@ from ch02_text_data.any_tokenizer import encode_text, pad_id_of
 from ch02_text_data.text_data import IGNORE_INDEX, EpochBatches
 from ch05_pretraining.loop_care import (
     around_training,
+    check_settings,
     context_length_of,
     in_mode,
     learn,
@@ -103,7 +104,7 @@ def train_reward_model(
     Args:
         reward_model: changed in place; frozen weights stay, so LoRA works. Its modes are given back.
         pairs: training pairs.
-        max_steps: optimizer steps.
+        max_steps: optimizer steps, at least 1.
         batch_size: pairs in a step, 1 to the number of pairs.
         learning_rate: of AdamW; falls linearly to zero.
         seed: decides the order of the pairs, and dropout.
@@ -115,6 +116,7 @@ def train_reward_model(
 
     Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section R.7.
     """
+    check_settings(learning_rate, max_steps=max_steps)
     pairs.require_fit(reward_model, batch_size)
     optimizer, losses = torch.optim.AdamW(trainable_parameters(reward_model), learning_rate), []
     sampler = EpochBatches([len(chosen[0]) for chosen, _ in pairs.items], batch_size, seed=seed)
@@ -246,6 +248,7 @@ def ppo_step(
     Source: Schulman et al. (2017), algorithm 1; Ouyang et al. (2022), section 3.5. Taught in ch06, section R.8.
     """
     trainable_parameters(policy)  # refuses a policy that is frozen
+    rewards = torch.as_tensor(rewards)
     _check_rewards(policy, rollouts, rewards, updates)
     ids, targets, rewards = to_device_of(policy, rollouts.ids, rollouts.targets, rewards)
     written = targets != IGNORE_INDEX  # (B, T)

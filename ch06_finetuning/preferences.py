@@ -18,6 +18,7 @@ from ch02_text_data.any_tokenizer import pad_id_of
 from ch02_text_data.text_data import IGNORE_INDEX, EpochBatches, pad_batch
 from ch05_pretraining.loop_care import (
     around_training,
+    check_settings,
     context_length_of,
     in_mode,
     learn,
@@ -136,8 +137,8 @@ class PreferenceDataset(Dataset):
 
     def batch(self, indices) -> tuple[Tensor, Tensor]:
         """Pad some pairs into one batch, all chosen rows first: -> ids (2 B, T), targets (2 B, T)."""
-        chosen, rejected = zip(*(self.items[index] for index in indices))
-        return pad_batch([*chosen, *rejected], self.pad_id)
+        pairs = [self.items[index] for index in indices]
+        return pad_batch([pair[side] for side in (0, 1) for pair in pairs], self.pad_id)
 
     def log_probabilities(self, model: nn.Module, indices) -> tuple[Tensor, Tensor]:
         """Score some pairs with a model: -> log-probabilities of chosen (B,) and rejected answers (B,)."""
@@ -210,10 +211,16 @@ def preference_report(model: nn.Module, dataset: PreferenceDataset, reference: T
     Shape:
         reference (2, N) -> PreferenceReport.
 
+    Raises:
+        ValueError: the reference is that of another number of pairs.
+
     Source: Rafailov et al. (2023), section 6. Taught in ch06, section 6.14.
     """
+    if reference.shape != (2, len(dataset)):
+        found = f"reference has shape {tuple(reference.shape)}, and the dataset {len(dataset)} pairs"
+        raise ValueError(f"{found}: give what reference_log_probabilities makes of this dataset")
     policy = reference_log_probabilities(model, dataset)  # (2, N)
-    rewards = beta * (policy - reference)  # (2, N)
+    rewards = beta * (policy - reference.cpu())  # (2, N)
     return PreferenceReport(
         corruptions=[getattr(pair, "corruption", "") for pair in dataset.pairs],
         log_ratios=policy[0] - policy[1],
@@ -277,9 +284,7 @@ def train_preferences(
 
     Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.14.
     """
-    for name, number in (("max_steps", max_steps), ("eval_every", eval_every)):
-        if number < 1:
-            raise ValueError(f"{name}={number} is below 1: give a number of steps")
+    check_settings(learning_rate, max_steps=max_steps, eval_every=eval_every)
     dataset.require_fit(model, batch_size)
     optimizer = torch.optim.AdamW(trainable_parameters(model), learning_rate, weight_decay=0.0)
     reference = reference_log_probabilities(model, dataset)  # (2, N)

@@ -107,11 +107,13 @@ def write_answers(
 
 
 def _prompt_rows(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts is one text, {prompts[:60]!r}: give a list of prompts")
     if not prompts:
         raise ValueError("there is no prompt: give at least one")
     for number, prompt in enumerate(prompts):
-        if not prompt.strip():
-            raise ValueError(f"prompt {number} is empty: type a question or a request, or leave it out")
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise ValueError(f"prompt {number} is {prompt!r}: give a question or a request, or leave it out")
     return [prompt_ids(tokenizer, prompt) for prompt in prompts]
 
 
@@ -193,11 +195,15 @@ def judge(model: nn.Module, tokenizer, prompts: Sequence[str], reward: Reward, *
 
 
 def _rewards(reward: Reward, rollouts: Rollouts) -> Tensor:
-    rewards = torch.tensor([float(reward(*pair)) for pair in zip(rollouts.prompts, rollouts.texts)])  # (B,)
-    if not rewards.isfinite().all():
-        row = int((~rewards.isfinite()).nonzero()[0])
-        raise ValueError(f"the reward of {rollouts.texts[row][:60]!r} is {rewards[row]}; it must be a finite number")
-    return rewards
+    given = [reward(*pair) for pair in zip(rollouts.prompts, rollouts.texts)]
+    for text, number in zip(rollouts.texts, given):
+        try:
+            good = math.isfinite(number)
+        except TypeError:  # None, a text
+            good = False
+        if not good:
+            raise ValueError(f"the reward of {text[:60]!r} is {number!r}; it must be a finite number")
+    return torch.tensor([float(number) for number in given])  # (B,)
 
 
 def distinct_share(texts: Sequence[str], n: int = 2) -> float:

@@ -126,6 +126,7 @@ _NAMES = {
     "create_message_loader": "ch06_finetuning.finetuning",
     "last_real_tokens": "ch06_finetuning.finetuning",
     "set_trainable": "ch06_finetuning.finetuning",
+    "grow_vocabulary": "ch06_finetuning.vocabulary",
     "train_classifier": "ch06_finetuning.finetuning",
     "predict": "ch06_finetuning.finetuning",
     "classification_report": "ch06_finetuning.finetuning",

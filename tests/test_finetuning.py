@@ -7,11 +7,13 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import tiktoken
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, EpochBatches
+from ch02_text_data.merging import GPT2_PATTERN
+from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, EpochBatches, add_special_tokens
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
@@ -48,6 +50,7 @@ from ch06_finetuning.lora import LoRALinear, lora_layers
 from ch06_finetuning.ppo import ActorCritic, RewardModel
 from ch06_finetuning.preferences import reference_log_probabilities, sequence_log_probabilities
 from ch06_finetuning.recipes import baseline_report, classifier_report
+from ch06_finetuning.vocabulary import grow_vocabulary
 from data.loaders import (
     MESSAGE_LABELS,
     Message,
@@ -843,6 +846,55 @@ def test_every_dataset_takes_tiktokens_class(tokenizer):
         ours, theirs = ([*build(t)] for t in (tokenizer, tokenizer.to_tiktoken()))
         assert len(ours) == len(theirs) > 0, name
         assert all(torch.equal(a, b) for mine, other in zip(ours, theirs) for a, b in zip(mine, other)), name
+
+
+@pytest.fixture
+def gpt2_like():
+    """tiktoken's class with the bytes as its vocabulary and, as GPT-2 has it, <|endoftext|> alone."""
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    return tiktoken.Encoding(
+        "bytes", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 256}
+    )
+
+
+def test_a_pretrained_model_learns_to_chat_with_a_tokenizer_that_was_given_chat_tokens(gpt2_like):
+    torch.manual_seed(0)
+    pretrained = GPTModel(GPTConfig(gpt2_like.n_vocab, 64, 32, 2, 2)).eval()
+    with pytest.raises(ValueError, match="lacks <.user.>, <.assistant.>: .* with add_special_tokens"):
+        InstructionDataset(records(), gpt2_like, 64)
+    chat = add_special_tokens(gpt2_like)
+    loader = create_instruction_loader(records(), chat, batch_size=8, max_length=64)
+    with pytest.raises(ValueError, match="token id 258 is not in 0..256"):
+        train_assistant(pretrained, loader, None, TrainConfig(max_steps=1))
+    model = grow_vocabulary(pretrained, chat.n_vocab)
+    losses = train_assistant(model, loader, None, TrainConfig(max_steps=60, warmup_steps=3)).losses
+    assert losses[-1] < losses[0] - 1
+    assert isinstance(Assistant(model, chat, max_new_tokens=4).reply("What colour?"), str)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: GPTModel(GPTConfig(50, 16, 8, 2, 1)), lambda: GPTModel(GPTConfig(50, 16, 8, 2, 1, tie_weights=False)),
+    lambda: ModernGPT(ModernConfig(50, 16, 8, 2, 1)).double(),
+])  # fmt: skip
+def test_a_grown_vocabulary_keeps_every_old_logit(make):
+    torch.manual_seed(0)
+    model, ids = make().eval(), torch.randint(50, (2, 9))
+    model.token_embedding.requires_grad_(False)
+    before = torch.rand(3, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(1)
+    grown = grow_vocabulary(model, 53)
+    assert torch.equal(torch.rand(3), before) and not grown.training and grown.config.vocab_size == 53
+    assert grown(ids).dtype == model(ids).dtype and grown(torch.tensor([[52, 1]])).shape == (1, 2, 53)
+    assert_close(grown(ids)[..., :50], model(ids))
+    assert_close(grown(ids)[..., 50], model(ids).mean(-1), rtol=1e-3, atol=1e-5)  # a new token is an average one
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert flags == {name: parameter.requires_grad for name, parameter in grown.named_parameters()}
+    assert (grown.head.weight is grown.token_embedding.weight) == (model.head.weight is model.token_embedding.weight)
+    assert_close(grow_vocabulary(model, 50)(ids), model(ids), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="vocab_size=49 is below the model's 50"):
+        grow_vocabulary(model, 49)
+    with pytest.raises(ValueError, match="call merge_lora"):
+        grow_vocabulary(apply_lora(model, 2, 4, targets=("out_proj",)), 53)
 
 
 def test_an_assistant_speaks_with_tiktokens_class(model, tokenizer):

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, create_dataloader
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.loop_care import TrainingInterrupted, fingerprint, in_mode
 from ch05_pretraining.pretraining import History, Muon, TrainConfig, evaluate, make_optimizers, train
 from ch06_finetuning.baselines import BagOfWords
@@ -518,13 +519,36 @@ CLAIMS = {
     ),
     "batch_size=0 does not fit 8 pairs": lambda: rank_pairs(reward_model(gpt()), PAIRS, batch_size=0),
     "batch_size=-1 does not fit 8 pairs": lambda: reference_log_probabilities(gpt(), PAIRS, batch_size=-1),
-    "max_steps=0 is below 1": lambda: train_preferences(gpt(), PAIRS, batch_size=4, max_steps=0),
-    "eval_every=0 is below 1": lambda: train_preferences(gpt(), PAIRS, batch_size=4, eval_every=0),
+    "max_steps=0: expected at least 1": lambda: train_preferences(gpt(), PAIRS, batch_size=4, max_steps=0),
+    "eval_every=0: expected at least 1": lambda: train_preferences(gpt(), PAIRS, batch_size=4, eval_every=0),
     "group_size=0 is below 1": lambda: write_answers(gpt(), TOKENIZER, PROMPTS, 0),
     "max_new_tokens=0 is below 1": lambda: judge(gpt(), TOKENIZER, PROMPTS, length_of, max_new_tokens=0),
-    "there is no prompt": lambda: write_answers(gpt(), TOKENIZER, []),
-    "prompt 1 is empty": lambda: write_answers(gpt(), TOKENIZER, ["Tell", " "]),
-    "prompt 2 is empty": lambda: train_grpo(gpt(), TOKENIZER, ["Tell", "Tell", ""], length_of),
+    "max_steps=-1: expected at least 1": lambda: train_reward_model(
+        reward_model(gpt()), PAIRS, batch_size=4, max_steps=-1
+    ),
+    "learning_rate=-1: expected a number above 0": lambda: train_preferences(
+        gpt(), PAIRS, batch_size=4, learning_rate=-1
+    ),
+    "learning_rate=nan": lambda: train_reward_model(reward_model(gpt()), PAIRS, batch_size=4, learning_rate=math.nan),
+    "reference has shape \\(2, 3\\), and the dataset 8 pairs": lambda: preference_report(
+        gpt(), PAIRS, torch.zeros(2, 3)
+    ),
+    "found a batch without rows": lambda: PAIRS.batch([]),
+    "found batch_size=0; expected at least 1$": lambda: create_message_loader(
+        MESSAGES, TOKENIZER, ANIMALS, batch_size=0, max_length=9
+    ),
+    "there is no prompt: give at least one": lambda: write_answers(gpt(), TOKENIZER, []),
+    "prompts is one text, 'Tell me': give a list": lambda: train_grpo(gpt(), TOKENIZER, "Tell me", length_of),
+    "prompt 1 is ' ': give a question": lambda: write_answers(gpt(), TOKENIZER, ["Tell", " "]),
+    "prompt 1 is 3: give a question": lambda: judge(gpt(), TOKENIZER, ["Tell", 3], length_of),
+    "is None; it must be a finite number": lambda: judge(gpt(), TOKENIZER, PROMPTS, lambda p, a: None),
+    "is 'good'; it must be a finite number": lambda: judge(gpt(), TOKENIZER, PROMPTS, lambda p, a: "good"),
+    "is inf; it must be a finite number": lambda: judge(gpt(), TOKENIZER, PROMPTS, lambda p, a: math.inf),
+    "max_batches=0 leaves nothing to grade": lambda: evaluate(gpt(), WINDOWS, max_batches=0),
+    "train_loader is a list_iterator, which has no length": lambda: train(gpt(), iter(REPLAY), None, plan(1, 1)),
+    "targets have shape \\(4,\\) and the model's predictions \\(4, \\d+\\)": lambda: evaluate(gpt(), SORTED),
+    "targets have shape \\(4, 16\\) and the model's predictions \\(4,\\)": lambda: evaluate(classifier(gpt()), WINDOWS),
+    "prompt 2 is '': give": lambda: train_grpo(gpt(), TOKENIZER, ["Tell", "Tell", ""], length_of),
     "a batch of `replay` has no target": lambda: train_grpo(
         gpt(), TOKENIZER, PROMPTS * 2, length_of, RewardConfig(max_new_tokens=4), replay=replay_of_nothing()
     ),
@@ -613,6 +637,15 @@ def test_a_reward_model_counts_the_answers_that_it_does_not_read_to_the_end():
 
 
 # ---------------------------------------------------------------- small parts
+
+
+@pytest.mark.parametrize(
+    "make", [gpt, lambda: gpt(tie_weights=False), lambda: ModernGPT(ModernConfig(300, 48, 32, 2, 2))]
+)
+def test_every_model_and_its_classifier_can_be_tried_for_speed(make):
+    config = TrainConfig(2, warmup_steps=0, products="auto")
+    for module, loader in ((make(), WINDOWS), (classifier(make()), SORTED)):
+        assert all(map(math.isfinite, train(module, loader, None, config).losses))
 
 
 def test_a_fingerprint_tells_values_shapes_and_types_apart():
