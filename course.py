@@ -15,6 +15,7 @@ import platform
 import re
 import subprocess
 import sys
+import sysconfig
 import time
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -24,10 +25,18 @@ MARKER = os.path.join(VENV, "course-installing")  # stays behind when an install
 LOG = os.path.join(VENV, "course-install.log")
 OLDEST, NEWEST = (3, 11), (3, 14)
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # PyTorch without the gigabytes of CUDA
-KEEP_MEMORY = {  # on Linux, give freed memory back late: the next training step asks for the same pieces again
+NEEDED_GLIBC, NEEDED_MACOS = (2, 28), 14  # of the wheels of PyTorch that requirements.txt names
+MEMORY = {  # on Linux, give freed memory back late: the next training step asks for the same pieces again
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
 }
+WAITING = {  # let PyTorch's threads fall asleep soon when they wait: busy waiting takes the turns of the others
+    "GOMP_SPINCOUNT": "2000",  # rounds of a loop, for the OpenMP of Linux, which takes 300,000
+    "KMP_BLOCKTIME": "1",  # milliseconds, for the OpenMP of macOS and Windows, which takes 200
+}
+SAY_HOW_TO_WAIT = ("OMP_WAIT_POLICY", "KMP_LIBRARY") + tuple(WAITING)  # who has set one of them has decided
+LEAD_ELSEWHERE = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")  # other programs' packages
+OWN_FOLDER = "move the course to a folder of your own on this machine's disk (no cloud, network or FAT folder)"
 
 COMMANDS = [  # name, what it needs installed, what it does
     ("run", "course", "train your tokenizer, GPT, classifier and assistant, then talk to it"),
@@ -66,20 +75,77 @@ def usage():
     return "\n".join([head] + rows)
 
 
+def check_place():
+    """Refuse a folder whose name would be taken for two folders."""
+    if os.pathsep in ROOT:
+        told = "The course lies in {0}, and {1!r} parts a path in two: rename that folder, or move the course."
+        raise Trouble(told.format(ROOT, os.pathsep))
+
+
 def check_python():
     """Refuse a Python or a machine for which there is no PyTorch of the course's version."""
+    reason = unsuited()
+    if reason:
+        raise Trouble(reason)
+
+
+def unsuited():
+    """Say why this Python or this machine cannot run the course; None where it can."""
     version = sys.version_info[:2]
     if not OLDEST <= version <= NEWEST:
-        raise Trouble(
+        return (
             "This is Python {0}.{1}, and the course needs Python 3.11 to 3.14: install one from python.org "
             "and start it as, for instance, python3.12 course.py run".format(*version)
         )
+    if platform.python_implementation() != "CPython":
+        told = "This is {0}, and PyTorch needs the ordinary Python (CPython): install that from python.org."
+        return told.format(platform.python_implementation())
     if sys.maxsize < 2**32:
-        raise Trouble("This is a 32-bit Python, and PyTorch needs a 64-bit one: install that from python.org.")
-    if sys.platform == "darwin" and platform.machine() != "arm64":
-        raise Trouble(
-            "This Python was built for Intel Macs, for which PyTorch is no longer made: on Apple silicon install "
-            "the universal Python from python.org; an Intel Mac can run the course in Docker."
+        return "This is a 32-bit Python, and PyTorch needs a 64-bit one: install that from python.org."
+    if sys.platform == "darwin":
+        return unsuited_mac()
+    if sys.platform.startswith("linux"):
+        return unsuited_linux()
+    if sysconfig.get_platform() == "win-arm64":
+        return (
+            "This is Python for Windows on ARM, for which there is no {0}: install the x86-64 Python from python.org, "
+            "which Windows 11 on ARM runs too.".format(pinned("torch"))
+        )
+    if os.name != "nt":
+        return "There is no PyTorch for {0}: use Linux, macOS or Windows, or a container.".format(platform.system())
+
+
+def unsuited_mac():
+    """Say why this Mac, or this Python on it, cannot run the course; None where it can."""
+    if platform.machine() != "arm64":
+        return (
+            "This Python was built for Intel Macs or runs as on one (Rosetta), for which PyTorch is no longer made: on "
+            "Apple silicon install the universal Python from python.org and start it in a terminal without Rosetta; an "
+            "Intel Mac can run the course in Docker."
+        )
+    version = platform.mac_ver()[0]
+    major = int(version.split(".")[0] or 0)
+    if 10 < major < NEEDED_MACOS:  # some Pythons are told 10.16, whatever the system
+        return (
+            "This is macOS {0}, and {1} needs macOS {2} or newer: update macOS, or run the course in Docker or on "
+            "another machine.".format(version, pinned("torch"), NEEDED_MACOS)
+        )
+
+
+def unsuited_linux():
+    """Say why this Linux cannot run the course; None where it can."""
+    if platform.machine() not in ("x86_64", "aarch64"):
+        return "There is no {0} for Linux on {1}: use x86-64 or 64-bit ARM.".format(pinned("torch"), platform.machine())
+    name, version = platform.libc_ver()
+    if name != "glibc":
+        return (
+            "This Linux has no glibc (Alpine has musl), without which PyTorch does not run: use Debian, Ubuntu, Fedora "
+            "or another with glibc 2.28 or newer, for instance the Docker image python:3.12."
+        )
+    if tuple(int(part) for part in version.split(".")[:2]) < NEEDED_GLIBC:
+        return (
+            "This Linux has glibc {0}, and {1} needs 2.28 or newer, as Debian 10, Ubuntu 20.04 and RHEL 8 have: update "
+            "the system, or run the course in Docker.".format(version, pinned("torch"))
         )
 
 
@@ -90,7 +156,7 @@ def venv_python():
 
 def fingerprint(files):
     """Return a hash of the requirement files and of the Python that the environment starts."""
-    digest = hashlib.sha256(os.path.realpath(venv_python()).encode("utf-8"))
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(venv_python())))
     for name in files:
         with open(os.path.join(ROOT, name), "rb") as source:
             digest.update(source.read().replace(b"\r\n", b"\n"))
@@ -114,14 +180,17 @@ def prepare(needs):
     if not os.path.exists(MARKER) and stamp.get(needs) == fingerprint(files):
         return
     print("Preparing the course's own environment in {0} (once; it needs the network).".format(VENV))
-    make_environment()
-    open(MARKER, "w").close()
-    install(files)
-    os.remove(MARKER)
-    stamp = dict((name, fingerprint(REQUIREMENTS[name])) for name in ("course", needs))
-    with open(STAMP + ".new", "w") as target:
-        json.dump(stamp, target)
-    os.replace(STAMP + ".new", STAMP)
+    try:
+        make_environment()
+        open(MARKER, "w").close()
+        install(files)
+        os.remove(MARKER)
+        stamp = dict((name, fingerprint(REQUIREMENTS[name])) for name in ("course", needs))
+        with open(STAMP + ".new", "w") as target:
+            json.dump(stamp, target)
+        os.replace(STAMP + ".new", STAMP)
+    except OSError as error:
+        raise Trouble("{0} ({1}): {2}.".format(error.filename or VENV, error.strerror or error, OWN_FOLDER))
     print("Ready.\n")
 
 
@@ -129,29 +198,45 @@ def make_environment():
     """Make `.venv`; one that does not start, or whose installation was killed half-way, is made anew."""
     if os.path.isdir(VENV) and not os.path.exists(MARKER) and environment_works():
         return
-    import venv
-
     if os.path.isdir(VENV):
         print("The environment in .venv is incomplete; making it anew.")
+    elif os.path.lexists(VENV):
+        raise Trouble("{0} is no folder, and the environment belongs there: move it away.".format(VENV))
     try:
+        import venv
+
         venv.EnvBuilder(with_pip=True, clear=True, symlinks=os.name != "nt").create(VENV)
-    except subprocess.CalledProcessError:
+    except ImportError:
+        raise Trouble("This Python lacks its module venv: install the ordinary Python, on Debian with python3-venv.")
+    except subprocess.CalledProcessError as error:
+        if b"No space left" in (error.output or b""):
+            raise Trouble("The disk is full: free about 3 GB, then start again.")
         raise Trouble(
             "Python could not put pip into .venv; on Debian or Ubuntu install the missing part with "
             "sudo apt install python3-venv, then start again."
         )
-    except OSError as error:
-        raise Trouble("The environment in {0} could not be made: {1}.".format(VENV, error))
 
 
 def environment_works():
-    """Say whether the environment's Python starts, is one that the course runs on, and has pip."""
-    code = "import sys, pip; sys.exit(not {0} <= sys.version_info[:2] <= {1})".format(OLDEST, NEWEST)
+    """Say whether the environment's Python starts and suits the course; if only pip is missing, that is added."""
+    code = "import sys; sys.exit(not {0} <= sys.version_info[:2] <= {1})".format(OLDEST, NEWEST)
+    return succeeds("-c", code) and (succeeds("-m", "pip", "--version") or succeeds("-m", "ensurepip"))
+
+
+def succeeds(*words):
+    """Start the environment's Python in silence and say whether it ends well."""
     try:
         with open(os.devnull, "w") as nowhere:
-            return subprocess.call([venv_python(), "-c", code], stdout=nowhere, stderr=nowhere) == 0
+            command = [venv_python()] + list(words)
+            return subprocess.call(command, stdout=nowhere, stderr=nowhere, env=own_environment()) == 0
     except OSError:
         return False
+
+
+def own_environment():
+    """Return the environment variables without those that lead Python and pip to other folders."""
+    kept = dict((name, value) for name, value in os.environ.items() if name.upper() not in LEAD_ELSEWHERE)
+    return dict(kept, PIP_USER="0", PYTHONUTF8="1")
 
 
 def install(files):
@@ -177,26 +262,28 @@ def pinned(package):
 
 
 def has_nvidia():
-    """Say whether an NVIDIA driver is loaded."""
-    return os.path.exists("/proc/driver/nvidia/version") or os.path.exists("/dev/nvidiactl")
+    """Say whether an NVIDIA driver is here: Linux's own, that of Windows, or that of Windows as seen from WSL2."""
+    if os.name == "nt":
+        system = os.environ.get("SystemRoot", "C:\\Windows")
+        return os.path.exists(os.path.join(system, "System32", "nvcuda.dll"))
+    under_wsl = os.path.exists("/dev/dxg") and os.path.exists("/usr/lib/wsl/lib/libcuda.so.1")
+    return under_wsl or os.path.exists("/proc/driver/nvidia/version") or os.path.exists("/dev/nvidiactl")
 
 
 def has_package(pin):
     """Say whether the environment holds this package in this version, with or without a suffix such as +cpu."""
     name, version = pin.split("==")
     code = "import sys; from importlib.metadata import version; sys.exit(version({0!r}).split('+')[0] != {1!r})"
-    with open(os.devnull, "w") as nowhere:
-        return subprocess.call([venv_python(), "-c", code.format(name, version)], stderr=nowhere) == 0
+    return succeeds("-c", code.format(name, version))
 
 
 def pip(options):
     """Run pip with one moving line of what it is doing; everything it says goes into the log."""
     command = [venv_python(), "-m", "pip", "--disable-pip-version-check", "install", "--no-input"] + options
     began, shown = time.time(), sys.stdout.isatty()
-    environment = dict(os.environ, PIP_USER="0", PYTHONUTF8="1")
-    with io.open(LOG, "a", encoding="utf-8") as log:
+    with io.open(LOG, "a", encoding="utf-8", errors="backslashreplace") as log:
         log.write("\n$ {0}\n".format(" ".join(command)))
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=own_environment())
         for raw in process.stdout:
             line = raw.decode("utf-8", "replace")
             log.write(line)
@@ -216,23 +303,28 @@ def explain_failure():
     with io.open(LOG, encoding="utf-8") as log:
         tail = log.read()[-20000:]
     tail = tail[tail.rfind("\n$ ") :]
-    if "No space left on device" in tail or "Errno 28" in tail:
+    missing = re.search(r"No matching distribution found for (\S+)", tail)
+    if re.search(r"No space left on device|Errno 28|Disk quota exceeded", tail):
         reason = "the disk is full: free about 3 GB"
-    elif re.search(r"Temporary failure in name resolution|getaddrinfo failed|NewConnectionError|timed out", tail):
+    elif re.search(r"SSLError|CERTIFICATE_VERIFY_FAILED", tail):
+        reason = "the package index's certificate cannot be checked: ask whoever runs this network for its certificate"
+    elif re.search(r"name resolution|getaddrinfo failed|Connection(Reset)?Error|ProxyError|timed out", tail):
         reason = "the package index cannot be reached: check the network (or pip's proxy settings)"
-    elif "No matching distribution" in tail:
-        reason = "there is no build of a package for this Python and system: try Python 3.12"
+    elif missing:
+        reason = "the package index that pip asks has no {0} for {1} and Python {2}.{3}: see pip config list".format(
+            missing.group(1), sysconfig.get_platform(), *sys.version_info[:2]
+        )
     else:
         errors = [line for line in tail.splitlines() if "ERROR" in line or "error:" in line]
-        reason = errors[-1].strip() if errors else "pip stopped"
+        reason = errors[-1].strip() if errors else "pip was stopped, perhaps for want of memory: close other programs"
     return "The packages could not be installed: {0}, then start again. The whole story: {1}".format(reason, LOG)
 
 
 def hand_over(name, arguments):
     """Go on as the command inside the environment; one that needs no packages runs without it as well."""
     python = venv_python() if installed() else sys.executable
-    environment = dict(KEEP_MEMORY, **os.environ)
-    environment.update(PYTHONUTF8="1", PYTHONPATH=ROOT)
+    environment = dict(speed_settings(), **own_environment())
+    environment["PYTHONPATH"] = ROOT
     command = [python, "-P", "-m", "shared.commands." + name] + arguments
     if os.name == "posix":
         sys.stdout.flush()
@@ -245,9 +337,17 @@ def hand_over(name, arguments):
             continue
 
 
+def speed_settings():
+    """Return the settings under which the course calculates fastest; what the user has set is kept beside them."""
+    decided = any(name in os.environ for name in SAY_HOW_TO_WAIT)
+    return dict(MEMORY) if decided else dict(MEMORY, **WAITING)
+
+
 def main(arguments):
     """Start a command and return its exit code."""
     check_python()
+    check_place()
+    sys.stdout.reconfigure(errors="replace")  # a path may hold letters that the terminal has not
     rows = dict((name, needs) for name, needs, _ in available())
     if not arguments or arguments[0] in ("help", "-h", "--help"):
         print(usage())

@@ -1,9 +1,8 @@
 """`python course.py doctor`: look at this machine and this installation, and say what is missing and how to mend it.
 
-Only the standard library is used, so that it also works where nothing is installed.
+Only the standard library is needed, so that it also works where nothing is installed.
 """
 
-import argparse
 import importlib.metadata
 import os
 import platform
@@ -11,11 +10,16 @@ import re
 import shutil
 import sys
 import sysconfig
+import warnings
 from pathlib import Path
+
+from course import OWN_FOLDER, has_nvidia, unsuited
+from shared.command_line import CommandParser, command
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED_DISK = 3  # GB for the packages, a run and the caches
 NEEDED_MEMORY = 4  # GB
+CLOUDS = ("OneDrive", "Dropbox", "Google Drive", "GoogleDrive", "Mobile Documents", "iCloudDrive", "Nextcloud")
 
 
 def memory_in_gb() -> float | None:
@@ -65,13 +69,9 @@ def _package_row(package: str, version: str, optional: bool) -> tuple[str, str]:
 
 def machine_rows() -> list[tuple[str, str]]:
     """Look at Python, cores, memory and disk."""
-    rows = [("ok", f"{platform.system()} {platform.release()} on {platform.machine()}")]
-    right = (3, 11) <= sys.version_info[:2] <= (3, 14)
-    rows.append(
-        ("ok", f"Python {platform.python_version()} at {sys.executable}")
-        if right
-        else ("MEND", f"Python {platform.python_version()}: the course needs 3.11 to 3.14 from python.org")
-    )
+    rows = [("ok", f"{_system()} on {platform.machine()}")]
+    reason = unsuited()
+    rows.append(("MEND", reason) if reason else ("ok", f"Python {platform.python_version()} at {sys.executable}"))
     rows.append(("ok", f"{os.cpu_count()} cores (the times in the course are for two)"))
     memory = memory_in_gb()
     if memory is not None:
@@ -84,11 +84,19 @@ def machine_rows() -> list[tuple[str, str]]:
     return rows
 
 
+def _system() -> str:
+    """Name the system as its wheels do: by macOS' version, by the C library of Linux."""
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    libc = " ".join(part for part in platform.libc_ver() if part)
+    return f"{platform.system()} {platform.release()}" + (f" with {libc}" if libc else "")
+
+
 def course_rows() -> list[tuple[str, str]]:
     """Look at the course's own folder."""
     rows = []
     if not os.access(ROOT, os.W_OK):
-        rows.append(("MEND", f"{ROOT} cannot be written: copy the course to a folder of your own"))
+        rows.append(("MEND", f"{ROOT} cannot be written: {OWN_FOLDER}"))
     for name in ("story_gpt", "story_assistant"):
         there = (ROOT / "data" / name / "manifest.json").is_file()
         missing = f"data/{name} is missing: download the course again, or train your own with python course.py run"
@@ -101,6 +109,10 @@ def _notes() -> list[str]:
     notes = []
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         notes.append("this is a free-threaded Python; the ordinary one is better tested")
+    if any(cloud in str(ROOT) for cloud in CLOUDS):
+        notes.append(f"{ROOT} seems to be copied to a cloud, all 3 GB of it: {OWN_FOLDER}")
+    if shutil.which("git") is None:
+        notes.append("git is not installed; only python course.py restore needs it")
     if len(str(ROOT)) > 120 and os.name == "nt":
         notes.append("the course's path is long for Windows; move it near the drive's root if files cannot be opened")
     runs = Path(os.environ.get("COURSE_RUNS", ROOT / "runs"))
@@ -120,16 +132,32 @@ def torch_rows() -> list[tuple[str, str]]:
         return [("MEND", f"PyTorch does not load ({error}): {fix}")]
     right = torch.ones(3) @ torch.ones(3) == 3
     rows = [("ok" if right else "MEND", f"PyTorch calculates with {torch.get_num_threads()} threads")]
-    if torch.cuda.is_available():
-        rows.append(("ok", f"{torch.cuda.get_device_name()}: python course.py run --device cuda"))
-    elif torch.backends.mps.is_available():
-        rows.append(("note", "an Apple GPU is here; the CPU is the course's default and fast enough"))
-    return rows
+    return rows + [_gpu_row(name, torch) for name in _gpus(torch)]
 
 
-def main(arguments: list[str]) -> int:
+def _gpus(torch) -> list[str]:
+    """Name the devices whose hardware or driver is here, whether they can be used or not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an old driver is told of in the row
+        there = {"cuda": torch.cuda.is_available() or has_nvidia(), "mps": torch.backends.mps.is_available()}
+    return [name for name in there if there[name]]
+
+
+def _gpu_row(name: str, torch) -> tuple[str, str]:
+    from ch05_pretraining.machine import choose_device
+
+    try:
+        choose_device(name)
+    except ValueError as error:
+        return "note", f"the course needs no GPU, but one is here, and {error}"
+    gpu = torch.cuda.get_device_name() if name == "cuda" else "the GPU of this Mac"
+    return "ok", f"{gpu} computes what the CPU computes: python course.py run --device {name}"
+
+
+@command("doctor")
+def main(arguments: list[str] | None = None) -> int:
     """Print what was found; return 1 when something must be mended."""
-    argparse.ArgumentParser(prog="course.py doctor", description=__doc__.split("\n")[0]).parse_args(arguments)
+    CommandParser("doctor", __doc__.split("\n")[0]).parse_args(arguments)
     rows = machine_rows()
     rows += package_rows("requirements.txt", optional=False)
     rows += package_rows("tests/requirements-test.txt", optional=True)
@@ -142,4 +170,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
