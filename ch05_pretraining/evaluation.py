@@ -56,20 +56,19 @@ def evaluation_totals(model: nn.Module, loader: Iterable, max_batches: int | Non
 def loss_sum(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
     """Add up a batch's losses, in nats: those of every unmasked target."""
     head = getattr(model, "head", None)
+    if hasattr(model, "hidden") and type(head) is nn.Linear and head.bias is None:
+        _require_fit(targets, ids.shape)
+        graded = targets != IGNORE_INDEX  # the head, a quarter of the work, runs only where a target is graded
+        return head_loss(model.hidden(ids)[graded], head.weight, targets[graded])
+    logits = model(ids)  # (B, T, V), or (B, C) from a classifier
+    _require_fit(targets, logits.shape[:-1])
+    logits = logits.flatten(0, -2).to(torch.promote_types(logits.dtype, torch.float32))
     try:
-        if hasattr(model, "hidden") and type(head) is nn.Linear and head.bias is None:
-            _require_fit(targets, ids.shape)
-            graded = targets != IGNORE_INDEX  # the head, a quarter of the work, runs only where a target is graded
-            n_scores = head.out_features
-            return head_loss(model.hidden(ids)[graded], head.weight, targets[graded])
-        logits = model(ids)  # (B, T, V), or (B, C) from a classifier
-        _require_fit(targets, logits.shape[:-1])
-        n_scores = logits.shape[-1]
-        logits = logits.flatten(0, -2).to(torch.promote_types(logits.dtype, torch.float32))
         return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
     except IndexError as error:
         raise ValueError(
-            f"a target lies outside 0 to {n_scores - 1}: use the tokenizer that the model was made for"
+            f"a target lies outside 0 to {logits.shape[-1] - 1}: use the tokenizer or the labels that the model was "
+            "made for"
         ) from error
 
 

@@ -27,8 +27,16 @@ def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     Shape:
         hidden (n, D), weight (V, D), targets (n,) -> scalar, in nats.
 
+    Raises:
+        ValueError: a target is masked or no id of the vocabulary.
+
     Source: Hsu et al. (2024), section 3.2. Taught in ch05, in its scaling notebook.
     """
+    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(weight):
+        raise ValueError(
+            f"a target lies outside 0 to {len(weight) - 1}: use the tokenizer that the model was made for, and leave "
+            "masked positions out"
+        )
     learns = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
     return _HeadLoss.apply(hidden, weight, targets, learns)
 

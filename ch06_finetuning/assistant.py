@@ -171,10 +171,15 @@ def mark_assistant(assistant: Assistant, records, *, batch_size: int = 64, max_n
         batch_size: prompts answered together, at least 1.
         max_new_tokens: where an answer is cut off, at least 1.
 
+    Raises:
+        ValueError: a number is below 1, or a prompt is empty or too long; names the record.
+
     Source: Taught in ch06, section 6.11.
     """
     records = list(records)
-    rows = [assistant.prompt_ids(record.prompt) for record in records]
+    if batch_size < 1 or max_new_tokens < 1:
+        raise ValueError(f"batch_size={batch_size}, max_new_tokens={max_new_tokens}: expected both to be at least 1")
+    rows = [_prompt_of(assistant, record, number) for number, record in enumerate(records)]
     answers = [""] * len(records)
     for batch in _same_length_batches(rows, batch_size):
         ids = assistant.tensor([rows[index] for index in batch])  # (B, T), one length
@@ -182,6 +187,13 @@ def mark_assistant(assistant: Assistant, records, *, batch_size: int = 64, max_n
         for index, new in zip(batch, written[:, ids.shape[1] :].tolist()):
             answers[index] = assistant._text(new)
     return MarkReport(records, answers, [mark(record, answer) for record, answer in zip(records, answers)])
+
+
+def _prompt_of(assistant: Assistant, record, number: int) -> list[int]:
+    try:
+        return assistant.prompt_ids(record.prompt)
+    except ValueError as error:
+        raise ValueError(f"record {number}: {error}") from error
 
 
 def _same_length_batches(rows: list[list[int]], batch_size: int) -> list[list[int]]:

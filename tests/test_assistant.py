@@ -241,3 +241,13 @@ def test_control_characters_are_stripped_both_ways():
 def test_a_refused_prompt_is_answered_with_the_reason_and_forgotten(assistant):
     history, shown = run_chat(assistant, "hat " * 200, RECORDS[0].prompt)
     assert len(history) == 1 and "shorten it" in shown
+
+
+@pytest.mark.parametrize("records, options, sentence", [
+    ([SimpleNamespace(prompt="hi"), SimpleNamespace(prompt=" ")], {}, "record 1: the prompt is empty"),
+    ([SimpleNamespace(prompt="hi " * 90)], {}, r"record 0: the prompt takes \d+ tokens"),
+    (RECORDS, {"batch_size": 0}, "batch_size=0"), (RECORDS, {"max_new_tokens": 0}, "max_new_tokens=0"),
+])  # fmt: skip
+def test_marking_names_the_record_or_the_number_that_is_wrong(assistant, records, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        mark_assistant(assistant, records, **options)

@@ -93,3 +93,11 @@ def test_a_model_learns_the_same_from_slices_and_from_all_logits(tied):
     parameters = list(model.parameters())
     assert_close(torch.autograd.grad(ours, parameters), torch.autograd.grad(theirs, parameters))
     assert evaluate(model, [(ids, targets)]) == pytest.approx(theirs.item() / int(graded.sum()))
+
+
+@pytest.mark.parametrize("bad", [IGNORE_INDEX, -1, 300])
+def test_a_target_that_is_no_id_is_refused_before_it_counts_for_another(bad):
+    hidden, weight = torch.randn(3, 8, requires_grad=True), torch.randn(300, 8)
+    with pytest.raises(ValueError, match="a target lies outside 0 to 299"):
+        head_loss(hidden, weight, torch.tensor([5, bad, 0]))
+    assert head_loss(hidden[:0], weight, torch.tensor([], dtype=torch.int64)) == 0
