@@ -4,7 +4,8 @@
     torchrun --standalone --nproc-per-node 2 -m ch05_pretraining.story_recipe --name first
 
 A tokenizer is trained on some of the stories. The model begins with very short stories, which switch on the skill that
-keeps a name through a story, and then reads whole stories from their first token.
+keeps a name through a story, and then reads whole stories from their first token. A text of one's own is read in
+windows instead (`own_text.py`); what decides a run is checked and kept first of all (`run_settings.py`).
 
 References: Eldan and Li (2023), "TinyStories" (2305.07759); Olsson et al. (2022),
 2209.11895. Taught in ch05, section 5.7.
@@ -12,11 +13,13 @@ References: Eldan and Li (2023), "TinyStories" (2305.07759); Olsson et al. (2022
 
 import argparse
 import dataclasses
-import hashlib
 import json
+import math
+import operator
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,23 +30,33 @@ from torch.utils.data import DataLoader
 from ch02_text_data.text_data import (
     SPECIAL_TOKENS,
     BPETokenizer,
-    EpochBatches,
-    GPTDataset,
     StoryDataset,
     create_story_dataloader,
-    pad_batch,
 )
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.checkpoints import CheckpointError, load_model, save_model
 from ch05_pretraining.curriculum import Curriculum, FirstReader
 from ch05_pretraining.machine import choose_device, leave_together, rank_and_world_size
+from ch05_pretraining.own_text import text_loaders
 from ch05_pretraining.pretraining import History, Progress, TrainConfig, train
+from ch05_pretraining.run_settings import (
+    FORMAT,
+    check_options,
+    damaged_settings,
+    keep_settings,
+    refuse_leftovers,
+    refuse_other_settings,
+    stored_settings,
+    world_of,
+)
 from ch05_pretraining.story_scores import StoryScores, evaluate_stories
+from data.files import write_atomically
 from data.loaders import load_stories
+from data.locks import alone_in
+from data.own_texts import OwnText, read_own_text
 from data.paths import runs_dir
-from data.story_cache import world_hash
 
-__all__ = ["StoryRecipe", "StoryResult", "train_story_gpt"]
+__all__ = ["StoryRecipe", "StoryResult", "begin_story_gpt", "train_story_gpt"]
 
 HELD_OUT = ("heldout_names", "heldout_objects", "heldout_both")
 
@@ -72,6 +85,8 @@ class StoryRecipe:
     decay_fraction: float = 0.6
     precision: str = "auto"
     eval_every: int = 200
+    checkpoint_every: int = 200
+    keep_best: bool = False
     n_watched: int = 64
     n_validation: int = 500
     n_heldout: int = 200
@@ -79,8 +94,8 @@ class StoryRecipe:
 
 QUICK = {
     "n_stories": 1_000, "n_tokenizer_stories": 500, "n_minis": 500, "mini_steps": 20,
-    "story_steps": 100, "warmup_steps": 10, "precision": "float32", "eval_every": 40, "n_watched": 32,
-    "n_validation": 50, "n_heldout": 25,
+    "story_steps": 100, "warmup_steps": 10, "precision": "float32", "eval_every": 40, "checkpoint_every": 40,
+    "n_watched": 32, "n_validation": 50, "n_heldout": 25,
 }  # fmt: skip
 
 
@@ -97,94 +112,151 @@ class StoryResult:
 
 
 def train_story_gpt(
-    folder: str | Path, *, seed: int = 0, minutes: float | None = None, text: str | Path | None = None,
-    device: str = "cpu", quick: bool = False, on_step: Callable[[Progress], None] | None = None, resume: bool = True,
+    folder: str | Path, *, seed: int = 0, minutes: float | None = None, text: str | Path | list | OwnText | None = None,
+    device: str = "cpu", quick: bool = False, config: GPTConfig | None = None,
+    on_step: Callable[[Progress], None] | None = None, resume: bool = True,
 ) -> StoryResult:  # fmt: skip
     """Train the story GPT in a run's folder, or finish what was begun there, or load what is finished.
 
     Args:
         folder: gets `settings.json`, `tokenizer.json`, `checkpoints/` and, at the end, the model in `story_gpt/`.
-        seed: decides the first weights and the order of the stories.
-        minutes: training time, above 0, turned into steps once by a short measurement; None for the recipe's steps.
-        text: the learner's own text instead of stories: a string, or the path of a UTF-8 file.
+        seed: decides the first weights and the order of the stories, 0 to 4,294,967,295.
+        minutes: training time, above 0 and at most a week, turned into steps once by a short measurement; None for
+            the recipe's steps.
+        text: the learner's own text instead of stories: what `read_own_text` takes (a string, the path of a file or
+            folder, a list of them) or gives. About a tenth is kept aside for the grade, and the weights that predict
+            that tenth best are kept.
         device: "cpu", "cuda", "mps", or "auto" for a GPU that computes what the CPU computes, or else the CPU.
         quick: a first look in a fraction of a minute.
+        config: another shape, as `story_config` gives it; its `vocab_size` is the size that the tokenizer aims at.
         on_step: called after every step.
         resume: go on where an earlier call with the same settings stopped.
 
     Raises:
-        ValueError: the folder holds a run with other settings, the text is too short, the device is not there.
+        ValueError: an option or the text cannot be used, the folder holds a run with other settings, or another
+            process trains there.
         TrainingInterrupted: Ctrl-C, after saving.
 
     Source: this course. Taught in ch05, section 5.7.
     """
-    folder, place = Path(folder), choose_device(device)
-    own_text = _read_text(text)
-    wanted = {"seed": seed, "minutes": minutes, "quick": quick, "text": _hash(own_text), "world": _world(own_text)}
-    settings = _stored_settings(folder, wanted, resume)
-    if settings and (finished := _finished(folder, settings)):
+    folder, (wanted, own) = Path(folder), _wanted(seed, minutes, text, device, quick, config)
+    begun = _agreed(folder, wanted, resume)
+    if begun and begun["recipe"] and (finished := _finished(folder, begun)):
         return finished
-    _on_first_rank(lambda: _prepare(folder, wanted, settings, own_text, place))
-    settings = _stored_settings(folder, wanted, True)
-    recipe, tokenizer = _recipe_of(settings), BPETokenizer.load(folder / "tokenizer.json")
-    model = _new_model(tokenizer, seed).to(place)
-    train_loader, val_loader = _loaders(recipe, tokenizer, model.config.context_length, seed, own_text)
-    history = train(
-        model, train_loader, val_loader, _train_config(recipe, seed),
-        checkpoint_dir=folder / "checkpoints", resume=True, on_step=on_step,
-    )  # fmt: skip
-    scores = _on_first_rank(lambda: _grade_and_save(folder, model, tokenizer, recipe, settings, history, own_text))
+    with alone_in(folder) if rank_and_world_size()[0] == 0 else nullcontext():
+        _on_first_rank(lambda: _prepare(folder, wanted, own))
+        settings = _agreed(folder, wanted)
+        recipe, tokenizer = _recipe_of(folder, settings), BPETokenizer.load(folder / "tokenizer.json")
+        model = _new_model(settings, tokenizer).to(choose_device(device))
+        train_loader, val_loader = _loaders(recipe, tokenizer, model.config.context_length, seed, own)
+        history = train(
+            model, train_loader, val_loader, _train_config(recipe, seed),
+            checkpoint_dir=folder / "checkpoints", resume=True, on_step=on_step,
+        )  # fmt: skip
+        scores = _on_first_rank(lambda: _grade_and_save(folder, model, tokenizer, recipe, settings, history, own))
     return StoryResult(model.eval(), tokenizer, history, scores or {}, settings, folder)
 
 
-# ---------------------------------------------------------------- settings: decided once, then kept
+def begin_story_gpt(
+    folder: str | Path, *, seed: int = 0, minutes: float | None = None, text: str | Path | list | OwnText | None = None,
+    device: str = "cpu", quick: bool = False, config: GPTConfig | None = None,
+) -> dict:  # fmt: skip
+    """Check what decides a run and keep it in the run's folder, where a run with the same settings may have begun.
+
+    Args:
+        folder: gets `settings.json`, and `text.txt` for a text of one's own; nothing is written before all is checked.
+        seed, minutes, text, device, quick, config: see `train_story_gpt`.
+
+    Raises:
+        ValueError: see `train_story_gpt`; the folder is left as it was.
+
+    Source: this course. Taught in ch05, section 5.7.
+    """
+    return _begin(Path(folder), *_wanted(seed, minutes, text, device, quick, config))
 
 
-def _prepare(folder: Path, wanted: dict, settings: dict | None, text: str | None, device: torch.device) -> None:
-    """Train the tokenizer and decide the number of steps, unless an earlier call has."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "tokenizer.json"
-    recipe = _recipe_of(settings) if settings else StoryRecipe(**QUICK if wanted["quick"] else {})
-    if text is not None:  # nothing but the learner's own words
-        recipe = dataclasses.replace(recipe, mini_steps=0)
-    if settings is None or not file.exists():
-        _train_tokenizer(recipe, text).save(file)
-    if settings is None:
-        if wanted["minutes"] is not None:
-            recipe = _fit_to_minutes(recipe, wanted["minutes"], BPETokenizer.load(file), wanted["seed"], text, device)
-        _write_json(folder / "settings.json", wanted | {"recipe": asdict(recipe)})
+# ---------------------------------------------------------------- settings: checked, then kept, then worked with
 
 
-def _train_tokenizer(recipe: StoryRecipe, text: str | None) -> BPETokenizer:
-    stories = load_stories("train", recipe.n_stories)[: recipe.n_tokenizer_stories] if text is None else []
-    return BPETokenizer.train([s.text for s in stories] or text, recipe.vocab_size, SPECIAL_TOKENS)
+def _wanted(seed, minutes, text, device, quick, config) -> tuple[dict, OwnText | None]:
+    """What a caller asks for, checked: a run's settings but for the recipe, and the text."""
+    check_options(seed, minutes, quick, config, own_text=text is not None)
+    place = choose_device(device)
+    own = text if text is None or isinstance(text, OwnText) else read_own_text(text)
+    return {
+        "seed": operator.index(seed),
+        "minutes": minutes and float(minutes),
+        "quick": quick,
+        "device": place.type,
+        "text": own and own.hash,
+        "world": world_of(own),
+        "shape": (config or GPTConfig.story()).to_dict(),
+    }, own
 
 
-def _stored_settings(folder: Path, wanted: dict, resume: bool) -> dict | None:
-    path = folder / "settings.json"
-    if not path.exists():
+def _agreed(folder: Path, wanted: dict, resume: bool = True) -> dict | None:
+    """The settings that a folder's run was begun with, if they are those that are wanted; None where none was begun."""
+    stored = stored_settings(folder)
+    if stored is None:
+        refuse_leftovers(folder)
         return None
     if not resume:
         raise ValueError(f"{folder} holds a run already: go on with resume=True, or choose another folder")
+    if stored["recipe"] is not None:
+        _recipe_of(folder, stored)
+    refuse_other_settings(folder, stored, wanted)
+    return stored
+
+
+def _begin(folder: Path, wanted: dict, own: OwnText | None) -> dict:
+    """Keep a run's settings in today's form, unless they are there."""
+    stored = _agreed(folder, wanted)
+    if stored and stored["format"] == FORMAT:
+        return stored
+    with alone_in(folder):
+        stored = _agreed(folder, wanted)  # another process may have been quicker
+        recipe = stored and stored["recipe"]
+        if recipe is None:
+            (folder / "tokenizer.json").unlink(missing_ok=True)  # of a run that nobody knows any more
+            recipe = None if wanted["minutes"] else asdict(_first_recipe(wanted, own))
+        return keep_settings(folder, {"format": FORMAT, **wanted, "recipe": recipe}, own)
+
+
+def _first_recipe(settings: dict, own: OwnText | None) -> StoryRecipe:
+    """The recipe before it is fitted to minutes."""
+    recipe = StoryRecipe(**{**(QUICK if settings["quick"] else {}), "vocab_size": settings["shape"]["vocab_size"]})
+    if own is None:
+        return recipe
+    length = settings["shape"]["context_length"]
+    watched = min(recipe.n_watched * length, sum(map(len, own.split()[1])) // 3)  # tokens, about
+    cheap = math.ceil(watched / (0.15 * recipe.batch_size * length))  # steps between looks: they cost a twentieth
+    looks = min(max(10, cheap), recipe.eval_every, max(1, recipe.story_steps // 10))
+    return dataclasses.replace(recipe, mini_steps=0, keep_best=True, eval_every=looks)
+
+
+def _recipe_of(folder: Path, settings: dict) -> StoryRecipe:
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        StoryRecipe(**settings["recipe"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f"{path} is damaged, it holds no settings of a run: bring it back, or choose another folder for a new run"
-        ) from error
-    changed = [f"{name} was {settings.get(name)!r}, now {value!r}" for name, value in wanted.items()
-               if settings.get(name) != value]  # fmt: skip
-    if changed:
-        raise ValueError(
-            f"{folder} holds a run with other settings ({'; '.join(changed)}): "
-            "repeat them to go on, or choose another folder for a new run"
-        )
-    return settings
+        return StoryRecipe(**settings["recipe"])
+    except TypeError as error:
+        raise damaged_settings(folder / "settings.json") from error
 
 
-def _recipe_of(settings: dict) -> StoryRecipe:
-    return StoryRecipe(**settings["recipe"])
+def _prepare(folder: Path, wanted: dict, own: OwnText | None) -> None:
+    """Keep the settings, train the tokenizer and decide the number of steps, unless an earlier call has."""
+    settings, file = _begin(folder, wanted, own), folder / "tokenizer.json"
+    recipe = _recipe_of(folder, settings) if settings["recipe"] else _first_recipe(settings, own)
+    if not file.exists():
+        _train_tokenizer(recipe, own).save(file)
+    if settings["recipe"] is None:
+        recipe = _fit_to_minutes(recipe, settings, BPETokenizer.load(file), own)
+        keep_settings(folder, settings | {"recipe": asdict(recipe)})
+
+
+def _train_tokenizer(recipe: StoryRecipe, own: OwnText | None) -> BPETokenizer:
+    if own is not None:
+        return BPETokenizer.train(own.split()[0], recipe.vocab_size, SPECIAL_TOKENS)  # nothing of what is kept aside
+    stories = load_stories("train", recipe.n_stories)[: recipe.n_tokenizer_stories]
+    return BPETokenizer.train([s.text for s in stories], recipe.vocab_size, SPECIAL_TOKENS)
 
 
 def _finished(folder: Path, settings: dict) -> StoryResult | None:
@@ -199,12 +271,12 @@ def _finished(folder: Path, settings: dict) -> StoryResult | None:
     return StoryResult(model, tokenizer, History(**history), scores, settings, folder)
 
 
-def _fit_to_minutes(recipe, minutes: float, tokenizer, seed: int, text: str | None, device) -> StoryRecipe:
-    """Scale both phases so that they last so many minutes on this machine."""
-    if not minutes > 0:
-        raise ValueError(f"minutes={minutes}: expected a number above 0, for example minutes=5")
+def _fit_to_minutes(recipe: StoryRecipe, settings: dict, tokenizer, own: OwnText | None) -> StoryRecipe:
+    """Scale both phases so that they last so many minutes on this machine, if minutes are given."""
+    if settings["minutes"] is None:
+        return recipe
     sample = dataclasses.replace(recipe, n_stories=min(recipe.n_stories, 50 * recipe.batch_size), n_watched=1)
-    model = _new_model(tokenizer, seed).to(device)
+    model = _new_model(settings, tokenizer).to(choose_device(settings["device"]))
     phases = {
         "mini_steps": dataclasses.replace(sample, mini_steps=8, story_steps=0),
         "story_steps": dataclasses.replace(sample, mini_steps=0, story_steps=8),
@@ -213,9 +285,10 @@ def _fit_to_minutes(recipe, minutes: float, tokenizer, seed: int, text: str | No
     for name, probe in phases.items():
         if not getattr(recipe, name):
             continue
-        loader, _ = _loaders(probe, tokenizer, model.config.context_length, seed, text)
-        seconds[name] = getattr(recipe, name) * _seconds_per_step(model, loader, _train_config(probe, seed))
-    share = minutes * 60 / sum(seconds.values())
+        loader, _ = _loaders(probe, tokenizer, model.config.context_length, settings["seed"], own)
+        config = dataclasses.replace(_train_config(probe, settings["seed"]), keep_best=False)
+        seconds[name] = getattr(recipe, name) * _seconds_per_step(model, loader, config)
+    share = settings["minutes"] * 60 / sum(seconds.values())
     return dataclasses.replace(recipe, **{name: max(1, round(share * getattr(recipe, name))) for name in seconds})
 
 
@@ -227,10 +300,11 @@ def _seconds_per_step(model: GPTModel, loader, config: TrainConfig, warm_up: int
 # ---------------------------------------------------------------- model, loaders, grades
 
 
-def _new_model(tokenizer: BPETokenizer, seed: int) -> GPTModel:
+def _new_model(settings: dict, tokenizer: BPETokenizer) -> GPTModel:
+    shape = settings["shape"] | {"vocab_size": tokenizer.vocab_size}  # fewer where no pair was left to merge
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return GPTModel(dataclasses.replace(GPTConfig.story(), vocab_size=tokenizer.vocab_size))
+        torch.manual_seed(settings["seed"])
+        return GPTModel(GPTConfig.from_dict(shape))
 
 
 def _train_config(recipe: StoryRecipe, seed: int) -> TrainConfig:
@@ -246,14 +320,20 @@ def _train_config(recipe: StoryRecipe, seed: int) -> TrainConfig:
         precision=recipe.precision,
         products="auto" if recipe.precision == "auto" else "linear",
         eval_every=recipe.eval_every,
+        checkpoint_every=recipe.checkpoint_every,
+        keep_best=recipe.keep_best,
         seed=seed,
     )
 
 
-def _loaders(recipe: StoryRecipe, tokenizer: BPETokenizer, context_length: int, seed: int, text: str | None):
+def _loaders(recipe: StoryRecipe, tokenizer: BPETokenizer, context_length: int, seed: int, own: OwnText | None):
     share = dict(zip(("rank", "world_size"), rank_and_world_size(), strict=True))
-    build = _story_loaders if text is None else _text_loaders
-    reading, watched = build(recipe, tokenizer, context_length, seed, text, share)
+    if own is None:
+        reading, watched = _story_loaders(recipe, tokenizer, context_length, seed, share)
+    else:
+        reading, watched = text_loaders(
+            own, tokenizer, context_length, recipe.batch_size, recipe.n_watched, seed=seed, **share
+        )
     phases = [(reading, recipe.story_steps)]
     if recipe.mini_steps:
         phases.insert(0, (_first_reader(recipe, tokenizer, context_length, seed, share), recipe.mini_steps))
@@ -269,7 +349,7 @@ def _first_reader(recipe, tokenizer, context_length, seed, share) -> FirstReader
     )  # fmt: skip
 
 
-def _story_loaders(recipe, tokenizer, context_length, seed, _text, share) -> tuple[DataLoader, DataLoader]:
+def _story_loaders(recipe, tokenizer, context_length, seed, share) -> tuple[DataLoader, DataLoader]:
     options = {"batch_size": recipe.batch_size, "max_length": context_length} | share
     stories = load_stories("train", recipe.n_stories)
     watched = load_stories("validation", recipe.n_watched)
@@ -279,41 +359,17 @@ def _story_loaders(recipe, tokenizer, context_length, seed, _text, share) -> tup
     )
 
 
-def _text_loaders(recipe, tokenizer, context_length, seed, text, share) -> tuple[DataLoader, DataLoader]:
-    first, last = _split_text(text)
-    return (
-        _window_loader(first, tokenizer, context_length, recipe.batch_size, seed, share),
-        _window_loader(last, tokenizer, context_length, recipe.batch_size, None, share),
-    )
-
-
-def _window_loader(text: str, tokenizer, context_length: int, batch_size: int, seed: int | None, share) -> DataLoader:
-    length = min(context_length, (len(tokenizer.encode(text)) - 1) // 2)
-    if length < 8:
-        raise ValueError(f"a part of the text has only {len(text):,} characters: give a text of several thousand")
-    windows = GPTDataset(text, tokenizer, length, length // 2)
-    batches = EpochBatches(
-        [length] * len(windows), batch_size, shuffle=seed is not None, drop_last=False, seed=seed or 0, **share
-    )
-    return DataLoader(windows, batch_sampler=batches, collate_fn=pad_batch, generator=torch.Generator())
-
-
-def _split_text(text: str, share: float = 0.9) -> tuple[str, str]:
-    """Nine tenths to learn from, the last tenth to be graded on."""
-    cut = int(share * len(text))
-    return text[:cut], text[cut:]
-
-
-def _grade_and_save(folder, model, tokenizer, recipe, settings, history, text) -> dict[str, StoryScores]:
-    if text is not None:
-        scores = {"validation": evaluate_stories(model, tokenizer, [_split_text(text)[1]])}
+def _grade_and_save(folder, model, tokenizer, recipe, settings, history, own) -> dict[str, StoryScores]:
+    if own is not None:
+        scores = {"validation": evaluate_stories(model, tokenizer, own.split()[1])}
     else:
         sizes = {"validation": recipe.n_validation} | dict.fromkeys(HELD_OUT, recipe.n_heldout)
         scores = {split: evaluate_stories(model, tokenizer, load_stories(split, n)) for split, n in sizes.items()}
-    _write_json(folder / "history.json", asdict(history))
+    write_atomically(folder / "history.json", json.dumps(asdict(history), indent=1) + "\n")
     report = settings | {
         "scores": {split: asdict(score) for split, score in scores.items()},
         "steps": len(history.steps),
+        "kept_step": history.best_step if recipe.keep_best else len(history.steps),
         "seconds": round(history.seconds[-1], 1),
         "torch": torch.__version__.split("+")[0],
     }
@@ -321,34 +377,7 @@ def _grade_and_save(folder, model, tokenizer, recipe, settings, history, text) -
     return scores
 
 
-# ---------------------------------------------------------------- text, processes
-
-
-def _read_text(text: str | Path | None) -> str | None:
-    if isinstance(text, Path):
-        try:
-            text = text.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{text} is no readable UTF-8 text ({error}): give the path of a plain text file"
-            ) from error
-    if text is not None and not text.strip():
-        raise ValueError(f"the text has {len(text):,} characters and not one word: give a text of several thousand")
-    return text
-
-
-def _hash(text: str | None) -> str | None:
-    return None if text is None else hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _world(text: str | None) -> str | None:
-    return world_hash()[:16] if text is None else None
-
-
-def _write_json(path: Path, value: object) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+# ---------------------------------------------------------------- processes, command line
 
 
 def _on_first_rank(work: Callable):
@@ -375,7 +404,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--name", default="story", help="folder in runs/")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, help="training time instead of the recipe's steps")
-    parser.add_argument("--text", type=Path, help="train on this UTF-8 text file instead of stories")
+    parser.add_argument("--text", type=Path, nargs="+", help="train on these UTF-8 text files or folders instead")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps or auto")
     parser.add_argument("--quick", action="store_true", help="a first look in a fraction of a minute")
     return parser.parse_args(words)
@@ -391,7 +420,7 @@ def main(words: Sequence[str] | None = None) -> None:
     result = train_story_gpt(runs_dir() / options.pop("name"), **options, on_step=_show)
     for split, score in result.scores.items():
         floor = f", {score.times_floor:.2f} times the floor" if score.floor_bits_per_word else ""
-        print(f"{split:16} {score.bits_per_word:.3f} bits per word{floor}")
+        print(f"{split:16} {score.bits_per_word:.3f} bits per word, {score.bits_per_byte:.3f} bits per byte{floor}")
     if rank_and_world_size()[0] == 0:
         print(f"model in {result.folder / 'story_gpt'} after {time.perf_counter() - began:.0f} s")
     if together:

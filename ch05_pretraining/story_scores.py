@@ -4,15 +4,17 @@ Reference: Shannon (1951), "Prediction and entropy of printed English". Taught i
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ch01_understanding_llms.fast_counts import FastNgramModel
 from ch01_understanding_llms.understanding_llms import bits_per_byte
+from ch02_text_data.any_tokenizer import encode_text, special_id
 from ch02_text_data.text_data import IGNORE_INDEX
-from ch05_pretraining.pretraining import evaluation_totals
+from ch05_pretraining.evaluation import evaluation_totals
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class StoryScores:
 
 
 def evaluate_stories(model: nn.Module, tokenizer, stories: list, *, batch_size: int = 32) -> StoryScores:
-    """Grade a model on whole stories, from their first token to the end token.
+    """Grade a model on whole stories, from their first token to the end token; each reading begins with an end token.
 
     Args:
         model: a `GPTModel`.
@@ -41,16 +43,16 @@ def evaluate_stories(model: nn.Module, tokenizer, stories: list, *, batch_size: 
         batch_size: stories read at once.
 
     Raises:
-        ValueError: no stories.
+        ValueError: no stories, or one without a word.
 
     Source: this course. Taught in ch05, section 5.3.
     """
     if not stories:
         raise ValueError("there are no stories to grade: give at least one")
     texts = [getattr(story, "text", story) for story in stories]
-    end = tokenizer.special_tokens["<|endoftext|>"]
-    rows = [[end, *tokenizer.encode(text), end] for text in texts]
-    windows = [w for row in rows for w in _windows(row, model.config.context_length)]
+    if wordless := [number for number, text in enumerate(texts) if not text.split()]:
+        raise ValueError(f"the story at position {wordless[0]} has not one word to grade: leave it out")
+    windows = graded_windows(texts, tokenizer, model.config.context_length)
     nats, n_tokens = evaluation_totals(model, _padded_batches(windows, batch_size))
     n_words = sum(len(text.split()) for text in texts)
     floor = sum(-getattr(story, "log2_probability", math.nan) for story in stories) / n_words
@@ -61,6 +63,38 @@ def evaluate_stories(model: nn.Module, tokenizer, stories: list, *, batch_size: 
         floor_bits_per_word=None if math.isnan(floor) else floor,
         n_stories=len(stories),
     )
+
+
+def graded_windows(texts: Iterable[str], tokenizer, context_length: int) -> list[tuple[list[int], list[int]]]:
+    """Cut texts into (ids, targets) so that each token and each text's end is graded once; all begin with an end token.
+
+    Args:
+        texts: at least one character each.
+        tokenizer: one with `<|endoftext|>` among its special tokens.
+        context_length: ids in a window at most; a later window of a text rereads half of the one before.
+
+    Source: this course. Taught in ch05, section 5.3.
+    """
+    end = special_id(tokenizer, "<|endoftext|>")
+    rows = [[end, *encode_text(tokenizer, text), end] for text in texts]
+    return [([end, *ids[1:]], targets) for row in rows for ids, targets in _windows(row, context_length)]
+
+
+def ngram_bits(tokenizer, learned: Sequence[str], graded: Sequence[str], orders: Iterable[int]) -> list[float]:
+    """Count n-grams in texts and give the bits that other texts then cost, their end tokens included, for each order.
+
+    Args:
+        tokenizer: one with `<|endoftext|>` among its special tokens.
+        learned: texts to count in.
+        graded: texts to predict.
+        orders: tokens in one n-gram: 1 unigram, 2 bigram, 3 trigram.
+
+    Source: Shannon (1951). Taught in ch01, section 1.3.
+    """
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    seen, asked = ([end, *(t for text in part for t in (*tokenizer.encode(text), end))] for part in (learned, graded))
+    models = [FastNgramModel(order, tokenizer.vocab_size).fit(seen) for order in orders]
+    return [-sum(math.log2(p) for p in model.token_probabilities(asked)[1:].tolist()) for model in models]
 
 
 def _windows(row: list[int], context_length: int) -> Iterator[tuple[list[int], list[int]]]:

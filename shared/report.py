@@ -3,47 +3,70 @@
 Everything here reads finished models; nothing trains. Scores are plain numbers, as `run.json` keeps them.
 """
 
-import math
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from ch01_understanding_llms.fast_counts import FastNgramModel
 from ch04_gpt_model.generation import generate
-from ch05_pretraining.story_recipe import evaluate_stories
+from ch05_pretraining.own_text import text_baselines, text_verdict
+from ch05_pretraining.story_scores import evaluate_stories, ngram_bits
+from data.files import write_atomically
 from data.loaders import load_stories
+from data.own_texts import read_own_text
 from data.story_world import check_story
 from shared.figures import COLORS, losses
 
 END = "<|endoftext|>"
 TEMPERATURE = 0.7
-NGRAMS = {1: "unigram", 2: "bigram", 3: "trigram"}
+N_SAMPLES, N_OPENINGS, OPENING_WORDS, OPENING_LENGTH = 10, 5, 8, 60  # an opening ends after so many words or characters
 
 
 # ---------------------------------------------------------------- scores
 
 
-def story_scores(trained, *, quick: bool, own_text: bool) -> dict:
-    """Grade a pretrained model: bits on held-out stories, n-gram baselines, and stories of its own.
+def story_scores(trained, *, quick: bool) -> dict:
+    """Grade a model of the story world: bits on held-out stories, n-gram baselines, and stories of its own.
 
     Args:
         trained: what `train_story_gpt` returned.
         quick: fewer stories, for a first look.
-        own_text: whether it was trained on the learner's text, for which there is neither floor nor checker.
     """
-    model, tokenizer = trained.model.cpu(), trained.tokenizer
+    model, tokenizer, recipe = trained.model.cpu(), trained.tokenizer, trained.settings["recipe"]
     values = {"splits": {split: asdict(score) for split, score in trained.scores.items()}}
-    told = sample_stories(model, tokenizer, 10 if own_text else 40 if quick else 200, seed=trained.settings["seed"])
-    values["samples"] = told[:10]
-    if not own_text:
-        mistakes = [check_story(story) for story in told]
-        values["coherent"] = {"n_correct": sum(not found for found in mistakes), "n": len(told)}
-        recipe = trained.settings["recipe"]
-        values["ngrams"] = ngram_scores(tokenizer, recipe["n_stories"], recipe["n_validation"])
-        test = evaluate_stories(model, tokenizer, load_stories("test", recipe["n_heldout"]))
-        values["splits"]["test"] = asdict(test)
+    told = sample_stories(model, tokenizer, 40 if quick else 200, seed=trained.settings["seed"])
+    values["samples"] = told[:N_SAMPLES]
+    mistakes = [check_story(story) for story in told]
+    values["coherent"] = {"n_correct": sum(not found for found in mistakes), "n": len(told)}
+    values["ngrams"] = ngram_scores(tokenizer, recipe["n_stories"], recipe["n_validation"])
+    test = evaluate_stories(model, tokenizer, load_stories("test", recipe["n_heldout"]))
+    values["splits"]["test"] = asdict(test)
     return values
+
+
+def text_scores(trained) -> dict:
+    """Grade a model of the learner's own text: beside baselines, by a verdict, and by what it writes.
+
+    Args:
+        trained: what `train_story_gpt` returned; the text stands in its folder.
+    """
+    own, model, tokenizer = read_own_text(trained.folder / "text.txt"), trained.model.cpu(), trained.tokenizer
+    learned, held = own.split()
+    score, history, seed = trained.scores["validation"], trained.history, trained.settings["seed"]
+    baselines = text_baselines(tokenizer, learned, held)
+    return {
+        "splits": {"validation": asdict(score)},
+        "baselines": baselines,
+        "verdict": asdict(text_verdict(history, score.bits_per_byte, baselines)),
+        "kept_step": history.best_step,
+        "lowest_loss": min(history.val_losses),
+        "n_documents": len(own.documents),
+        "n_held": len(held) if len(learned) < len(own.documents) else 0,
+        "n_bytes": own.n_bytes,
+        "samples": sample_stories(model, tokenizer, N_SAMPLES, seed=seed),
+        "continued": [continued(model, tokenizer, opening, seed=seed) for opening in openings(held, N_OPENINGS)],
+    }
 
 
 def sample_stories(model, tokenizer, n: int, *, seed: int, batch_size: int = 50) -> list[str]:
@@ -70,6 +93,46 @@ def _until(ids: list[int], end: int) -> list[int]:
     return ids[: ids.index(end)] if end in ids else ids
 
 
+def openings(documents: list[str], n: int) -> list[str]:
+    """Take a few words from the beginnings of `n` documents, or from `n` places of the longest if there are fewer.
+
+    Args:
+        documents: texts with at least one word.
+        n: number of openings.
+    """
+    if len(documents) >= n:
+        places = [(documents[k * len(documents) // n], 0) for k in range(n)]
+    else:
+        longest = max(documents, key=len)
+        places = [(longest, k * len(longest) // n) for k in range(n)]
+    return [_opening(*place) for place in places]
+
+
+def _opening(document: str, at: int) -> str:
+    """Some words from the next word's beginning on, or from the very place in a script without spaces."""
+    word = re.compile(r"(?<!\S)\S").search(document, at, at + OPENING_LENGTH)
+    begun = document[word.start() if word else at :][:OPENING_LENGTH]
+    words = re.match(rf"(?:\S+\s+){{1,{OPENING_WORDS - 1}}}\S+(?=\s)", begun)
+    return words.group() if words else begun
+
+
+def continued(model, tokenizer, opening: str, *, seed: int) -> tuple[str, str]:
+    """Let a model go on from an opening: -> what it read, what it wrote.
+
+    Args:
+        model: a `GPTModel`.
+        tokenizer: the one it was trained with.
+        opening: cut to half of the model's context.
+        seed: the same seed, the same text.
+    """
+    end, length = tokenizer.special_tokens[END], model.config.context_length
+    ids = [end, *tokenizer.encode(opening)][: length // 2]
+    row = generate(
+        model, torch.tensor([ids]), min(200, length - len(ids)), temperature=TEMPERATURE, stop_id=end, seed=seed
+    )
+    return tokenizer.decode(ids[1:]), tokenizer.decode(_until(row[0, len(ids) :].tolist(), end))
+
+
 def ngram_scores(tokenizer, n_train: int, n_validation: int) -> dict[str, float]:
     """Count unigrams, bigrams and trigrams in the training stories: name -> bits per word on the validation split.
 
@@ -78,20 +141,11 @@ def ngram_scores(tokenizer, n_train: int, n_validation: int) -> dict[str, float]
         n_train: training stories, those that the GPT reads.
         n_validation: validation stories, those that the GPT is graded on.
     """
-    train, validation = load_stories("train", n_train), load_stories("validation", n_validation)
-    seen, asked = _flat_ids(train, tokenizer), _flat_ids(validation, tokenizer)
-    n_words = sum(len(story.text.split()) for story in validation)
-    scores = {}
-    for order, name in NGRAMS.items():
-        probabilities = FastNgramModel(order, tokenizer.vocab_size).fit(seen).token_probabilities(asked)[1:]
-        scores[name] = -sum(math.log2(p) for p in probabilities.tolist()) / n_words
-    return scores
-
-
-def _flat_ids(stories: list, tokenizer) -> list[int]:
-    """One long row: every story stands between end tokens, as in pretraining."""
-    end = tokenizer.special_tokens[END]
-    return [end, *(token for story in stories for token in (*tokenizer.encode(story.text), end))]
+    splits = {"train": n_train, "validation": n_validation}
+    train, validation = ([story.text for story in load_stories(split, n)] for split, n in splits.items())
+    n_words = sum(len(text.split()) for text in validation)
+    bits = ngram_bits(tokenizer, train, validation, (1, 2, 3))
+    return {name: number / n_words for name, number in zip(("unigram", "bigram", "trigram"), bits, strict=True)}
 
 
 def classifier_scores(outcome) -> dict:
@@ -140,16 +194,24 @@ def draw_losses(path: Path, trained, scores: dict) -> None:
     from matplotlib import pyplot as plt
 
     validation = scores["splits"]["validation"]
-    to_nats = validation["nats_per_token"] / validation["bits_per_word"]
-    references = {name: bits * to_nats for name, bits in scores.get("ngrams", {}).items()}
+    unit, baselines = ("word", scores["ngrams"]) if "ngrams" in scores else ("byte", scores["baselines"])
+    to_nats = validation["nats_per_token"] / validation[f"bits_per_{unit}"]
     floor = validation["floor_bits_per_word"] and validation["floor_bits_per_word"] * to_nats
+    references = {name: bits * to_nats for name, bits in baselines.items()}
     ax = losses(trained.history, title=_finding(validation), floor=floor, references=references)
-    first_reader = trained.settings["recipe"]["mini_steps"]
-    if 0 < first_reader < len(trained.history.steps):
-        ax.axvline(first_reader, color=COLORS["baseline"], linestyle=":", linewidth=1.2)
-        ax.annotate(" long stories begin", (first_reader, ax.get_ylim()[1]), va="top", fontsize=9, color="#444444")
+    for step, words in _places(trained, scores):
+        ax.axvline(step, color=COLORS["baseline"], linestyle=":", linewidth=1.2)
+        ax.annotate(f" {words}", (step, ax.get_ylim()[1]), va="top", fontsize=9, color="#444444")
     ax.figure.savefig(path, dpi=150)
     plt.close(ax.figure)
+
+
+def _places(trained, scores: dict) -> list[tuple[int, str]]:
+    """Steps that an upright line marks, and what happens there."""
+    if "kept_step" in scores:
+        return [(scores["kept_step"], "the weights that are kept")]
+    first_reader = trained.settings["recipe"]["mini_steps"]
+    return [(first_reader, "long stories begin")] if 0 < first_reader < len(trained.history.steps) else []
 
 
 def _finding(validation: dict) -> str:
@@ -167,25 +229,27 @@ def write_report(folder: Path, state: dict, trained) -> str:
 
     Args:
         folder: the run's folder.
-        state: what `run.json` holds: settings, results, seconds.
+        state: what `run.json` holds: results, seconds.
         trained: what `train_story_gpt` returned.
     """
-    results, settings = state["results"], state["settings"]
-    rows = _own_text_rows(results) if settings["text"] else _rows(results, state["seconds"], trained)
+    results, settings = state["results"], trained.settings
+    graded = results["text" if settings["text"] else "stories"]
+    rows = _own_text_rows(graded, trained) if settings["text"] else _rows(results, trained)
     parts = [
         f"# Report on the run *{folder.name}*",
         _settings_sentence(settings, trained),
         _table(("what", "score", "wanted"), rows),
         "![Training and validation loss over the steps; the text below the figure says what to see](loss.png)",
         _what_to_see(settings),
-        *_details(results),
+        *(_own_text_details(graded) if settings["text"] else _details(results)),
         "## Seconds of each stage",
         _table(("stage", "seconds"), [(name, f"{spent:.0f}") for name, spent in state["seconds"].items()]),
         "## Ten samples, none chosen",
-        *[f"{k}. {_one_paragraph(story)}" for k, story in enumerate(results["stories"]["samples"], 1)],
+        *[f"{k}. {_one_paragraph(story)}" for k, story in enumerate(graded["samples"], 1)],
     ]
-    (folder / "report.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    (folder / "stories.txt").write_text("\n\n".join(results["stories"]["samples"]) + "\n", encoding="utf-8")
+    write_atomically(folder / "report.md", "\n\n".join(parts) + "\n")
+    told = [*graded["samples"], *(f"{opening} -> {rest}" for opening, rest in graded.get("continued", []))]
+    write_atomically(folder / "stories.txt", "\n\n".join(told) + "\n")
     width = max(len(row[0]) for row in rows)
     return "\n".join(f"{name.ljust(width)}  {score}" for name, score, _ in rows)
 
@@ -193,7 +257,7 @@ def write_report(folder: Path, state: dict, trained) -> str:
 def _what_to_see(settings: dict) -> str:
     lines = "The blue line is the loss on what is being read, the dashed line the loss on text kept aside."
     if settings["text"]:
-        return lines
+        return f"{lines} The dotted upright line marks the step with the lowest dashed line: its weights are kept."
     return f"{lines} Left of the dotted upright line the model reads very short stories; right of it, whole ones."
 
 
@@ -209,7 +273,7 @@ def _settings_sentence(settings: dict, trained) -> str:
     )
 
 
-def _rows(results: dict, seconds: dict, trained) -> list[tuple[str, str, str]]:
+def _rows(results: dict, trained) -> list[tuple[str, str, str]]:
     stories, validation = results["stories"], results["stories"]["splits"]["validation"]
     floor, bits = validation["floor_bits_per_word"], validation["bits_per_word"]
     ngrams = ", ".join(f"{name} {value:.2f}" for name, value in stories["ngrams"].items())
@@ -226,28 +290,41 @@ def _rows(results: dict, seconds: dict, trained) -> list[tuple[str, str, str]]:
     ]
 
 
-def _own_text_rows(results: dict) -> list[tuple[str, str, str]]:
-    validation = results["stories"]["splits"]["validation"]
+def _own_text_rows(graded: dict, trained) -> list[tuple[str, str, str]]:
+    validation, history, verdict = graded["splits"]["validation"], trained.history, graded["verdict"]
+    baselines = ", ".join(f"{name} {bits:.2f}" for name, bits in graded["baselines"].items())
+    kept = f"{graded['lowest_loss']:.3f} nats per token after step {graded['kept_step']:,} of {history.steps[-1]:,}"
     return [
-        ("last tenth of the text", f"{validation['bits_per_byte']:.3f} bits per byte", ""),
-        ("", f"{validation['nats_per_token']:.3f} nats per token", ""),
+        ("text kept aside", f"{validation['bits_per_byte']:.3f} bits per byte", "below all baselines"),
+        ("baselines", f"{baselines} bits per byte", "above the GPT"),
+        ("lowest validation loss", f"{kept}; these weights are kept", "near the last step"),
+        ("last validation loss", f"{history.val_losses[-1]:.3f} nats per token", "near the lowest"),
+        ("verdict", f"{verdict['word']}: {verdict['reason']}", "learned"),
+        ("what to do", verdict["remedy"], ""),
+    ]
+
+
+def _own_text_details(graded: dict) -> list[str]:
+    whole = f"{graded['n_held']:,} of its {graded['n_documents']:,} documents, drawn by chance, were"
+    kept = whole if graded["n_held"] else "The end of its longest document was"
+    return [
+        f"The text has {graded['n_bytes']:,} bytes. {kept} kept aside: neither tokenizer nor model learned from that.",
+        "Bigram and trigram count the same tokens. The number of lzma is what compressing the text kept aside adds "
+        "when it stands after the rest: size of both minus size of the rest.",
+        f"## {len(graded['continued'])} samples that begin with words of the text kept aside, in bold",
+        *[f"{k}. **{_one_paragraph(o)}** {_one_paragraph(rest)}" for k, (o, rest) in enumerate(graded["continued"], 1)],
     ]
 
 
 def _details(results: dict) -> list[str]:
-    parts = []
-    splits = results["stories"]["splits"]
-    if splits["validation"]["floor_bits_per_word"]:
-        parts += [
-            "## Held-out stories",
-            _table(("split", "stories", "bits per word", "floor", "times"), _split_rows(splits)),
-        ]
-    if "classifier" in results:
-        rows = [(label, percent(rate)) for label, rate in results["classifier"]["recall"].items()]
-        parts += ["## Classifier: messages of each kind found", _table(("kind", "share of the test messages"), rows)]
-    if "assistant" in results:
-        parts += _assistant_details(results["assistant"])
-    return parts
+    rows = [(label, percent(rate)) for label, rate in results["classifier"]["recall"].items()]
+    return [
+        "## Held-out stories",
+        _table(("split", "stories", "bits per word", "floor", "times"), _split_rows(results["stories"]["splits"])),
+        "## Classifier: messages of each kind found",
+        _table(("kind", "share of the test messages"), rows),
+        *_assistant_details(results["assistant"]),
+    ]
 
 
 def _split_rows(splits: dict) -> list[tuple]:
@@ -276,10 +353,6 @@ def _assistant_details(assistant: dict) -> list[str]:
             for q, a, ok in assistant["examples"]
         ),
     ]
-
-
-def _example(question: str, answer: str, right: bool) -> str:
-    return f"- *{_one_paragraph(question)}* {_one_paragraph(answer)}{'' if right else ' (wrong)'}"
 
 
 def percent(rate: dict) -> str:

@@ -1,13 +1,18 @@
 """The one door: what course.py does before a command starts, and what each command says and keeps."""
 
 import ast
+import importlib
 import importlib.util
 import io
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+import threading
 import warnings
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +20,7 @@ import nbformat
 import pytest
 
 from ch05_pretraining.checkpoints import write_folder
+from data.locks import alone_in
 from shared.commands import chat, doctor, lab, restore, run, sample, ship
 from shared.commands import test as test_command
 
@@ -239,8 +245,6 @@ def chain(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             target = Path(folder) / folder_name if folder_name else Path(folder)
             write_folder(target, {"model": name.encode()})
-            kept = {key: value for key, value in options.items() if key != "text"}
-            (Path(folder) / "settings.json").write_text(json.dumps(kept), encoding="utf-8")
             return name
 
         return train
@@ -249,7 +253,7 @@ def chain(tmp_path, monkeypatch):
     monkeypatch.setattr("ch05_pretraining.story_recipe.train_story_gpt", stage("pretraining", "story_gpt"))
     monkeypatch.setattr("ch06_finetuning.recipes.finetune_classifier", stage("classifier", ""))
     monkeypatch.setattr("ch06_finetuning.recipes.finetune_assistant", stage("assistant", ""))
-    for name in ("story_scores", "classifier_scores", "assistant_scores"):
+    for name in ("story_scores", "text_scores", "classifier_scores", "assistant_scores"):
         monkeypatch.setattr(f"shared.report.{name}", lambda *_, **__: {"score": 1})
     monkeypatch.setattr("shared.report.draw_losses", lambda *_: None)
     monkeypatch.setattr("shared.report.write_report", lambda *_: "the summary")
@@ -323,13 +327,15 @@ def test_damaged_settings_are_refused_and_cost_nothing(chain, capsys, content):
     assert (folder / "run.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"settings": {"seed": 3}, "results": {"stories": {}}}'])
-def test_a_damaged_run_json_is_made_up_for_by_the_settings(chain, content):
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"results": {"stories": {}}, "seconds": 3}'])
+def test_a_damaged_run_json_costs_no_setting(chain, content):
     run.main(["--seed", "3"])
     (chain.folder / "default" / "run.json").write_text(content, encoding="utf-8")
+    chain.calls.clear()
     assert run.main([]) == 0
+    assert all(options["seed"] == 3 for _, options in chain.calls)
     kept = json.loads((chain.folder / "default" / "run.json").read_text(encoding="utf-8"))
-    assert kept["settings"] == {"seed": 3, "minutes": None, "text": None, "device": "cpu", "quick": False}
+    assert set(kept) == {"seconds", "results"} and set(kept["results"]) == {"stories", "classifier", "assistant"}
 
 
 @pytest.mark.parametrize(
@@ -338,7 +344,8 @@ def test_a_damaged_run_json_is_made_up_for_by_the_settings(chain, content):
         ([], ["--seed", "1"], "begun with --seed 0"),
         ([], ["--minutes", "2"], "begun without --minutes"),
         (["--minutes", "2"], ["--minutes", "3"], "begun with --minutes 2.0"),
-        (["--name", "default", "--quick"], ["--device", "cuda"], "begun with --device cpu"),
+        (["--width", "64"], ["--width", "128"], "begun with --width 64"),
+        ([], ["--vocabulary", "1000"], "begun with --vocabulary 3072"),
         ([], ["--name", "default", "--quick"], "begun without --quick"),
     ],
 )
@@ -349,28 +356,69 @@ def test_a_contradicting_second_call_is_answered_in_one_sentence(chain, capsys, 
     assert sentence in said and "--name NEWNAME" in said and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("minutes", ["0", "-3", "nan", "inf"])
-def test_no_time_to_train_is_refused_before_anything_is_written(chain, capsys, minutes):
-    assert run.main([f"--minutes={minutes}"]) == 1
-    assert f"--minutes {minutes} is no time to train in" in capsys.readouterr().err
-    assert not (chain.folder / "default").exists() and not chain.calls
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--minutes=0"], "--minutes 0.0 is no time to train in: use a number above 0, at most 10,080 (a week)"),
+        (["--minutes=-3"], "--minutes -3.0 is no time to train in"),
+        (["--minutes=nan"], "--minutes nan is no time to train in"),
+        (["--minutes=inf"], "--minutes inf is no time to train in"),
+        (["--minutes=1e300"], "--minutes 1e+300 is no time to train in"),
+        (["--seed=-1"], "--seed -1 is out of range: use a whole number from 0 to 4,294,967,295"),
+        (["--seed=4294967296"], "--seed 4294967296 is out of range"),
+        ([f"--seed={10**40}"], "is out of range"),
+        (["--device=gpu"], "--device gpu is unknown: use one of auto, cpu, cuda, mps"),
+        (["--device="], "--device  is unknown"),
+        (["--layers=0"], "--layers 0 is out of range: use a whole number from 1 to 64"),
+        (["--width=90"], "--width 90 is no multiple of the 4 heads: use 88"),
+        (["--width=2"], "--width 2 is out of range"),
+        (["--heads=3"], "--width 128 is no multiple of the 3 heads: use 126"),
+        (["--heads=0"], "--heads 0 is out of range"),
+        (["--vocabulary=259"], "--vocabulary 259 is out of range: use a whole number from 260 to 65,536"),
+        (["--vocabulary=260"], "--vocabulary 260 is too small for the course's questions: use 512 or more"),
+        (["--context=100"], "--context 100 is too small for the course's questions: use 192 or more"),
+        (["--context=100000"], "--context 100000 is out of range"),
+        (["--layers=64", "--width=4096"], "parameters, more than 500,000,000: use less"),
+        (["--text", ""], "--text '' names no file"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_refused_and_begins_nothing(chain, capsys, words, sentence):
+    assert run.main(words) == 1
+    said = capsys.readouterr().err
+    assert sentence in said and said.count("\n") == 1
+    assert not chain.folder.exists() and not chain.calls
+
+
+def a_gpu_is_there(name: str):
+    import torch
+
+    return torch.device("cpu" if name == "cpu" else "cuda")
+
+
+def test_a_run_stays_on_its_device(chain, capsys, monkeypatch):
+    assert run.main(["--device", "auto"]) == 0 and chain.calls[0][1]["device"] == "cpu"
+    monkeypatch.setattr("ch05_pretraining.story_recipe.choose_device", a_gpu_is_there)
+    assert run.main([]) == run.main(["--device", "cpu"]) == 0
+    for device in ("cuda", "auto"):
+        assert run.main(["--device", device]) == 1
+        assert "begun with --device cpu: leave the option out" in capsys.readouterr().err
 
 
 def test_a_run_that_was_begun_without_the_command_is_taken_over(chain, capsys):
-    folder = chain.folder / "default"
-    folder.mkdir(parents=True)
-    (folder / "settings.json").write_text(
-        '{"seed": 5, "minutes": null, "quick": false, "text": null}', encoding="utf-8"
-    )
+    from ch05_pretraining.story_recipe import begin_story_gpt
+
+    begin_story_gpt(chain.folder / "default", seed=5, quick=True)
     assert run.main(["--seed", "4"]) == 1 and "begun with --seed 5" in capsys.readouterr().err
     assert run.main([]) == 0
-    assert all(options["seed"] == 5 for _, options in chain.calls)
+    assert all(options["seed"] == 5 and options["quick"] for _, options in chain.calls)
 
 
 def test_a_run_of_another_story_world_is_not_mixed_with_this_one(chain, capsys):
-    folder = chain.folder / "default"
-    folder.mkdir(parents=True)
-    (folder / "settings.json").write_text('{"seed": 0, "world": "0123456789abcdef"}', encoding="utf-8")
+    assert run.main([]) == 0
+    path = chain.folder / "default" / "settings.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(kept | {"world": "0123456789abcdef"}), encoding="utf-8")
+    chain.calls.clear()
     assert run.main([]) == 1
     assert "the course's stories have changed since" in capsys.readouterr().err
     assert stages(chain) == []
@@ -382,48 +430,210 @@ def test_options_may_be_repeated_or_left_out(chain):
     assert all(options["minutes"] == 1 for name, options in chain.calls if name == "pretraining")
 
 
+LONG = "".join(f"Dear diary, on day {i} it rained {i % 7} times.\n" for i in range(60))
+
+
 def test_a_text_of_ones_own_is_copied_and_only_pretrained_on(chain, tmp_path):
     text = tmp_path / "My diary (2026).txt"
-    text.write_text("Dear diary, " * 500, encoding="utf-8")
+    text.write_text(LONG, encoding="utf-8")
     assert run.main(["--text", str(text)]) == 0
     folder = chain.folder / "My-diary-2026"
-    assert stages(chain) == ["pretraining"] and chain.calls[0][1]["text"] == folder / "text.txt"
+    assert stages(chain) == ["pretraining"] and chain.calls[0][1]["text"].documents == (LONG.strip(),)
     text.unlink()
+    chain.calls.clear()
     assert run.main(["--name", "My-diary-2026"]) == 0
+    assert chain.calls[0][1]["text"].documents == (LONG.strip(),)
+    (folder / "text.txt").write_text(LONG.upper(), encoding="utf-8")
+    assert run.main(["--name", "My-diary-2026"]) == 1
 
 
-def test_a_changed_text_is_noticed(chain, tmp_path, capsys):
+def test_several_texts_and_folders_are_one_text(chain, tmp_path, capsys):
+    (tmp_path / "poems").mkdir()
+    (tmp_path / "poems" / "a.md").write_text("A poem.", encoding="utf-8")
+    (tmp_path / "poems" / "b.docx").write_text("passed over", encoding="utf-8")
+    (tmp_path / "c.txt").write_text(LONG, encoding="utf-8")
+    paths = [str(tmp_path / name) for name in ("poems", "c.txt", "c.txt")]
+    assert run.main(["--text", *paths[:2], "--text", paths[2]]) == 0
+    assert chain.calls[0][1]["text"].documents == ("A poem.", LONG.strip())
+    assert (chain.folder / "poems-and-2-more").is_dir()
+    told = capsys.readouterr().out
+    assert "1 file in" in told and "1 document passed over" in told and " tokens. In 2,900 steps" in told
+
+
+def test_a_changed_text_is_noticed_and_the_first_one_kept(chain, tmp_path, capsys):
     text = tmp_path / "diary.txt"
-    text.write_text("one " * 500, encoding="utf-8")
+    text.write_text(LONG, encoding="utf-8")
     run.main(["--text", str(text)])
-    text.write_text("two " * 500, encoding="utf-8")
+    before = snapshot(chain.folder)
+    text.write_text(LONG.upper(), encoding="utf-8")
     assert run.main(["--text", str(text)]) == 1
     assert "begun with another text" in capsys.readouterr().err
+    assert snapshot(chain.folder) == before
 
 
-@pytest.mark.parametrize(("content", "sentence"), [(b"\xff\xfe\x00", "is not UTF-8 text"), (None, "cannot be read")])
-def test_a_text_that_cannot_be_read_is_named(chain, tmp_path, capsys, content, sentence):
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\xff\xfe\x00", "diary.txt is UTF-16 text"),
+        (b"short", "give at least 1,000 bytes"),
+        (None, "diary.txt cannot be read"),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_named_and_begins_nothing(chain, tmp_path, capsys, content, sentence):
     text = tmp_path / "diary.txt"
     if content is not None:
         text.write_bytes(content)
     assert run.main(["--text", str(text)]) == 1
     assert sentence in capsys.readouterr().err
+    assert not chain.folder.exists()
+    text.write_text(LONG, encoding="utf-8")
+    assert run.main(["--text", str(text)]) == 0
 
 
-@pytest.mark.parametrize("name", ["../up", "", "a b", "shipped", ".hidden", "x" * 80])
-def test_a_name_must_be_a_plain_folder(chain, capsys, name):
-    expected = 0 if name == "" else 1
-    assert run.main(["--name", name]) == expected
-    assert not expected or "use letters, digits" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("../up", "cannot be a folder"),
+        ("a b", "cannot be a folder"),
+        ("a/b", "cannot be a folder"),
+        ("a\nb", "cannot be a folder"),
+        (".hidden", "cannot be a folder"),
+        ("-x", "cannot be a folder"),
+        ("mine.", "cannot be a folder"),
+        ("shipped", "means the models that come with the course"),
+        ("Shipped", "means the models that come with the course"),
+        ("x" * 65, "is too long"),
+        ("\U00020000" * 64, "is too long"),  # short, but not as a file system counts
+        ("con", "means a device on Windows"),
+        ("NUL.txt", "means a device on Windows"),
+        ("Lpt1", "means a device on Windows"),
+    ],
+)
+def test_a_name_must_be_a_folder_on_every_system(chain, capsys, name, sentence):
+    assert run.main([f"--name={name}"]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said and "use up to 64 letters, digits" in said and said.count("\n") == 1
+    assert not chain.folder.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "mine", "Mine.2", "3", "\u043c\u0435\u043b\u044c\u043d\u0438\u0446\u0430", "console", "com"]
+)
+def test_other_names_are_taken_as_they_are(chain, name):
+    assert run.main(["--name", name]) == 0
+    assert (chain.folder / (name or "default")).is_dir()
+
+
+def test_a_name_that_differs_in_capital_letters_only_is_refused(chain, capsys):
+    assert run.main(["--name", "Mine"]) == 0
+    assert run.main(["--name", "Mine"]) == 0
+    if not (chain.folder / "mine").exists():  # on a system where the two are different folders
+        assert run.main(["--name", "mine"]) == 1
+        assert "--name 'mine' is the run 'Mine' on many systems" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("A Collection of Forty Short Pieces About the Harbor and the People Who Lived There.txt", None),
+        ("shipped.txt", "shipped-text"),
+        ("con.txt", "con-text"),
+        ("\u043c\u0435\u043b\u044c\u043d\u0438\u0446\u0430.txt", "\u043c\u0435\u043b\u044c\u043d\u0438\u0446\u0430"),
+        ("\u0939\u093f\u0928\u094d\u0926\u0940.txt", "\u0939\u093f\u0928\u094d\u0926\u0940"),
+        ("caf\u0065\u0301.txt", "caf\u00e9"),
+        ("\U0001f98a.txt", "own-text"),
+        ("-x .txt", "x"),
+        ("trailing dots... .txt", "trailing-dots"),
+        ("\u6c34" * 60 + ".txt", None),
+        ("\U00020000" * 60 + ".txt", None),
+        (".hidden", "hidden"),
+        ("novel.tar.txt", "novel.tar"),
+    ],
+)
+def test_a_name_that_comes_from_a_file_is_made_valid(chain, tmp_path, file, name):
+    try:
+        (tmp_path / file).write_text(LONG, encoding="utf-8")
+    except OSError:
+        pytest.skip("this system has no such file names")
+    assert run.main(["--text", str(tmp_path / file)]) == 0
+    made = [path.name for path in chain.folder.iterdir()]
+    assert made == [name] if name else len(made) == 1
+    assert run._trouble_with(made[0]) is None
+    assert run.main(["--name", made[0]]) == 0
+
+
+def test_two_texts_whose_names_come_out_alike_do_not_become_one_run(chain, tmp_path, capsys):
+    for number, name in enumerate(("\U0001f98a", "\U0001f989")):
+        (tmp_path / f"{name}.txt").write_text(LONG + str(number), encoding="utf-8")
+        assert run.main(["--text", str(tmp_path / f"{name}.txt")]) == number
+    assert "own-text was begun with another text" in capsys.readouterr().err
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder with its content."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+REFUSED = [
+    ["--seed", "1"], ["--minutes", "2"], ["--quick"], ["--device", "tpu"], ["--width", "64"], ["--text", "other.txt"],
+    ["--text", "nowhere.txt"], ["--seed", "-1"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", REFUSED, ids=" ".join)
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_refused_command_changes_no_byte_of_a_run(chain, tmp_path, monkeypatch, capsys, words, busy):
+    monkeypatch.chdir(tmp_path)
+    Path("other.txt").write_text(LONG, encoding="utf-8")
+    chain.stop = {"pretraining"}
+    assert run.main(["--name", "mine"]) == 130
+    before = snapshot(tmp_path)
+    with alone_in_another_thread(chain.folder / "mine") if busy else nullcontext():
+        assert run.main(["--name", "mine", *words]) == 1
+        assert snapshot(tmp_path) == before
+        if busy:
+            assert run.main(["--name", "mine"]) == 1
+            assert "another process is training" in capsys.readouterr().err
+            assert snapshot(tmp_path) == before
+
+
+@contextmanager
+def alone_in_another_thread(folder: Path):
+    """Hold a run's lock as another process would."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with alone_in(folder):
+            held.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(60)
+    try:
+        yield
+    finally:
+        done.set()
+        holder.join()
 
 
 def test_two_processes_do_not_train_in_one_folder(chain, capsys):
-    folder = chain.folder / "default"
-    folder.mkdir(parents=True)
-    with run.alone_in(folder):
+    with alone_in_another_thread(chain.folder / "default"):
         assert run.main([]) == 1
-    assert "another process is training" in capsys.readouterr().err
+        assert "another process is training" in capsys.readouterr().err
+        assert set(snapshot(chain.folder)) == {str(Path("default", ".lock"))}
     assert run.main([]) == 0
+
+
+def test_a_lock_may_be_asked_for_twice_and_is_let_go_at_the_end(tmp_path):
+    code = "import sys; from data.locks import alone_in\nwith alone_in(sys.argv[1]): pass"
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    with alone_in(tmp_path / "run"):
+        with alone_in(tmp_path / "run"):
+            pass
+        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert "another process is training in" in refused.stderr
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def test_a_stages_error_is_one_sentence(chain, monkeypatch, capsys):
@@ -454,6 +664,27 @@ def test_runs_that_cannot_be_written_are_named(chain, monkeypatch, tmp_path, cap
     assert str(tmp_path / "file") in said and "folder that you may write to" in said and said.count("\n") == 1
 
 
+def test_runs_of_the_course_before_one_settings_file_go_on_or_are_refused_by_name(chain, monkeypatch, capsys):
+    from ch04_gpt_model.gpt_model import GPTConfig
+    from data.story_cache import world_hash
+
+    monkeypatch.setattr(GPTConfig, "story", classmethod(lambda cls: cls(272, 64, 8, 2, 1)))
+    shutil.copytree(ROOT / "tests" / "fixtures" / "earlier_runs", chain.folder)
+    path = chain.folder / "stopped-stories" / "settings.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(kept | {"world": world_hash()[:16]}), encoding="utf-8")
+    assert run.main(["--name", "stopped-stories"]) == run.main(["--name", "begun-text"]) == 0
+    stories, _, _, text = (options for _, options in chain.calls)
+    assert stories["seed"] == 4 and stories["quick"] and stories["device"] == "cpu" and stories["text"] is None
+    assert text["seed"] == 5 and text["quick"] and text["text"].documents[0].startswith("On day 0 the fox")
+    before = snapshot(chain.folder)
+    for name in ("finished-text", "stopped-text"):
+        assert run.main(["--name", name]) == 1
+        assert f"{name} was begun by an earlier version of the course" in capsys.readouterr().err
+    assert snapshot(chain.folder) == before
+    assert run.main(["--text", str(chain.folder / "finished-text" / "text.txt"), "--name", "anew"]) == 0
+
+
 def progress(step: int, val_loss=None):
     return SimpleNamespace(
         step=step, max_steps=100, loss=2.5, learning_rate=1e-3, tokens_per_second=12345.6, seconds_left=75.2,
@@ -482,16 +713,22 @@ def test_a_terminal_gets_one_line_that_is_written_over():
     assert stream.getvalue().count("\r") == 2 and stream.getvalue().count("\n") == 1
 
 
-def test_the_whole_chain_works_on_a_few_steps(monkeypatch, tmp_path, capsys):
-    """Nothing is faked here but the sizes: tokenizer, GPT, classifier, assistant, report and curve."""
+@pytest.fixture
+def small_recipes(monkeypatch):
+    """Nothing is faked but the sizes: tokenizer, GPT, classifier, assistant, report and curve."""
+    from ch04_gpt_model.gpt_model import GPTConfig
     from ch05_pretraining import story_recipe
     from ch06_finetuning import recipes
 
     small = {"n_stories": 64, "n_tokenizer_stories": 64, "n_minis": 64, "mini_steps": 2, "story_steps": 2,
              "warmup_steps": 1, "eval_every": 2, "n_watched": 4, "n_validation": 4, "n_heldout": 2}  # fmt: skip
     monkeypatch.setattr(story_recipe, "QUICK", story_recipe.QUICK | small)
+    monkeypatch.setattr(GPTConfig, "story", classmethod(lambda cls: cls(3072, 320, 16, 2, 1)))
     monkeypatch.setattr(recipes, "QUICK_STEPS", 2)
     monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+
+def test_the_whole_chain_works_on_a_few_steps(small_recipes, tmp_path, capsys):
     assert run.main(["--quick", "--name", "small"]) == 0
     folder = tmp_path / "runs" / "small"
     report = (folder / "report.md").read_text(encoding="utf-8")
@@ -504,6 +741,97 @@ def test_the_whole_chain_works_on_a_few_steps(monkeypatch, tmp_path, capsys):
     assert run.main(["--name", "small"]) == 0
     assert "pretraining: done earlier" in capsys.readouterr().out
     assert (folder / "report.md").read_bytes() == before
+
+
+def press_once(monkeypatch, place: str, after: bool, call: int = 1) -> None:
+    """Press Ctrl-C before or after a certain call of a function, and never again."""
+    module, name = place.rsplit(".", 1)
+    module = importlib.import_module(module)
+    original, calls = getattr(module, name), []
+
+    def pressing(*args, **options):
+        calls.append(1)
+        result = original(*args, **options) if after else None
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return result if after else original(*args, **options)
+
+    monkeypatch.setattr(module, name, pressing)
+
+
+def outcome(folder: Path) -> tuple:
+    """What a run has come to: the bytes of its models and its results."""
+    results = json.loads((folder / "run.json").read_text(encoding="utf-8"))["results"]
+    return {path: path.read_bytes() for path in folder.glob("*/*.safetensors")}, results
+
+
+OWN_TEXT_MOMENTS = [
+    ("data.own_texts.read_utf8", False, 1),  # before anything is begun
+    ("ch05_pretraining.run_settings.write_atomically", False, 1),  # before the text is kept
+    ("ch05_pretraining.run_settings.write_atomically", True, 1),  # before the settings are
+    ("ch05_pretraining.run_settings.write_atomically", True, 2),  # just after
+    ("ch05_pretraining.story_recipe._train_tokenizer", False, 1),
+    ("ch05_pretraining.story_recipe._train_tokenizer", True, 1),
+    ("ch05_pretraining.pretraining.save_checkpoint", True, 1),
+    ("ch05_pretraining.checkpoints._replace_folder", False, 2),
+    ("ch05_pretraining.story_recipe.evaluate_stories", True, 1),
+    ("ch05_pretraining.story_recipe.save_model", False, 1),
+    ("shared.report.text_scores", False, 1),
+    ("shared.report.text_scores", True, 1),
+    ("shared.report.draw_losses", True, 1),
+    ("shared.report.write_report", True, 1),
+]
+
+
+@pytest.fixture
+def own_text_run(small_recipes, tmp_path, capsys):
+    """A whole run on an own text, and the folder in which another one is going to be interrupted."""
+    (tmp_path / "diary.txt").write_text(LONG, encoding="utf-8")
+    words = ["--quick", "--seed", "3", "--text", str(tmp_path / "diary.txt"), "--vocabulary", "300"]
+    assert run.main([*words, "--name", "whole"]) == 0
+    capsys.readouterr()
+    return [*words, "--name", "parts"], tmp_path / "runs"
+
+
+@pytest.mark.parametrize(("place", "after", "call"), OWN_TEXT_MOMENTS)
+def test_a_run_that_is_stopped_at_any_moment_goes_on_with_the_printed_command(
+    own_text_run, monkeypatch, capsys, place, after, call
+):
+    words, runs = own_text_run
+    with monkeypatch.context() as patch:
+        press_once(patch, place, after, call)
+        assert run.main(words) == 130
+    command = capsys.readouterr().out.strip().splitlines()[-1].split("python course.py run ")[1]
+    assert run.main(shlex.split(command)) == 0
+    (whole, expected), (parts, results) = outcome(runs / "whole"), outcome(runs / "parts")
+    assert list(whole.values()) == list(parts.values()) and len(whole) == 1
+    assert results["text"] | {"of": None} == expected["text"] | {"of": None}
+    assert (command == "--name parts") == (runs / "parts" / "settings.json").exists() or "--seed 3" in command
+
+
+CHAIN_MOMENTS = [
+    ("ch05_pretraining.story_recipe.load_stories", False),
+    ("shared.report.story_scores", True),
+    ("ch06_finetuning.recipes.train_classifier", False),
+    ("ch06_finetuning.recipes.save_classifier", True),
+    ("ch06_finetuning.recipes.mark_assistant", False),
+    ("shared.report.write_report", False),
+]
+
+
+def test_the_chain_goes_on_after_ctrl_c_in_each_of_its_stages(small_recipes, tmp_path, monkeypatch):
+    assert run.main(["--quick", "--seed", "2", "--name", "whole"]) == 0
+    words = ["--quick", "--seed", "2", "--name", "parts"]
+    for place, after in CHAIN_MOMENTS:
+        with monkeypatch.context() as patch:
+            press_once(patch, place, after)
+            assert run.main(words) == 130
+        words = ["--name", "parts"]
+    assert run.main(words) == 0
+    (whole, expected), (parts, results) = (outcome(tmp_path / "runs" / name) for name in ("whole", "parts"))
+    assert len(whole) == 3 and list(whole.values()) == list(parts.values())
+    for stage in ("stories", "classifier", "assistant"):
+        assert results[stage] | {"of": None} == expected[stage] | {"of": None}
 
 
 # ---------------------------------------------------------------- the other commands
@@ -659,7 +987,9 @@ def finished_run(tmp_path):
         "assistant": {},
     }
     settings = {"seed": 0, "minutes": None, "text": None, "device": "cpu", "quick": False}
-    (folder / "run.json").write_text(json.dumps({"settings": settings, "results": results}), encoding="utf-8")
+    settings["shape"] = GPTConfig.story().to_dict()
+    (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps({"results": results}), encoding="utf-8")
     return folder
 
 
@@ -678,10 +1008,10 @@ def test_shipping_halves_the_models_and_keeps_recipe_and_scores(finished_run, tm
     assert told == {"splits": {}, "classifier": {"accuracy": 1}}
 
 
-def test_only_the_default_recipe_is_shipped(finished_run, tmp_path):
-    state = json.loads((finished_run / "run.json").read_text(encoding="utf-8"))
-    state["settings"]["quick"] = True
-    (finished_run / "run.json").write_text(json.dumps(state), encoding="utf-8")
+@pytest.mark.parametrize("other", [{"quick": True}, {"minutes": 3.0}, {"text": "0123"}, {"shape": {"n_layers": 2}}])
+def test_only_the_default_recipe_is_shipped(finished_run, tmp_path, other):
+    settings = json.loads((finished_run / "settings.json").read_text(encoding="utf-8"))
+    (finished_run / "settings.json").write_text(json.dumps(settings | other), encoding="utf-8")
     with pytest.raises(ValueError, match="ship a run of the default recipe"):
         ship.ship(finished_run, tmp_path / "data")
 

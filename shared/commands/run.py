@@ -2,38 +2,56 @@
 
 Three stages, one after another, all in `runs/NAME/`: pretraining (with its tokenizer), classifier, assistant. A stage
 that is done is reused, one that was interrupted goes on from its last checkpoint, and `report.md` collects every score.
+What decides a run is checked first and then kept in `settings.json`; `run.json` holds results and seconds.
 """
 
 import argparse
 import hashlib
 import json
-import math
 import os
 import re
+import shlex
+import subprocess
 import sys
 import time
+import unicodedata
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 from data.files import write_atomically
+from shared.command_line import CommandParser, command
 
-SETTINGS = ("seed", "minutes", "text", "device", "quick")  # what decides a run, once and for all
+FLAGS = {  # our own names of what decides a run, and how the options are called
+    "seed": "seed", "minutes": "minutes", "text": "text", "device": "device", "quick": "quick", "n_layers": "layers",
+    "d_model": "width", "n_heads": "heads", "vocab_size": "vocabulary", "context_length": "context",
+}  # fmt: skip
+SHAPE = ("n_layers", "d_model", "n_heads", "vocab_size", "context_length")
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}
+NAME_LENGTH, NAME_BYTES = 64, 200
+NAME_FORM = f"use up to {NAME_LENGTH} letters, digits, dots, dashes and underscores"
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
-    options = argparse.ArgumentParser(
-        prog="course.py run",
-        description="Train a tokenizer, a GPT, a classifier and an assistant, then talk to it. A second call goes on.",
-    )
+    about = "Train a tokenizer, a GPT, a classifier and an assistant, then talk to it. A second call goes on."
+    options = CommandParser("run", about)
     options.add_argument("--name", help="folder in runs/ (default: default; quick for --quick; the file's for --text)")
     options.add_argument("--minutes", type=float, help="how long to pretrain, instead of the recipe's steps")
-    options.add_argument("--text", type=Path, metavar="FILE", help="pretrain on your own text instead of the stories")
+    options.add_argument(
+        "--text", nargs="+", action="extend", metavar="PATH",
+        help="pretrain on your own text instead of the stories: UTF-8 files, or folders of .txt, .md and .jsonl",
+    )  # fmt: skip
     options.add_argument("--device", help="cpu (default), cuda, mps, or auto")
     options.add_argument("--seed", type=int, help="another number, another model (default 0)")
     options.add_argument("--quick", action="store_true", default=None, help="the whole chain in under a minute")
     options.add_argument("--no-chat", action="store_true", help="end after the report, without a prompt")
+    shape = options.add_argument_group("another shape of the GPT")
+    shape.add_argument("--layers", dest="n_layers", type=int, metavar="N", help="blocks (default 4)")
+    shape.add_argument("--width", dest="d_model", type=int, metavar="N", help="numbers for each token (default 128)")
+    shape.add_argument("--heads", dest="n_heads", type=int, metavar="N", help="attention heads of a block (default 4)")
+    shape.add_argument("--vocabulary", dest="vocab_size", type=int, metavar="N", help="most tokens (default 3072)")
+    shape.add_argument("--context", dest="context_length", type=int, metavar="N", help="tokens it reads (default 320)")
     return options
 
 
@@ -41,18 +59,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Run:
-    """One folder in `runs/` with its settings, its stages' results and seconds, kept in `run.json`."""
+    """One folder in `runs/`, its settings and own text if any; its stages' results and seconds stand in `run.json`."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.state = {"settings": {}, "seconds": {}, "results": {}}
+    def __init__(self, folder: Path, settings: dict, own=None):
+        self.folder, self.settings, self.own = folder, settings, own
+        self.state = {"seconds": {}, "results": {}}
         kept = _read_json(folder / "run.json")
         if isinstance(kept, dict):  # a damaged part counts as not there
             self.state |= {part: kept[part] for part in self.state if isinstance(kept.get(part), dict)}
-
-    @property
-    def settings(self) -> dict:
-        return self.state["settings"]
 
     def save(self) -> None:
         """Write `run.json` all at once."""
@@ -82,103 +96,104 @@ class Run:
             self.save()
 
 
-def open_run(options: argparse.Namespace, runs: Path) -> Run:
-    """Find or begin the run that the options mean.
+def folder_of(options: argparse.Namespace, runs: Path) -> Path:
+    """Find the folder that the options mean.
 
     Raises:
-        ValueError: a bad name, a text that cannot be read, or options that contradict what the run was begun with.
+        ValueError: the name cannot be a folder everywhere, or differs from another run's in capital letters only.
     """
-    name = options.name or _default_name(options)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name) or name == "shipped":
-        raise ValueError(f"--name {name!r} cannot be a folder in runs/: use letters, digits, dots and dashes")
-    if options.minutes is not None and not 0 < options.minutes < math.inf:
-        raise ValueError(f"--minutes {options.minutes:g} is no time to train in: give a number above 0, such as 5")
-    run = Run(runs / name)
-    given = {key: value for key in SETTINGS if (value := getattr(options, key)) is not None}
-    text = _read_text(given["text"]) if "text" in given else None
-    if text is not None:
-        given["text"] = hashlib.sha256(text).hexdigest()
-    defaults = {"seed": 0, "minutes": None, "text": None, "device": "cpu", "quick": False}
-    kept = run.folder / "settings.json"  # what train_story_gpt keeps, whoever has called it
-    begun = _read_json(kept)
-    if not (begun and isinstance(begun, dict)) and kept.exists():
-        raise ValueError(f"{_shown(kept)} is damaged: bring it back, or begin another run with --name NEWNAME")
-    if begun:
-        run.state["settings"] = {key: begun.get(key, value) for key, value in defaults.items()} | run.settings
-        _refuse_contradiction(run, given)
-        _refuse_another_world(run, begun)
-    else:
-        run.state["settings"] = {**defaults, **given}
-    run.save()
-    if text is not None:
-        (run.folder / "text.txt").write_bytes(text)
-    return run
+    if options.text and not all(options.text):
+        raise ValueError("--text '' names no file: give the path of a text, or leave the option out")
+    name = unicodedata.normalize("NFC", options.name or _default_name(options))
+    if trouble := _trouble_with(name):
+        raise ValueError(f"--name {name!r} {trouble}: {NAME_FORM}")
+    if not (runs / name).exists() and runs.is_dir():
+        twins = [path.name for path in runs.iterdir() if path.name.casefold() == name.casefold()]
+        if twins:
+            raise ValueError(f"--name {name!r} is the run {twins[0]!r} on many systems: write it so, or choose another")
+    return runs / name
+
+
+def _trouble_with(name: str) -> str | None:
+    if not name[0].isalnum() or name[-1] == "." or not all(map(_fits, name)):
+        return "cannot be a folder in runs/"
+    if len(name) > NAME_LENGTH or len(name.encode("utf-8")) > NAME_BYTES:
+        return "is too long"
+    if name.casefold() == "shipped":
+        return "means the models that come with the course"
+    return "means a device on Windows" if name.split(".")[0].casefold() in RESERVED else None
+
+
+def _fits(character: str) -> bool:
+    return character.isalnum() or character in "._-" or unicodedata.category(character)[0] == "M"
 
 
 def _default_name(options: argparse.Namespace) -> str:
-    if options.text is not None:
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", options.text.stem).strip("-._") or "own-text"
-    return "quick" if options.quick else "default"
+    """The first text's name, made a valid one, or the name of the recipe."""
+    if options.text is None:
+        return "quick" if options.quick else "default"
+    path, others = Path(options.text[0]).resolve(), len(options.text) - 1
+    stem = unicodedata.normalize("NFC", path.name if path.is_dir() else path.stem)
+    name = "".join(character if _fits(character) else " " for character in stem)
+    name = re.sub(r"\s+", "-", name).lstrip("-._")[: NAME_LENGTH - 16]
+    while len(name.encode("utf-8")) > NAME_BYTES - 16:
+        name = name[:-1]
+    name = (name.rstrip("-._") or "own-text") + (f"-and-{others}-more" if others else "")
+    return f"{name}-text" if _trouble_with(name) else name
 
 
-def _refuse_contradiction(run: Run, given: dict) -> None:
-    for key, value in given.items():
-        kept = run.settings.get(key)
-        if value != kept:
-            was = f"without --{key}" if kept is None or kept is False else f"with --{key} {kept}"
-            was = "with another text" if key == "text" and kept else was
-            raise ValueError(
-                f"{_shown(run.folder)} was begun {was}: leave the option out to go on with it, "
-                "or begin another run with --name NEWNAME"
-            )
-
-
-def _refuse_another_world(run: Run, begun: dict) -> None:
-    from data.story_cache import world_hash
-
-    if begun.get("world") and not world_hash().startswith(begun["world"]):
-        raise ValueError(
-            f"the course's stories have changed since {_shown(run.folder)} was begun, so it cannot go on: "
-            "begin another run with --name NEWNAME, or delete that folder"
-        )
-
-
-def _read_text(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): save it as plain text in UTF-8") from error
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}): give the path of a plain text file") from error
-    return content
-
-
-@contextmanager
-def alone_in(folder: Path):
-    """Hold the run's lock, which the system lets go of when this process ends in whatever way.
+def open_run(options: argparse.Namespace, runs: Path) -> Run:
+    """Find or begin the run that the options mean; nothing is written before everything is checked.
 
     Raises:
-        ValueError: another process trains in this folder.
+        ValueError: a name, a text or another option that cannot be used, or that contradicts what the run was begun
+            with.
     """
-    with open(folder / ".lock", "a+b") as lock:
-        try:
-            _lock(lock)
-        except OSError as error:
-            raise ValueError(f"another process is training in {_shown(folder)}: wait for it or stop it") from error
-        yield
+    from ch05_pretraining.run_settings import OptionError, OtherSettings, stored_settings
+    from ch05_pretraining.story_recipe import begin_story_gpt
+
+    folder = folder_of(options, runs)
+    stored = stored_settings(folder) or {}
+    given = {name: value for name in FLAGS if (value := getattr(options, name)) is not None}
+    try:
+        wanted = _wanted(folder, stored, given)
+        return Run(folder, begin_story_gpt(folder, **wanted), wanted["text"])
+    except OptionError as error:
+        raise ValueError(f"--{FLAGS[error.name]} {error.value} {error.trouble}: use {error.use}") from error
+    except OtherSettings as error:
+        raise ValueError(_contradiction(folder, error.changed, given)) from error
+    except ValueError as error:
+        raise ValueError(re.sub(r"\bdevice='(\w*)'", r"--device \1", str(error))) from error  # the option's own name
 
 
-def _lock(file) -> None:
-    if os.name == "nt":
-        import msvcrt
+def _wanted(folder: Path, stored: dict, given: dict) -> dict:
+    """What was given, and what the run was begun with where nothing was, as `train_story_gpt` takes it."""
+    from ch04_gpt_model.gpt_model import GPTConfig
+    from ch05_pretraining.run_settings import story_config
+    from data.own_texts import read_own_text
 
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
+    wanted = {name: stored[name] for name in ("seed", "minutes", "quick", "device") if name in stored}
+    wanted |= {name: value for name, value in given.items() if name not in SHAPE}
+    kept = [folder / "text.txt"] if stored.get("text") else []
+    paths = [Path(path) for path in given.get("text", kept)]
+    wanted["text"] = read_own_text(paths) if paths else None
+    shape = stored.get("shape")
+    if changes := {name: given[name] for name in SHAPE if name in given}:
+        begun = {name: shape[name] for name in SHAPE} if shape else {}
+        return wanted | {"config": story_config(**begun | changes)}
+    return wanted | {"config": GPTConfig.from_dict(shape) if shape else None}
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+def _contradiction(folder: Path, changed: dict, given: dict) -> str:
+    name, then = next((name, changed[name][0]) for name in FLAGS if name in changed)
+    if name not in given:
+        return f"{_shown(folder / 'text.txt')} was changed after the run had begun: bring it back, or begin another run"
+    was = f"without --{name}" if then is None or then is False else f"with --{FLAGS[name]} {then}"
+    was = "with another text" if name == "text" and then else was
+    return (
+        f"{_shown(folder)} was begun {was}: leave the option out to go on with it, "
+        "or begin another run with --name NEWNAME"
+    )
 
 
 def _read_json(path: Path):
@@ -269,16 +284,30 @@ def stage(run: Run, name: str, what: str):
 
 def pretrain(run: Run):
     """Train tokenizer and story GPT, or load what is done; return what `train_story_gpt` returns."""
+    from ch04_gpt_model.gpt_model import GPTConfig
     from ch05_pretraining.story_recipe import train_story_gpt
 
-    settings = dict(run.settings)
-    own_text = run.folder / "text.txt" if settings.pop("text") else None
-    source = "your text" if own_text else "stories, very short ones to begin with"
+    options = {name: run.settings[name] for name in ("seed", "minutes", "quick", "device")}
+    options["config"] = GPTConfig.from_dict(run.settings["shape"])
+    source = "your text" if run.own else "stories, very short ones to begin with"
     if (run.folder / "story_gpt" / "manifest.json").is_file():
         print("pretraining: done earlier")
-        return train_story_gpt(run.folder, text=own_text, **settings)
+        return train_story_gpt(run.folder, text=run.own, **options)
+    if run.own:
+        print("\n".join([*run.own.notes, advice(run)]), flush=True)
     with stage(run, "pretraining", f"a tokenizer first, then the GPT reads {source}") as line:
-        return train_story_gpt(run.folder, text=own_text, on_step=line, **settings)
+        return train_story_gpt(run.folder, text=run.own, on_step=line, **options)
+
+
+def advice(run: Run) -> str:
+    """Say which shape and how much training suit a run's own text."""
+    from ch04_gpt_model.gpt_model import GPTConfig
+    from ch05_pretraining.own_text import text_advice
+    from ch05_pretraining.story_recipe import StoryRecipe
+
+    recipe = run.settings["recipe"] or {"batch_size": StoryRecipe.batch_size, "story_steps": None}
+    shape = GPTConfig.from_dict(run.settings["shape"])
+    return text_advice(run.own.n_bytes, shape, recipe["batch_size"], recipe["story_steps"])
 
 
 def score_stories(run: Run, trained) -> dict:
@@ -288,8 +317,19 @@ def score_stories(run: Run, trained) -> dict:
     if stored := run.result("stories", "story_gpt"):
         return stored
     with stage(run, "scores", "bits per word, n-gram models of the same stories, and 200 stories of its own"):
-        values = report.story_scores(trained, quick=run.settings["quick"], own_text=bool(run.settings["text"]))
+        values = report.story_scores(trained, quick=run.settings["quick"])
     return run.keep("stories", "story_gpt", values)
+
+
+def score_text(run: Run, trained) -> dict:
+    """Grade the model of an own text: against n-grams and lzma, by a verdict, and by what it writes."""
+    from shared import report
+
+    if stored := run.result("text", "story_gpt"):
+        return stored
+    with stage(run, "scores", "bits per byte, n-gram models and lzma on the same text, and what the model writes"):
+        values = report.text_scores(trained)
+    return run.keep("text", "story_gpt", values)
 
 
 def finetune(run: Run, name: str, what: str, train, summary) -> dict:
@@ -323,51 +363,57 @@ def run_stages(run: Run) -> None:
     from shared import report
 
     trained = pretrain(run)
-    score_stories(run, trained)
-    if not run.settings["text"]:
+    if run.settings["text"]:
+        graded = score_text(run, trained)
+    else:
         from ch06_finetuning.recipes import finetune_assistant, finetune_classifier
 
+        graded = score_stories(run, trained)
         about = "the same weights learn to sort messages"
         finetune(run, "classifier", about, finetune_classifier, report.classifier_scores)
         about = "the same weights learn to answer"
         finetune(run, "assistant", about, finetune_assistant, report.assistant_scores)
-    report.draw_losses(run.folder / "loss.png", trained, run.state["results"]["stories"])
+    report.draw_losses(run.folder / "loss.png", trained, graded)
     text = report.write_report(run.folder, run.state, trained)
     print(f"\n{text}\nEverything is in {_shown(run.folder)}: report.md, loss.png, stories.txt and the models.")
 
 
-def say_how_to_go_on(run: Run) -> str:
-    """Return what is printed after Ctrl-C."""
+def say_how_to_go_on(run: Run | None, arguments: list[str]) -> str:
+    """Return what is printed after Ctrl-C: the command that goes on, or the same again when nothing was begun."""
+    if run is None:
+        words = subprocess.list2cmdline(arguments) if os.name == "nt" else shlex.join(arguments)
+        return f"\nStopped before anything was begun; begin with: python course.py run {words}".rstrip()
     name = "" if run.folder.name == "default" else f" --name {run.folder.name}"
     return f"\nStopped. What is done is saved in {_shown(run.folder)}; go on with: python course.py run{name}"
 
 
+@command("run")
 def main(arguments: list[str] | None = None) -> int:
     """Train what is missing, report, and talk; return the exit status."""
-    options = parser().parse_args(arguments)
-    from data.paths import runs_dir
-
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options, run = parser().parse_args(arguments), None
     try:
+        from data.locks import alone_in
+        from data.paths import runs_dir
+
         run = open_run(options, runs_dir())
         with alone_in(run.folder), warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"course.py run: {message}", file=sys.stderr)
             run_stages(run)
     except KeyboardInterrupt:
-        print(say_how_to_go_on(run), flush=True)
+        print(say_how_to_go_on(run, arguments), flush=True)
         return 130
-    except ValueError as error:
-        print(f"course.py run: {error}", file=sys.stderr)
-        return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:
         remedy = "free some space, or move the course to a folder that you may write to; the same command then goes on"
-        print(f"course.py run: {error.filename or runs_dir()}: {error.strerror or error}: {remedy}", file=sys.stderr)
-        return 1
-    if sys.stdin.isatty() and not options.no_chat and not run.settings["text"]:
+        raise ValueError(f"{error.filename or runs_dir()}: {error.strerror or error}: {remedy}") from error
+    if sys.stdin.isatty() and not options.no_chat and not run.own:
         from shared.commands import chat
 
         return chat.main([run.folder.name])
-    name = "" if run.folder.name == "default" else f" --run {run.folder.name}"
-    print(f'Let it tell something: python course.py sample "Once upon a time"{name or " --run default"}')
+    prompt = "" if run.own else ' "Once upon a time"'
+    print(f"Let it tell something: python course.py sample{prompt} --run {run.folder.name}")
     return 0
 
 

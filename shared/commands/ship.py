@@ -20,13 +20,12 @@ def ship(run: Path, data: Path) -> list[Path]:
     Raises:
         ValueError: the run was not made with the default recipe, or a model is missing or damaged.
     """
+    from ch04_gpt_model.gpt_model import GPTConfig
     from ch05_pretraining.checkpoints import load_model, save_model
 
-    state = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    odd = {
-        key: value for key, value in state["settings"].items() if key != "seed" and value not in (None, False, "cpu")
-    }
-    if odd:
+    settings, state = (json.loads((run / name).read_text(encoding="utf-8")) for name in ("settings.json", "run.json"))
+    default = {"minutes": None, "text": None, "quick": False, "device": "cpu", "shape": GPTConfig.story().to_dict()}
+    if odd := {key: settings.get(key) for key, value in default.items() if settings.get(key) != value}:
         raise ValueError(f"{run} was made with {odd}: ship a run of the default recipe, python course.py run")
     folders = []
     for name in ("story_gpt", "assistant"):

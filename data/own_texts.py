@@ -1,0 +1,212 @@
+"""Texts of your own: which documents a file, a folder or a string holds, and which of them are kept aside.
+
+A document is what stands between two borders. Borders are the ends of a file, the ends of a record of JSON Lines, and
+`<|endoftext|>` where a line begins or ends with it. All commands and functions that take a text read it here.
+"""
+
+import hashlib
+import os
+import random
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import compress
+from operator import not_
+from pathlib import Path
+
+from data.files import read_utf8
+from data.json_records import json_records
+
+BORDER = "<|endoftext|>"
+BORDERS = re.compile(r"^(?:[^\S\n]*<\|endoftext\|>)+|(?:<\|endoftext\|>[^\S\n]*)+$", re.MULTILINE)
+SUFFIXES = (".txt", ".md", ".jsonl")  # what is read in a folder
+RECORDS, FORM = (".jsonl", ".json"), '{"text": "…"}'
+KEPT_ASIDE, MOST_KEPT_ASIDE = 0.1, 1_000_000  # share of the visible characters, and their number
+FEWEST_BYTES = 1_000
+MOST_BYTES = 100_000_000
+Source = str | Path
+
+
+@dataclass(frozen=True)
+class OwnText:
+    """Documents in the order in which they were read, each once, and what the reader passed over.
+
+    Args:
+        documents: texts with at least one word, without blank lines around them.
+        notes: whole sentences about files, copies and borders that were not read as documents.
+    """
+
+    documents: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """All documents as one text, from which `read_own_text` makes the same documents."""
+        return f"\n{BORDER}\n".join(self.documents) + "\n"
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits that change with every character of the documents."""
+        return hashlib.sha256(self.text.encode("utf-8")).hexdigest()[:16]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all documents in UTF-8."""
+        return sum(len(document.encode("utf-8")) for document in self.documents)
+
+    def split(self) -> tuple[list[str], list[str]]:
+        """Divide the documents into those to learn from and those kept aside, always in the same way.
+
+        Documents are drawn by chance until they make up a tenth of the text or a million characters. Where they are
+        too few or too long for that, the longest one is cut near its end, between two lines or words if there are any.
+        """
+        sizes = [_n_visible(document) for document in self.documents]
+        wanted = min(KEPT_ASIDE * sum(sizes), MOST_KEPT_ASIDE)
+        held = _drawn(sizes, wanted)
+        if sum(sizes[number] for number in held) >= wanted / 2:
+            chosen = [number in held for number in range(len(sizes))]
+            return list(compress(self.documents, map(not_, chosen))), list(compress(self.documents, chosen))
+        longest = sizes.index(max(sizes))
+        cut = _cut(self.documents[longest], round(wanted))
+        begun = [self.documents[longest][:cut]]
+        return [*self.documents[:longest], *begun, *self.documents[longest + 1 :]], [self.documents[longest][cut:]]
+
+
+def read_own_text(source: Source | list[Source]) -> OwnText:
+    """Read the documents of a text, a file, a folder, or a list of them.
+
+    Args:
+        source: a path, or the text itself as a string; a string that names an existing file or folder is taken for
+            its path. A `.jsonl` or `.json` file holds records with the key `text`; of a folder, with the folders in
+            it, the files in `.txt`, `.md` and `.jsonl` are read and hidden ones passed over.
+
+    Raises:
+        ValueError: a file cannot be read, is no UTF-8 text or no JSON Lines, or there is too little text, or too much.
+
+    Source: Brown et al. (2020), section 2.2 and appendix A, for documents as the unit. Taught in ch05, section 5.14.
+    """
+    sources = list(source) if isinstance(source, (list, tuple)) else [source]
+    notes: list[str] = []
+    found = [document for one in sources for text in _texts(one, notes) for document in _documents(text)]
+    own = OwnText(tuple(dict.fromkeys(found)), (*notes, *_copies_and_borders(found)))
+    if not FEWEST_BYTES <= own.n_bytes <= MOST_BYTES:
+        raise ValueError(_wrong_size(sources, own))
+    return own
+
+
+def _texts(source: Source, notes: list[str]) -> Iterator[str]:
+    if not isinstance(source, (str, Path)):
+        raise ValueError(f"found a {type(source).__name__}; expected a text or a path")
+    if isinstance(source, str) and not os.path.exists(source):
+        yield _plain(source, "the text")
+    elif os.path.isdir(source):
+        for path in _files(Path(source), notes):
+            yield from _texts_of_file(path)
+    else:
+        yield from _texts_of_file(Path(source))
+
+
+def _files(folder: Path, notes: list[str]) -> list[Path]:
+    """The readable files of a folder and of the folders in it, in the order of their names."""
+    found, others = [], 0
+    for place, folders, names in os.walk(folder, onerror=_cannot_be_read):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            fits = name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            found += [Path(place) / name] if fits else []
+            others += not fits
+    if not found:
+        raise ValueError(f"{folder} holds no file in {', '.join(SUFFIXES)}: give a folder with such files, or a file")
+    if others:
+        notes.append(f"{_counted(others, 'file')} in {folder} passed over: hidden, or not in {', '.join(SUFFIXES)}.")
+    return found
+
+
+def _cannot_be_read(error: OSError) -> None:
+    raise ValueError(f"{error.filename} cannot be read ({error.strerror}): allow it, or give another folder") from error
+
+
+def _texts_of_file(path: Path) -> Iterator[str]:
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path} is neither a file nor a folder: save the text in a file first")
+    text = read_utf8(path)
+    if path.suffix.lower() not in RECORDS:
+        yield text
+        return
+    for place, record in json_records(text, path, FORM):
+        yield _plain(_field(record, f"{path}, {place}"), f"{path}, {place}")
+
+
+def _field(record: object, where: str) -> str:
+    if not isinstance(record, dict) or "text" not in record:
+        found = f"the keys {', '.join(record) or 'none'}" if isinstance(record, dict) else f"{record!r:.40}"
+        raise ValueError(f"{where}: found {found}; expected a record like {FORM}")
+    if not isinstance(record["text"], str):
+        raise ValueError(f'{where}: "text" is {record["text"]!r:.40}; expected a text in quotation marks')
+    return record["text"]
+
+
+def _plain(text: str, where: str) -> str:
+    """A string as a file would hold it: no lone surrogates, each line end as \\n."""
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if "\0" in text:
+        raise ValueError(f"{where} holds the character NUL, as what is no text does: give plain text")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _documents(text: str) -> Iterator[str]:
+    for part in BORDERS.split(text):
+        lines = part.split("\n")
+        if words := [number for number, line in enumerate(lines) if line.strip()]:
+            yield "\n".join(lines[words[0] : words[-1] + 1])
+
+
+def _copies_and_borders(found: list[str]) -> Iterator[str]:
+    if copies := len(found) - len(set(found)):
+        yield f"{_counted(copies, 'document')} passed over: word for word the same as another."
+    if inside := sum(document.count(BORDER) for document in set(found)):
+        yield f"{BORDER} inside a line, {_counted(inside, 'time')}, read as ordinary text: give borders their own line."
+
+
+def _wrong_size(sources: list[Source], own: OwnText) -> str:
+    found = f"the text has {own.n_bytes:,} bytes in {_counted(len(own.documents), 'document')}"
+    found = found if own.documents else "the text has not one word"
+    if own.n_bytes > MOST_BYTES:
+        return f"{found}: give at most {MOST_BYTES:,} bytes, more than this model reads in a day"
+    missing = [one for one in sources if isinstance(one, str) and "\n" not in one and not os.path.exists(one)]
+    hint = f" (and there is no file {missing[0]!r:.60})" if missing else ""
+    wanted = f"give at least {FEWEST_BYTES:,} bytes, better a hundred times as much."
+    return " ".join([f"{found}{hint}: {wanted}", *own.notes]).removesuffix(".")
+
+
+def _n_visible(text: str) -> int:
+    return sum(map(len, text.split()))
+
+
+def _drawn(sizes: list[int], wanted: float) -> set[int]:
+    """Numbers of documents, drawn by chance, that together come near the size that is wanted."""
+    order = list(range(len(sizes)))
+    random.Random("documents kept aside").shuffle(order)  # the same whatever the run's seed: grades stay comparable
+    held, size = set(), 0
+    for number in order:
+        if size < wanted and size + sizes[number] <= 1.5 * wanted:
+            held.add(number)
+            size += sizes[number]
+    return held
+
+
+def _cut(document: str, n_visible: int) -> int:
+    """Where the last so many visible characters begin, or the start of a line or of a word that is near."""
+    places = range(len(document))
+    cut = bisect_right(places, -n_visible, key=lambda at: -_n_visible(document[at:])) - 1
+    near = (len(document) - cut) // 5
+    for border in (r"\n", r"\s+"):  # a script without spaces is cut where it must
+        starts = [cut - near + match.end() for match in re.finditer(border, document[cut - near : cut + near])]
+        if starts:
+            return min(starts, key=lambda at: abs(at - cut))
+    return cut
+
+
+def _counted(n: int, thing: str) -> str:
+    return f"{n:,} {thing}{'s' * (n != 1)}"
