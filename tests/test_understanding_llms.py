@@ -3,6 +3,7 @@
 import math
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,6 +40,8 @@ def test_followers_are_counted_after_every_context_up_to_the_order():
     assert counts[()] == {"the": 3, "fox": 2, "saw": 1, "hen": 1, "and": 1, "ran": 1}
     assert ("ran",) not in counts and ("fox", "ran") not in counts  # nothing came after the end
     assert max(map(len, counts)) == 2
+    with pytest.raises(KeyError):
+        counts["hen", "ran"]  # to ask is not to count
 
 
 def test_followers_agree_with_slices_of_the_text():
@@ -183,6 +186,13 @@ def test_the_fast_model_equals_the_plain_one(order, smoothing, vocab_size, lengt
             assert written[0] == written[1]
 
 
+def test_the_largest_vocabulary_that_the_fast_model_takes_is_counted_right():
+    vocab_size = 2**21 - 1  # three ids of it just fit 63 bits
+    ids = vocab_size - 1 - random_ids(13, 300, 5)
+    plain, fast = (kind(3, vocab_size).fit(ids) for kind in (NgramModel, FastNgramModel))
+    np.testing.assert_array_equal(plain.token_probabilities(ids), fast.token_probabilities(ids))
+
+
 def n_entries(model) -> int:
     """How many numbers of counts a model holds."""
     if isinstance(model, FastNgramModel):
@@ -225,9 +235,28 @@ def test_temperature_zero_takes_the_likeliest_token(kind):
 
 
 @each_kind
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_generation_reads_as_much_of_the_prompt_as_the_model_can(kind, order):
+    model = kind(order, 5).fit(random_ids(12, 500, 5))
+    for case in range(10):
+        prompt = random_ids(case, 5, 5).tolist()
+        written = model.generate(3, prompt, temperature=0)
+        assert written[:5] == prompt
+        assert written[5:] == [model.next_probabilities(written[:t]).argmax() for t in (5, 6, 7)]
+
+
+@each_kind
 def test_generation_ends_after_the_stop_id(kind):
     model = kind(2, 3).fit(np.tile([0, 1, 2], 50))
     assert model.generate(20, [0], temperature=0, stop_id=2) == [0, 1, 2]
+
+
+@each_kind
+@pytest.mark.parametrize("uniform", [0.0, math.nextafter(1, 0)])
+def test_an_id_of_probability_zero_is_never_drawn(kind, uniform, monkeypatch):
+    model = kind(1, 4, smoothing=0).fit([1, 1, 2])  # ids 0 and 3 lie at the two ends of the line
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: SimpleNamespace(random=lambda: uniform))
+    assert model.generate(1) in ([1], [2])
 
 
 @each_kind
@@ -249,6 +278,7 @@ def test_tokens_are_drawn_as_often_as_counted(kind):
         (lambda: NgramModel(2, 5, smoothing=math.nan), "smoothing=nan"),
         (lambda: FastNgramModel(0, 5), "order=0"),
         (lambda: FastNgramModel(6, 50_257), "63 bits"),
+        (lambda: FastNgramModel(3, 2**21), "63 bits"),
         (lambda: NgramModel(3, 5).fit([1, 2]), "needs at least 3"),
         (lambda: NgramModel(2, 5).fit([]), "found 0 ids"),
         (lambda: NgramModel(2, 5).fit([0, 5]), "found id 5"),
