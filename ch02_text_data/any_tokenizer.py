@@ -25,7 +25,7 @@ class Encodes(Protocol):
 
 
 def encode_text(tokenizer: Encodes, text: str) -> list[int]:
-    """Turn ordinary text into ids with any tokenizer; a special token typed in a text of ours or GPT-2's stays text.
+    """Turn ordinary text into ids; with a BPETokenizer or tiktoken's class a typed special token stays text.
 
     Args:
         tokenizer: one of ours, a `tiktoken.Encoding`, or anything with `.encode(str) -> list[int]`.
