@@ -54,12 +54,18 @@ def run(operation, args, kwargs):
     """Run an operation on the processor and put its result where a GPU's would be."""
     tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
     far = any(isinstance(tensor, Far) for tensor in tensors)
-    if far and operation not in (ATEN._to_copy.default, ATEN.copy_.default):
+    if far and operation not in (ATEN._to_copy.default, ATEN.copy_.default, ATEN.to.other):
         refuse_mixed(operation, args if operation not in (ATEN.index.Tensor, ATEN.index_put_.default) else args[::2])
     if operation is ATEN._local_scalar_dense.default:
         return operation(args[0].near if far else args[0])
     if operation is ATEN.copy_.default:
         far = isinstance(args[0], Far)
+    if operation is ATEN.to.other:
+        far = isinstance(args[1], Far)
+    names = [argument.name for argument in operation._schema.arguments[: len(args)]]
+    if "device" in names:  # in inference mode, `.to(device)` comes as it was called
+        place = names.index("device")
+        far, args = torch.device(args[place]) == FAR, (*args[:place], torch.device("cpu"), *args[place + 1 :])
     if kwargs.get("device") is not None:
         far, kwargs = torch.device(kwargs["device"]) == FAR, {**kwargs, "device": torch.device("cpu")}
     near_args, near_kwargs = tree_map_only(Far, lambda tensor: tensor.near, (args, kwargs))
