@@ -8,6 +8,7 @@ References: Muennighoff et al. (2023), "Scaling data-constrained language models
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,7 +27,7 @@ __all__ = ["DocumentWindows", "TextVerdict", "text_advice", "text_baselines", "t
 
 LZMA_READS = 2_000_000  # bytes; it takes seconds for each million
 REPEATED, RISEN = 0.3, 1.1  # bits per byte for lzma; last validation loss as a multiple of the lowest
-CLEARLY = 0.98  # of a baseline's bits: random letters are predicted as well by counting them
+CLEARLY = 0.98  # of a counting model's bits: random letters are predicted as well by counting them
 BYTES_PER_TOKEN, READINGS, SIGHTINGS = 3, 10, 20  # of a usual text; of it before it is known by heart; of each token
 VOCABULARIES = (512, 1024, 2048, 3072)
 SMALL = 600_000  # bytes; below, two blocks of width 64 predict as well as four of width 128
@@ -139,10 +140,11 @@ def text_advice(n_bytes: int, config: GPTConfig, batch_size: int, n_steps: int |
 
 
 def text_baselines(tokenizer, learned: Sequence[str], held: Sequence[str]) -> dict[str, float]:
-    """Predict documents kept aside without a network: name -> bits per byte, for three n-gram models and for lzma.
+    """Predict documents kept aside without a network: name -> bits per byte, for three counting models and for lzma.
 
-    The n-grams are counted in the same tokens as the model's. lzma's number is what compressing the documents kept
-    aside adds, in bits, when they stand after those that were learned from (after their last two million bytes).
+    "bytes" counts how often each byte occurs; bigram and trigram count the same tokens as the model's. lzma's number is
+    what compressing the documents kept aside adds, in bits, when they stand after those that were learned from (after
+    their last two million bytes).
 
     Args:
         tokenizer: cuts the documents as it does for the model.
@@ -152,10 +154,17 @@ def text_baselines(tokenizer, learned: Sequence[str], held: Sequence[str]) -> di
     Source: Shannon (1951); Delétang et al. (2023), 2309.10668, for the compressor. Taught in ch05, section 5.14.
     """
     n_bytes = sum(len(document.encode("utf-8")) for document in held)
-    bits = dict(zip(("unigram", "bigram", "trigram"), ngram_bits(tokenizer, learned, held, (1, 2, 3)), strict=True))
+    before, after = ("\n".join(part).encode("utf-8") for part in (learned, held))
+    bigram, trigram = ngram_bits(tokenizer, learned, held, (2, 3))
+    bits = {"bytes": _bits_of_bytes(before, after), "bigram": bigram, "trigram": trigram}
     if find_spec("_lzma"):  # a Python that was built without the library has no such part
-        bits["lzma"] = _added_bits("\n".join(learned).encode("utf-8"), "\n".join(held).encode("utf-8"))
+        bits["lzma"] = _added_bits(before, after)
     return {name: number / n_bytes for name, number in bits.items()}
+
+
+def _bits_of_bytes(before: bytes, after: bytes) -> float:
+    counts, total = Counter(before), len(before) + 256  # a byte that never came keeps a little
+    return -sum(n * math.log2((counts[byte] + 1) / total) for byte, n in Counter(after).items())
 
 
 def _added_bits(before: bytes, after: bytes) -> int:
@@ -178,7 +187,8 @@ def text_verdict(history: History, bits_per_byte: float, baselines: dict[str, fl
     """Judge by numbers whether a model has learned from a text, knows it by heart, or neither.
 
     Memorized: lzma finds the text kept aside in the text that was read, or the loss on the text kept aside rose again
-    by a tenth. Untrained: the model does not predict that text clearly better than every baseline. Else it has learned.
+    by a tenth. Untrained: the model does not predict that text clearly better than the best counting model. Else it
+    has learned.
 
     Args:
         history: of the training, with at least one validation loss.
@@ -188,8 +198,8 @@ def text_verdict(history: History, bits_per_byte: float, baselines: dict[str, fl
     Source: this course. Taught in ch05, section 5.14.
     """
     lowest, last, kept = min(history.val_losses), history.val_losses[-1], f"step {history.best_step:,}"
-    best = min(baselines, key=baselines.get)
-    beside = f"{bits_per_byte:.2f} bits per byte, the best baseline ({best}) {baselines[best]:.2f}"
+    best = min(("bytes", "bigram", "trigram"), key=baselines.get)
+    beside = f"{bits_per_byte:.2f} bits per byte, the best counting model ({best}) {baselines[best]:.2f}"
     if baselines.get("lzma", 1.0) < REPEATED:
         reason = f"the text kept aside stands in the rest as well: lzma needs {baselines['lzma']:.2f} bits per byte"
         return TextVerdict("memorized", reason, "take out what stands there more than once, or give other text")
@@ -199,7 +209,7 @@ def text_verdict(history: History, bits_per_byte: float, baselines: dict[str, fl
             f"{last:.2f}, while the loss on the rest fell to {history.losses[-1]:.2f}; the weights of {kept} are kept: "
             f"they need {beside}"
         )
-        return TextVerdict("memorized", reason, "give more text; a smaller shape or less time helps a little")
+        return TextVerdict("memorized", reason, "give more text: neither more time nor a larger shape helps")
     if bits_per_byte > CLEARLY * baselines[best]:
         longer = "train longer: the loss was still falling" if last == lowest else "give more text or another shape"
         return TextVerdict("untrained", f"on the text kept aside it needs {beside}", longer)

@@ -27,11 +27,11 @@ PARTS = {*DEFAULTS, "text", "world", "shape", "recipe"}
 FORMAT = 2  # 1: runs whose settings stood partly in run.json, and whose own texts had no documents
 LARGEST_SEED = 2**32 - 1  # (seed * 1_000_003 + step) * 1_009 + rank must stay below 2**64
 LONGEST_MINUTES = 7 * 24 * 60
-MOST_PARAMETERS = 500_000_000
-LEAST_FOR_STORIES = {"context_length": 192, "vocab_size": 512}  # the longest question of the course then fits
+MOST_PARAMETERS = 200_000_000  # each needs 16 bytes while it is trained
+LEAST_FOR_STORIES = {"context_length": 256, "vocab_size": 512}  # the longest question then fits, with its answer
 RANGES = {
     "n_layers": (1, 64),
-    "d_model": (8, 4_096),
+    "d_model": (8, 2_048),
     "n_heads": (1, 128),
     "vocab_size": (256 + len(SPECIAL_TOKENS), 65_536),
     "context_length": (16, 4_096),
@@ -65,7 +65,7 @@ def story_config(**changes: int) -> GPTConfig:
     """Give the shape of the course's own model with some of its numbers changed.
 
     Args:
-        changes: any of n_layers (1 to 64), d_model (8 to 4,096, a multiple of n_heads), n_heads (1 to 128),
+        changes: any of n_layers (1 to 64), d_model (8 to 2,048, a multiple of n_heads), n_heads (1 to 128),
             vocab_size (260 to 65,536, as far as the text has enough pairs to merge) and context_length (16 to 4,096).
 
     Raises:

@@ -78,7 +78,7 @@ def read_utf8(path: str | Path) -> str:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        cause = "it is a folder" if Path(path).is_dir() else error.strerror
+        cause = "it is a folder" if os.path.isdir(path) else error.strerror
         raise ValueError(f"{path} cannot be read ({cause}); expected a text file") from None
     return decode_utf8(content, path)
 

@@ -295,7 +295,7 @@ def _own_text_rows(graded: dict, trained) -> list[tuple[str, str, str]]:
     baselines = ", ".join(f"{name} {bits:.2f}" for name, bits in graded["baselines"].items())
     kept = f"{graded['lowest_loss']:.3f} nats per token after step {graded['kept_step']:,} of {history.steps[-1]:,}"
     return [
-        ("text kept aside", f"{validation['bits_per_byte']:.3f} bits per byte", "below all baselines"),
+        ("text kept aside", f"{validation['bits_per_byte']:.3f} bits per byte", "below bigram and trigram"),
         ("baselines", f"{baselines} bits per byte", "above the GPT"),
         ("lowest validation loss", f"{kept}; these weights are kept", "near the last step"),
         ("last validation loss", f"{history.val_losses[-1]:.3f} nats per token", "near the lowest"),
@@ -309,8 +309,9 @@ def _own_text_details(graded: dict) -> list[str]:
     kept = whole if graded["n_held"] else "The end of its longest document was"
     return [
         f"The text has {graded['n_bytes']:,} bytes. {kept} kept aside: neither tokenizer nor model learned from that.",
-        "Bigram and trigram count the same tokens. The number of lzma is what compressing the text kept aside adds "
-        "when it stands after the rest: size of both minus size of the rest.",
+        "Three baselines count in the rest of the text: single bytes, and bigrams and trigrams of the GPT's tokens. "
+        "The number of lzma, a compressor, is what the text kept aside adds when it stands after the rest: the size of "
+        "both minus the size of the rest.",
         f"## {len(graded['continued'])} samples that begin with words of the text kept aside, in bold",
         *[f"{k}. **{_one_paragraph(o)}** {_one_paragraph(rest)}" for k, (o, rest) in enumerate(graded["continued"], 1)],
     ]

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import random
 
 import pytest
 import torch
@@ -340,11 +341,18 @@ def test_the_baselines_are_those_of_their_definitions(tokenizer):
     lzma = pytest.importorskip("lzma")
     learned, held = [LONG[:1500], "The owl."], [LONG[1500:]]
     baselines = text_baselines(tokenizer, learned, held)
-    n_bytes = len(held[0])
-    for name, bits in zip(("unigram", "bigram", "trigram"), ngram_bits(tokenizer, learned, held, (1, 2, 3))):
-        assert math.isclose(baselines[name], bits / n_bytes)
-    both, before = (lzma.compress("\n".join(part).encode()) for part in ([*learned, *held], learned))
-    assert math.isclose(baselines["lzma"], 8 * (len(both) - len(before)) / n_bytes)
+    before, after = ("\n".join(part).encode("utf-8") for part in (learned, held))
+    bits = -sum(math.log2((before.count(byte) + 1) / (len(before) + 256)) for byte in after)
+    assert math.isclose(baselines["bytes"], bits / len(after))
+    for name, bits in zip(("bigram", "trigram"), ngram_bits(tokenizer, learned, held, (2, 3))):
+        assert math.isclose(baselines[name], bits / len(after))
+    added = len(lzma.compress(before + b"\n" + after)) - len(lzma.compress(before))
+    assert math.isclose(baselines["lzma"], 8 * added / len(after))
+
+
+def test_nothing_predicts_random_letters_better_than_counting_them(tokenizer):
+    letters = "".join(random.Random(0).choices("abcdefgh", k=20_000))
+    assert 3.0 < text_baselines(tokenizer, [letters[2_000:]], [letters[:2_000]])["bytes"] < 3.1
 
 
 def test_ngram_bits_are_the_surprise_of_all_tokens_and_ends():
@@ -361,7 +369,7 @@ def test_ngram_bits_are_the_surprise_of_all_tokens_and_ends():
 
 def test_a_python_without_lzma_leaves_that_baseline_out(tokenizer, monkeypatch):
     monkeypatch.setattr(own_text, "find_spec", lambda name: None)
-    assert set(text_baselines(tokenizer, [LONG], ["The owl."])) == {"unigram", "bigram", "trigram"}
+    assert set(text_baselines(tokenizer, [LONG], ["The owl."])) == {"bytes", "bigram", "trigram"}
 
 
 def history(val_losses, train=2.0) -> History:
@@ -369,21 +377,21 @@ def history(val_losses, train=2.0) -> History:
     return History(steps, [train] * len(steps), [0.1] * len(steps), steps[9::10], list(val_losses))
 
 
-GOOD = {"unigram": 3.1, "bigram": 2.5, "trigram": 2.4, "lzma": 2.45}
+GOOD = {"bytes": 4.5, "bigram": 2.5, "trigram": 2.4, "lzma": 2.1}
 
 
 @pytest.mark.parametrize(
     ("val_losses", "bits", "baselines", "word", "told"),
     [
-        ([5.0, 4.0, 3.0], 2.0, GOOD, "learned", "2.00 bits per byte, the best baseline (trigram) 2.40"),
+        ([5.0, 4.0, 3.0], 2.0, GOOD, "learned", "2.00 bits per byte, the best counting model (trigram) 2.40"),
         ([5.0, 3.0, 3.2], 2.0, GOOD, "learned", "2.00"),
         ([5.0, 3.0, 3.4], 2.0, GOOD, "memorized", "lowest after step 20, 3.00 nats per token, and rose to 3.40"),
         ([6.6, 9.0, 16.9], 2.9, GOOD, "memorized", "lowest after step 10"),
-        ([5.0, 4.0, 3.0], 2.39, GOOD, "untrained", "2.39 bits per byte, the best baseline (trigram) 2.40"),
-        ([5.0, 4.0, 3.0], 2.39, GOOD | {"lzma": 2.2}, "untrained", "the best baseline (lzma) 2.20"),
+        ([5.0, 4.0, 3.0], 2.39, GOOD, "untrained", "2.39 bits per byte, the best counting model (trigram) 2.40"),
+        ([5.0, 4.0, 3.0], 3.44, {"bytes": 3.46, "bigram": 4.2, "trigram": 4.5}, "untrained", "(bytes) 3.46"),
         ([5.0], 3.5, GOOD, "untrained", "3.50"),
         ([1.0, 0.1, 0.05], 0.04, GOOD | {"lzma": 0.05}, "memorized", "stands in the rest as well: lzma needs 0.05"),
-        ([5.0, 4.0, 3.0], 2.0, {"unigram": 3.0, "bigram": 2.5, "trigram": 2.6}, "learned", "(bigram) 2.50"),
+        ([5.0, 4.0, 3.0], 2.0, {"bytes": 4.0, "bigram": 2.5, "trigram": 2.6}, "learned", "(bigram) 2.50"),
     ],
 )
 def test_the_verdict_is_decided_by_numbers(val_losses, bits, baselines, word, told):

@@ -170,7 +170,7 @@ def test_the_tokenizer_learns_nothing_from_what_is_kept_aside(tmp_path):
 
 @pytest.mark.parametrize("own_text", [False, True])
 def test_another_shape_is_kept_and_trained(tmp_path, own_text):
-    config = story_config(n_layers=1, d_model=24, n_heads=3, vocab_size=520, context_length=200)
+    config = story_config(n_layers=1, d_model=24, n_heads=3, vocab_size=520, context_length=256)
     text = DIARY if own_text else None
     done = train_story_gpt(tmp_path, quick=True, text=text, config=config)
     assert done.model.config.n_layers == 1 and done.model.config.d_ff == 96 and done.model.config.vocab_size <= 520
@@ -277,7 +277,7 @@ def test_settings_are_whole_before_the_first_work_and_the_same_at_the_end(tmp_pa
 BAD = [
     {"seed": -1}, {"seed": 2**32}, {"seed": 1.5}, {"seed": True}, {"seed": "1"}, {"minutes": 0}, {"minutes": math.nan},
     {"minutes": -math.inf}, {"minutes": 1e9}, {"minutes": "5"}, {"quick": 1}, {"device": "gpu"}, {"text": 3},
-    {"config": GPTConfig(500, 320, 4096, 4, 64)}, {"config": GPTConfig(300, 320, 32, 2, 2)},
+    {"config": GPTConfig(500, 320, 2048, 4, 64)}, {"config": GPTConfig(300, 320, 32, 2, 2)},
     {"config": GPTConfig(600, 100, 32, 2, 2)}, {"config": GPTConfig(600, 320, 4, 2, 2)},
 ]  # fmt: skip
 

@@ -133,7 +133,7 @@ def _default_name(options: argparse.Namespace) -> str:
     if options.text is None:
         return "quick" if options.quick else "default"
     path, others = Path(options.text[0]).resolve(), len(options.text) - 1
-    stem = unicodedata.normalize("NFC", path.name if path.is_dir() else path.stem)
+    stem = unicodedata.normalize("NFC", path.name if os.path.isdir(path) else path.stem)
     name = "".join(character if _fits(character) else " " for character in stem)
     name = re.sub(r"\s+", "-", name).lstrip("-._")[: NAME_LENGTH - 16]
     while len(name.encode("utf-8")) > NAME_BYTES - 16:
@@ -161,7 +161,7 @@ def open_run(options: argparse.Namespace, runs: Path) -> Run:
     except OptionError as error:
         raise ValueError(f"--{FLAGS[error.name]} {error.value} {error.trouble}: use {error.use}") from error
     except OtherSettings as error:
-        raise ValueError(_contradiction(folder, error.changed, given)) from error
+        raise ValueError(_contradiction(folder, error, given)) from error
     except ValueError as error:
         raise ValueError(re.sub(r"\bdevice='(\w*)'", r"--device \1", str(error))) from error  # the option's own name
 
@@ -184,10 +184,13 @@ def _wanted(folder: Path, stored: dict, given: dict) -> dict:
     return wanted | {"config": GPTConfig.from_dict(shape) if shape else None}
 
 
-def _contradiction(folder: Path, changed: dict, given: dict) -> str:
-    name, then = next((name, changed[name][0]) for name in FLAGS if name in changed)
-    if name not in given:
+def _contradiction(folder: Path, error, given: dict) -> str:
+    if "text" in error.changed and "text" not in given:
         return f"{_shown(folder / 'text.txt')} was changed after the run had begun: bring it back, or begin another run"
+    name = next((name for name in given if name in error.changed), None)
+    if name is None:  # a number that has no option, of a run that a notebook has begun
+        return str(error)
+    then = error.changed[name][0]
     was = f"without --{name}" if then is None or then is False else f"with --{FLAGS[name]} {then}"
     was = "with another text" if name == "text" and then else was
     return (
