@@ -796,6 +796,43 @@ def own_text_run(small_recipes, tmp_path, capsys):
     return [*words, "--name", "parts"], tmp_path / "runs"
 
 
+def test_the_report_of_an_own_text_has_baselines_samples_and_a_verdict(own_text_run):
+    _, runs = own_text_run
+    report = (runs / "whole" / "report.md").read_text(encoding="utf-8")
+    graded = json.loads((runs / "whole" / "run.json").read_text(encoding="utf-8"))["results"]["text"]
+    for words in ("bits per byte", "bytes ", "bigram ", "trigram ", "lzma ", "these weights are kept", "Ten samples"):
+        assert words in report, words
+    assert f"| verdict | {graded['verdict']['word']}: " in report and graded["verdict"]["remedy"] in report
+    assert f"{graded['lowest_loss']:.3f} nats per token after step {graded['kept_step']} of 2" in report
+    assert graded["n_bytes"] == len(LONG.strip()) and graded["n_held"] == 0
+    assert "The end of its longest document was kept aside" in report
+    assert len(graded["samples"]) == 10 and len(graded["continued"]) == 5
+    for opening, _ in graded["continued"]:
+        assert opening in LONG and f"**{' '.join(opening.split())}**" in report
+    told = (runs / "whole" / "stories.txt").read_bytes().decode("utf-8")
+    assert all(f"{opening} -> {rest}" in told for opening, rest in graded["continued"])
+    assert (runs / "whole" / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("documents", "openings"),
+    [
+        ([f"Note {i} of the owl" for i in range(10)], [f"Note {i}" for i in (0, 2, 4, 6, 8)]),
+        (["one two three four five six seven eight nine ten " * 9], ["one two three four five six seven eight"]),
+        (["x" * 1_000], ["x" * 60] * 5),
+        (["\u5728\u96e8\u4e2d" * 100], ["\u5728\u96e8\u4e2d" * 20]),
+        (["short"], ["short", "hort", "rt"]),
+    ],
+)
+def test_openings_are_words_of_the_documents(documents, openings):
+    from shared.report import openings as openings_of
+
+    found = openings_of(documents, 5)
+    assert len(found) == 5 and all(any(text in document for document in documents) for text in found)
+    assert all(any(text.startswith(opening) for text in found) for opening in openings)
+    assert all(len(text) <= 60 and len(text.split()) <= 8 for text in found)
+
+
 @pytest.mark.parametrize(("place", "after", "call"), OWN_TEXT_MOMENTS)
 def test_a_run_that_is_stopped_at_any_moment_goes_on_with_the_printed_command(
     own_text_run, monkeypatch, capsys, place, after, call
