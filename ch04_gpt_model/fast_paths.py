@@ -80,7 +80,8 @@ def _short_ways(modules: list[nn.Module]) -> list[tuple[nn.Module, dict]]:
 
     The asking takes a fifth of a small model's time per token.
     """
-    ways = [(module, {**vars(module)["_parameters"], **vars(module)["_modules"]}) for module in modules]
+    kinds = "_parameters", "_modules"  # where `nn.Module` keeps them; what a compiler has made keeps them elsewhere
+    ways = [(module, dict(vars(module)[kind])) for module in modules for kind in kinds if kind in vars(module)]
     if not _has_hooks(modules):  # `nn.Module.__call__` goes on with `_call_impl`, which would look for them each time
         ways += [(module, {"_call_impl": module.forward}) for module in modules]
     return ways

@@ -145,6 +145,63 @@ def test_a_forward_of_ones_own_is_used(n_rows):
     assert not torch.equal(generate(model, ids, 20), fast)
 
 
+def shared_block(model):
+    model.blocks[1] = model.blocks[0]
+
+
+def traced_part(model):
+    """A part that a compiler has made keeps its own parts elsewhere than `nn.Module` does."""
+    model.blocks[0].feed_forward = torch.jit.trace(model.eval().blocks[0].feed_forward, torch.randn(1, 1, 12))
+
+
+def head_of_a_subclass(model):
+    class Negated(nn.Linear):
+        def forward(self, x):
+            return -super().forward(x)
+
+    weight = model.head.weight
+    model.head = Negated(12, 50, bias=False)
+    model.head.weight = weight
+
+
+def head_with_a_bias(model):
+    model.head.bias = nn.Parameter(torch.linspace(-3, 3, 50))
+
+
+def computed_weight(model):
+    nn.utils.parametrizations.weight_norm(model.head)
+
+
+def patched_method(model):
+    hidden = model.hidden
+    model.hidden = lambda ids, cache=None: hidden(ids, cache).flip(-1)
+
+
+CHANGES = [shared_block, traced_part, head_of_a_subclass, head_with_a_bias, computed_weight, patched_method]
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch says that tracing is growing old
+@pytest.mark.parametrize("n_rows", [1, 3])
+@pytest.mark.parametrize("change", CHANGES)
+def test_models_with_parts_of_another_kind_write_the_same(change, n_rows):
+    model, ids = decided("no dropout, untied"), prompts(n_rows)
+    change(model)
+    assert torch.equal(generate(model, ids, 20), plainly(model, ids, 20))
+
+
+def test_a_part_that_is_taken_away_meanwhile_leaves_nothing_behind():
+    model = decided()
+    model.spare = nn.Linear(2, 2)
+
+    def take_away(*_):
+        del model.spare
+        handle.remove()
+
+    handle = model.blocks[0].register_forward_hook(take_away)
+    generate(model, prompts(1), 3)
+    assert "spare" not in vars(model) and not hasattr(model, "spare")
+
+
 def test_a_model_that_is_told_to_drop_meanwhile_drops():
     """Whoever wants dropout in generation (to see how sure a model is) can switch it on from a hook."""
     model, ids = decided(), prompts(3)
