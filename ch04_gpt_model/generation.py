@@ -136,6 +136,27 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def check_request(model: GPTModel, ids: Tensor, max_new_tokens: int, stop_id: int | None) -> None:
+    """Refuse what cannot be written, before any work.
+
+    Args:
+        model: any GPT.
+        ids: prompts of one length.
+        max_new_tokens: a whole number >= 0.
+        stop_id: None or an id of the vocabulary.
+
+    Raises:
+        ValueError: as the sentences above say, and as `check_ids`.
+
+    Source: this course. Taught in ch04, section 4.10.
+    """
+    if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens={max_new_tokens} is not a whole number >= 0; give how many to add at most")
+    if stop_id is not None and not 0 <= stop_id < model.config.vocab_size:
+        raise ValueError(f"stop_id={stop_id} is not in 0..{model.config.vocab_size - 1}; give an id of the vocabulary")
+    check_ids(ids, model.config.vocab_size)
+
+
 def generate(
     model: GPTModel,
     ids: Tensor,
@@ -169,7 +190,7 @@ def generate(
 
     Source: Radford et al. (2019), section 3, for sampling from GPT-2. Taught in ch04, sections 4.9 and 4.10.
     """
-    _check_request(model, ids, max_new_tokens, stop_id)
+    check_request(model, ids, max_new_tokens, stop_id)
     tokens = next_tokens(model, ids, max_new_tokens, Sampler(temperature, top_k, top_p, seed), stop_id, use_cache)
     with torch.inference_mode(), evaluating(model), fast_paths(model, len(ids), max_new_tokens):
         new = [token[:, None].to(ids) for token in tokens]  # each (B, 1)
@@ -201,7 +222,7 @@ def stream(
     """
     if isinstance(ids, Tensor) and ids.ndim == 2 and len(ids) > 1:
         raise ValueError(f"ids have shape {tuple(ids.shape)}; stream takes one prompt of shape (1, tokens)")
-    _check_request(model, ids, max_new_tokens, stop_id)
+    check_request(model, ids, max_new_tokens, stop_id)
     tokens = next_tokens(model, ids, max_new_tokens, Sampler(**settings), stop_id, use_cache)
     return _one_by_one(model, tokens)
 
@@ -214,11 +235,3 @@ def _one_by_one(model: GPTModel, tokens: Iterator[Tensor]) -> Iterator[int]:
         if token is None:
             return
         yield token.item()
-
-
-def _check_request(model: GPTModel, ids: Tensor, max_new_tokens: int, stop_id: int | None) -> None:
-    if not isinstance(max_new_tokens, int) or max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens={max_new_tokens} is not a whole number >= 0; give how many to add at most")
-    if stop_id is not None and not 0 <= stop_id < model.config.vocab_size:
-        raise ValueError(f"stop_id={stop_id} is not in 0..{model.config.vocab_size - 1}; give an id of the vocabulary")
-    check_ids(ids, model.config.vocab_size)

@@ -63,7 +63,8 @@ class GPTConfig:
     def __post_init__(self):
         self._require_sizes("vocab_size", "context_length", "d_model", "n_heads", "n_layers")
         for name, usual in self.usual_sizes().items():
-            if getattr(self, name) in (None, usual) or isinstance(getattr(self, name), Derived):
+            given = getattr(self, name)
+            if given in (None, usual) or isinstance(given, Derived):
                 object.__setattr__(self, name, Derived(usual))  # a frozen object refuses `self.d_ff = …`
         self._require_sizes(*self.usual_sizes())
         if self.d_model % self.n_heads:
@@ -269,10 +270,10 @@ def check_ids(ids: Tensor, vocab_size: int, context_length: int | None = None, *
     if context_length is not None and n_cached + ids.shape[1] > context_length:
         given = f"{ids.shape[1]} tokens" + (f" after {n_cached} cached ones" if n_cached else "")
         raise ValueError(f"{given} were given and the context holds {context_length}; shorten them, or use generate")
-    for extreme in () if ids.is_meta else (ids.min().item(), ids.max().item()):
-        if not 0 <= extreme < vocab_size:
-            wanted = "encode the text with the tokenizer that the model was trained with"
-            raise ValueError(f"token id {extreme} is not in 0..{vocab_size - 1}; {wanted}")
+    if not ids.is_meta and (ids.min().item() < 0 or ids.max().item() >= vocab_size):
+        wrong = ids[(ids < 0) | (ids >= vocab_size)][0].item()
+        wanted = "encode the text with the tokenizer that the model was trained with"
+        raise ValueError(f"token id {wrong} is not in 0..{vocab_size - 1}; {wanted}")
 
 
 class GPTModel(nn.Module):

@@ -35,13 +35,13 @@ def next_token_probabilities(
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:
         raise ValueError("temperature 0 leaves nothing to draw; take the most likely token instead")
-    logits = logits.detach().to("cpu", torch.float64)
+    logits = logits.detach().to("cpu", torch.float64)  # in float64 machines hardly differ
     peak = logits.amax(dim=-1, keepdim=True)
     _require_finite(peak)
     if top_k is not None and top_k < logits.shape[-1]:
         kth = logits.topk(top_k, dim=-1).values[..., -1:]
-        logits = logits.masked_fill(logits < kth, -math.inf)
-    probabilities = ((logits - peak) / temperature).softmax(dim=-1)
+        logits = logits.masked_fill(logits < kth, -math.inf)  # tokens tied with the last one stay
+    probabilities = ((logits - peak) / temperature).softmax(dim=-1)  # a tiny temperature makes -inf and never inf
     return probabilities if top_p is None or top_p == 1 else _nucleus(probabilities, top_p)
 
 
@@ -73,7 +73,9 @@ class Sampler:
     Source: inverse transform sampling, Devroye (1986), chapter II.2. Taught in ch05.
     """
 
-    def __init__(self, temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None, seed=None):
+    def __init__(
+        self, temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None, seed: int | None = None
+    ):
         check_sampling(temperature, top_k, top_p)
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         if temperature > 0:

@@ -65,6 +65,7 @@ _NAMES = {
     "KVCache": "ch04_gpt_model.generation",
     "next_tokens": "ch04_gpt_model.generation",
     "evaluating": "ch04_gpt_model.generation",
+    "check_request": "ch04_gpt_model.generation",
     "generate": "ch04_gpt_model.generation",
     "stream": "ch04_gpt_model.generation",
     "next_token_probabilities": "ch04_gpt_model.sampling",
