@@ -37,21 +37,23 @@ FEW_ROWS = 32  # with more, arithmetic takes the time and not the reading of the
 
 
 @contextmanager
-def fast_paths(model: "GPTModel", n_rows: int, n_tokens: int) -> Iterator[None]:
+def fast_paths(model: "GPTModel", n_rows: int) -> Iterator[None]:
     """Let a model write text faster, with the same tokens; afterwards it is as it was.
 
-    Parts that are replaced meanwhile, hooks, and modules with a `forward` of their own are used as they are.
+    Parts that are replaced meanwhile, hooks, and modules with a `forward` of their own are used as they are. Opening
+    it takes a small part of a token's time, so that it pays for a single token, too.
 
     Args:
         model: any GPT, in evaluation mode.
         n_rows: number of texts that it writes at once.
-        n_tokens: number of tokens that it writes in each of them; for a single one preparations do not pay.
 
     Source: this course. Taught in ch04, section 4.10.
     """
     large = _numbers_read(model.config) > LARGE
     by_columns = LinearBy(linear_by_columns) if large else nullcontext()  # looking at each call costs small models more
-    with by_columns, nullcontext() if n_tokens == 1 else _prepared(model, pack_head=n_rows > 1 and not large):
+    head = model.head
+    packs = n_rows > 1 and not large and type(head) is nn.Linear and "forward" not in vars(head)  # nobody's own kind
+    with by_columns, _attributes([_packed_forward(head)] if packs else []), _attributes(_short_ways(model)):
         yield
 
 
@@ -61,48 +63,46 @@ def _numbers_read(config: "GPTConfig") -> int:
     return config.n_layers * in_a_block + config.vocab_size * config.d_model
 
 
-@contextmanager
-def _prepared(model: "GPTModel", pack_head: bool) -> Iterator[None]:
-    modules, head = list(model.modules()), model.head
-    packs = pack_head and type(head) is nn.Linear and "forward" not in vars(head)  # it does what its class says
-    with _attributes([(head, {"forward": _packed_forward(head)})] if packs else []), _attributes(_short_ways(modules)):
-        yield
-
-
-def _packed_forward(layer: nn.Linear) -> MethodType:
-    """Give a `forward` for this layer that reads a packed copy of its weight."""
+def _packed_forward(layer: nn.Linear) -> tuple[dict, dict]:
+    """Give the layer a `forward` that reads a packed copy of its weight."""
     product = linear_by_packing(layer.weight)
-    return MethodType(lambda layer, x: product(x, layer.weight, layer.bias), layer)
+    return vars(layer), {"forward": MethodType(lambda layer, x: product(x, layer.weight, layer.bias), layer)}
 
 
-def _short_ways(modules: list[nn.Module]) -> list[tuple[nn.Module, dict]]:
+def _short_ways(model: nn.Module) -> list[tuple[dict, dict]]:
     """Let Python find a module's parts, and where no module has a hook its `forward`, without asking `nn.Module`.
 
-    The asking takes a fifth of a small model's time per token.
+    The asking takes a fifth of a small model's time per token. What a compiler has made keeps its parts elsewhere and
+    is left alone.
     """
-    kinds = "_parameters", "_modules"  # where `nn.Module` keeps them; what a compiler has made keeps them elsewhere
-    ways = [(module, dict(vars(module)[kind])) for module in modules for kind in kinds if kind in vars(module)]
-    if not _has_hooks(modules):  # `nn.Module.__call__` goes on with `_call_impl`, which would look for them each time
-        ways += [(module, {"_call_impl": module.forward}) for module in modules]
+    modules = [model]
+    for module in modules:  # the list grows while it is read: behind each module come its parts
+        modules += [part for part in vars(module).get("_modules", {}).values() if part is not None]
+    owns = [vars(module) for module in modules]
+    ways = [(own, {**own.get("_parameters", {}), **own.get("_modules", {})}) for own in owns]
+    if not _has_hooks(owns):  # `nn.Module.__call__` goes on with `_call_impl`, which would look for them each time
+        ways += [(own, {"_call_impl": module.forward}) for own, module in zip(owns, modules)]
     return ways
 
 
-def _has_hooks(modules: list[nn.Module]) -> bool:
-    places = [vars(nn.modules.module), *(vars(module) for module in modules)]
-    names = "_forward_hooks", "_forward_pre_hooks", "_global_forward_hooks", "_global_forward_pre_hooks"
-    return any(place.get(name) for place in places for name in names)
+def _has_hooks(owns: list[dict]) -> bool:
+    everywhere = vars(nn.modules.module)
+    return bool(
+        everywhere["_global_forward_hooks"]
+        or everywhere["_global_forward_pre_hooks"]
+        or any(own.get("_forward_hooks") or own.get("_forward_pre_hooks") for own in owns)
+    )
 
 
 @contextmanager
-def _attributes(settings: list[tuple[nn.Module, dict]]) -> Iterator[None]:
-    """Give modules attributes past `nn.Module`; afterwards take away those that nobody has changed meanwhile."""
-    for module, attributes in settings:
-        vars(module).update(attributes)
+def _attributes(settings: list[tuple[dict, dict]]) -> Iterator[None]:
+    """Write attributes past `nn.Module`; afterwards take away those that nobody has changed meanwhile."""
+    for own, attributes in settings:
+        own.update(attributes)
     try:
         yield
     finally:
-        for module, attributes in settings:
-            own = vars(module)
+        for own, attributes in settings:
             for name, value in attributes.items():
                 if name in own and own[name] is value:
                     del own[name]

@@ -192,7 +192,7 @@ def generate(
     """
     check_request(model, ids, max_new_tokens, stop_id)
     tokens = next_tokens(model, ids, max_new_tokens, Sampler(temperature, top_k, top_p, seed), stop_id, use_cache)
-    with torch.inference_mode(), evaluating(model), fast_paths(model, len(ids), max_new_tokens):
+    with torch.inference_mode(), evaluating(model), fast_paths(model, n_rows=len(ids)):
         new = [token[:, None].to(ids) for token in tokens]  # each (B, 1)
     return torch.cat([ids, *new], dim=1)
 
@@ -230,7 +230,7 @@ def stream(
 def _one_by_one(model: GPTModel, tokens: Iterator[Tensor]) -> Iterator[int]:
     """Change the model for the moment of one token only: whoever asks for the next may do something else before."""
     while True:
-        with torch.inference_mode(), evaluating(model), fast_paths(model, n_rows=1, n_tokens=1):
+        with torch.inference_mode(), evaluating(model), fast_paths(model, n_rows=1):
             token = next(tokens, None)
         if token is None:
             return

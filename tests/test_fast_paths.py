@@ -240,17 +240,16 @@ def test_models_may_write_at_the_same_time():
 
 
 @pytest.mark.parametrize("n_rows", [1, 3])
-@pytest.mark.parametrize("n_tokens", [1, 2])
-def test_what_the_door_changes_it_changes_back(n_rows, n_tokens):
+def test_what_the_door_changes_it_changes_back(n_rows):
     model = decided()
 
     def attributes():
         return [set(vars(module)) for module in model.modules()]
 
     before = attributes()
-    with pytest.raises(KeyboardInterrupt), fast_paths(model, n_rows, n_tokens):
-        assert (attributes() != before) == (n_tokens > 1)
-        assert ("forward" in vars(model.head)) == (n_rows > 1 and n_tokens > 1)
+    with pytest.raises(KeyboardInterrupt), fast_paths(model, n_rows):
+        assert all("_call_impl" in own for own in attributes())
+        assert ("forward" in vars(model.head)) == (n_rows > 1)
         raise KeyboardInterrupt
     assert attributes() == before
 
