@@ -26,8 +26,7 @@ PROCESSORS = {  # older kinds of x86 processor, played by this one: what PyTorch
     "sse": {
         "ATEN_CPU_CAPABILITY": "default",
         "ONEDNN_MAX_CPU_ISA": "SSE41",
-        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",  # heard on Intel's processors only; the next line on every maker's
-        "MKL_CBWR": "COMPATIBLE",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
     },
 }
 
