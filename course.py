@@ -76,7 +76,12 @@ def usage():
 
 
 def check_place():
-    """Refuse a folder whose name would be taken for two folders."""
+    """Refuse a folder that other programs would not find by its name."""
+    try:
+        ROOT.encode("utf-8")
+    except UnicodeEncodeError:
+        told = "The course lies in {0!r}, and PyTorch reads no path but in UTF-8: rename that folder."
+        raise Trouble(told.format(ROOT))
     if os.pathsep in ROOT:
         told = "The course lies in {0}, and {1!r} parts a path in two: rename that folder, or move the course."
         raise Trouble(told.format(ROOT, os.pathsep))
@@ -199,7 +204,7 @@ def make_environment():
     if os.path.isdir(VENV) and not os.path.exists(MARKER) and environment_works():
         return
     if os.path.isdir(VENV):
-        print("The environment in .venv is incomplete; making it anew.")
+        print("The environment in .venv is incomplete or made for another Python; making it anew.")
     elif os.path.lexists(VENV):
         raise Trouble("{0} is no folder, and the environment belongs there: move it away.".format(VENV))
     try:

@@ -1,6 +1,9 @@
 """`course.py bench` in its smallest size: every part measures, the sides take turns, and the page says what it is."""
 
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,9 +98,81 @@ def test_a_side_that_fails_says_why():
         bench.compare("none", "training", {"ours": {"side": "ours"} | OPTIONS | {"shape": "huge"}}, rounds=1)
 
 
+def test_a_side_that_has_ended_says_why_too():
+    side = bench.Side("training", {"side": "ours"} | OPTIONS)
+    side.wait_until_ready()
+    side.process.kill()
+    side.process.wait()
+    with pytest.raises(ValueError, match="the measurement training .* stopped: it said nothing"):
+        side.round()
+
+
 def test_an_unknown_part_is_refused(capsys):
-    assert bench.main(["--only", "speed"]) == 2
+    assert bench.main(["--only", "speed"]) == 1
     assert "there is no part 'speed'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["folder", "missing/page.md", "file/page.md"])
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, capsys, monkeypatch, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setattr(bench, "Side", lambda *_: pytest.fail("it was measured first"))
+    assert bench.main(["--tiny", "--output", str(tmp_path / place)]) == 1
+    assert "cannot be written: name a file in a folder of your own" in capsys.readouterr().err
+
+
+def test_the_busy_process_is_busy_and_gone_afterwards():
+    with bench.busy_process() as process:
+        assert process.poll() is None
+    assert process.poll() is not None
+
+
+def test_the_busy_process_ends_with_the_one_that_began_it():
+    code = "import sys\nfrom shared.commands import bench\n"
+    code += "with bench.busy_process() as p:\n    print(p.pid, flush=True)\n"
+    ours = subprocess.Popen([sys.executable, "-c", code + "    sys.stdin.read()"], cwd=ROOT, text=True,
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    number = int(ours.stdout.readline())
+    ours.kill()
+    ours.wait()
+    for _ in range(100):
+        if not _is_running(number):
+            return
+        time.sleep(0.1)
+    pytest.fail("it still counts")
+
+
+def _is_running(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text(encoding="utf-8").split()[2] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_busy_rows_compare_what_differs_in_one_thing(monkeypatch):
+    """Alone and beside, with our way to wait and PyTorch's, ours and transformers: all else is equal."""
+    asked = {}
+
+    def compare(title, measure, sides, rounds, settings, beside):
+        asked.update(sides=sides, settings=settings, beside=beside)
+        rates = {"ours": 17.0, "ours beside": 8.0, "transformers": 10.0, "transformers beside": 4.0}
+        waiting = "ours, waiting as PyTorch does by itself"
+        rates |= {waiting: 17.0, f"{waiting} beside": 6.0}
+        return bench.Comparison(title, {name: [rate] * 2 for name, rate in rates.items()})
+
+    monkeypatch.setattr(bench, "compare", compare)
+    for name in bench.SAY_HOW_TO_WAIT:
+        monkeypatch.delenv(name, raising=False)
+    table, told = bench.busy(bench.TINY)
+    assert "| tiny, float32, ours | 17 tokens/s | 8 tokens/s | **0.47** (0.47 to 0.47) |  |" in table
+    assert "by itself | 17 tokens/s | 6 tokens/s | **0.35** (0.35 to 0.35) | **1.33** (1.33 to 1.33) |" in table
+    assert "transformers | 10 tokens/s | 4 tokens/s | **0.40** (0.40 to 0.40) | **2.00** (2.00 to 2.00) |" in table
+    assert asked["beside"] == {name for name in asked["sides"] if name.endswith(" beside")} and len(asked["sides"]) == 6
+    for name, options in asked["sides"].items():
+        assert options["side"] == ("transformers" if "transformers" in name else "ours")
+        assert ("GOMP_SPINCOUNT" in asked["settings"][name]) == ("by itself" not in name)
+        assert asked["settings"][name]["MALLOC_MMAP_MAX_"] == "0"
+    assert "GOMP_SPINCOUNT=2000" in told
 
 
 def test_a_part_of_the_page_leaves_the_released_one_alone(tmp_path, capsys):

@@ -177,10 +177,11 @@ def test_a_chapter_has_its_notebook_module_and_exercises(chapter):
 def test_the_list_of_released_notebooks_is_in_step():
     """The hashes by which `course.py restore` finds a notebook are those of what is committed."""
     listed = restore.released()
+    try:
+        committed = restore._git(ROOT, "ls-files", "ch*/*.ipynb").decode("utf-8").split()
+    except ValueError:
+        pytest.skip("not a git checkout")
+    assert set(committed) == set(listed)
     for name, expected in listed.items():
         content = restore._git(ROOT, "show", f"HEAD:./{name}")
-        if content is None:
-            pytest.skip("not a git checkout")
         assert restore.content_hash(content) == expected, f"{name}: run tests/execute_notebooks.py and commit both"
-    committed = restore._git(ROOT, "ls-files", "ch*/*.ipynb").decode("utf-8").split()
-    assert set(committed) == set(listed)

@@ -14,8 +14,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from course import MEMORY, SAY_HOW_TO_WAIT, WAITING
+from shared.command_line import CommandParser, command
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = "ours"
@@ -30,12 +35,13 @@ class Side:
     Args:
         measure: a name of `shared.measures.MEASURES`.
         options: its arguments.
+        settings: environment variables; None for those of this process.
     """
 
-    def __init__(self, measure: str, options: dict):
+    def __init__(self, measure: str, options: dict, settings: dict[str, str] | None = None):
         self.complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         command = [sys.executable, "-m", "shared.measures", measure, json.dumps(options)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
+        environment = (os.environ if settings is None else settings) | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, text=True, encoding="utf-8",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints,
@@ -56,8 +62,11 @@ class Side:
 
     def round(self) -> dict:
         """Do one round and return what it says."""
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except OSError:  # the process has ended; its last words are read below
+            pass
         return json.loads(self._answer())
 
     def close(self) -> float | None:
@@ -78,12 +87,13 @@ class Comparison:
     rates: dict[str, list[float]]
     peaks: dict[str, float | None] = field(default_factory=dict)
 
-    def ratios(self, peer: str) -> list[float]:
-        """Our rate over a peer's, turn by turn."""
-        return [ours / theirs for ours, theirs in zip(self.rates[OURS], self.rates[peer])]
+    def ratios(self, peer: str, side: str = OURS) -> list[float]:
+        """A side's rate, ours by default, over a peer's, turn by turn."""
+        return [mine / theirs for mine, theirs in zip(self.rates[side], self.rates[peer])]
 
 
-def compare(title: str, measure: str, sides: dict[str, dict], rounds: int) -> Comparison:
+def compare(title: str, measure: str, sides: dict[str, dict], rounds: int, *,
+            settings: dict[str, dict] | None = None, beside: Collection[str] = ()) -> Comparison:  # fmt: skip
     """Let the sides take turns.
 
     Args:
@@ -91,17 +101,39 @@ def compare(title: str, measure: str, sides: dict[str, dict], rounds: int) -> Co
         measure: a name of `shared.measures.MEASURES`.
         sides: label -> options.
         rounds: timed turns; one before them is not counted.
+        settings: label -> environment variables, where a side has others than this process.
+        beside: labels of the sides whose rounds run beside a busy process.
     """
-    running = {label: Side(measure, options) for label, options in sides.items()}
+    running = {label: Side(measure, options, (settings or {}).get(label)) for label, options in sides.items()}
     for side in running.values():
         side.wait_until_ready()
     rates = {label: [] for label in running}
     for number in range(rounds + 1):
         for label, side in running.items():
-            done = side.round()
+            with busy_process() if label in beside else nullcontext():
+                done = side.round()
             if number:
                 rates[label].append(done["units"] / done["seconds"])
     return Comparison(title, rates, {label: side.close() for label, side in running.items()})
+
+
+BUSY = """import os, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+print(flush=True)
+while True: pass
+"""
+
+
+@contextmanager
+def busy_process():
+    """Keep one core busy with a process that counts for nothing; it ends here, or when this process does."""
+    process = subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()  # it has begun
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def alone(measure: str, options: dict) -> dict:
@@ -179,6 +211,39 @@ def _flops(comparison: Comparison, options: dict) -> float:
     from shared.measures import config_of
 
     return statistics.median(comparison.rates[OURS]) * flops_per_token(config_of(options["shape"]), options["length"])
+
+
+def busy(plan: Plan) -> list[str]:
+    """Training beside a process that keeps one core busy, for us, without our settings, and for transformers."""
+    ours, theirs, spinning = OURS, "transformers", "ours, waiting as PyTorch does by itself"
+    with_settings = MEMORY | WAITING | os.environ
+    by_itself = {name: value for name, value in with_settings.items() if name not in SAY_HOW_TO_WAIT}
+    shape, rows = plan.shapes[0], []
+    for precision in plan.precisions:
+        options = {"shape": shape, "precision": precision} | plan.training[shape]
+        sides, settings = {}, {}
+        for label in (ours, spinning, theirs):
+            for place in (label, f"{label} beside"):
+                sides[place] = {"side": theirs if label == theirs else OURS} | options
+                settings[place] = by_itself if label == spinning else with_settings
+        comparison = compare(shape, "training", sides, plan.rounds, settings=settings,
+                             beside={place for place in sides if place.endswith(" beside")})  # fmt: skip
+        rows += [_beside(comparison, label, f"{shape}, {precision}, {label}") for label in (ours, spinning, theirs)]
+    told = ", ".join(f"{name}={value}" for name, value in WAITING.items())
+    return [
+        _table(["", "alone", "beside it", "left (smallest to largest)", "ours over this, both beside it"], rows),
+        "A process of its own counts on one core without an end. PyTorch's threads share every product and wait for "
+        "each other; a thread that waits busily takes the turns of the one that it waits for. So course.py lets them "
+        f"fall asleep soon ({told}; whoever sets one of them, or OMP_WAIT_POLICY, decides). All rows have that setting "
+        "but those that wait as PyTorch does by itself. Shape, batch and steps are those of the part on training.",
+    ]
+
+
+def _beside(comparison: Comparison, label: str, title: str) -> list[str]:
+    place = f"{label} beside"
+    rates = [f"{_short(statistics.median(comparison.rates[name]))} tokens/s" for name in (label, place)]
+    against = "" if label == OURS else _spread(comparison.ratios(place, side=f"{OURS} beside"))
+    return [title, *rates, _spread(comparison.ratios(label, side=place)), against]
 
 
 def generation(plan: Plan) -> list[str]:
@@ -279,6 +344,7 @@ def yardstick(plan: Plan) -> list[str]:
 
 GROUPS = {
     "training": ("Training", training),
+    "busy": ("Training beside a busy process", busy),
     "generation": ("Generation", generation),
     "cache": ("With and without the cache", cache),
     "bpe": ("Tokenizer", bpe),
@@ -295,9 +361,12 @@ _HEAD = ["", "ours", "theirs", "ratio (smallest to largest)", "peak memory"]
 def _compared(comparison: Comparison, peer: str, unit: str, scale: float = 1.0) -> list[str]:
     ratios = comparison.ratios(peer)
     rates = [f"{_short(statistics.median(comparison.rates[label]) / scale)} {unit}" for label in (OURS, peer)]
-    ratio = f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
     peaks = " / ".join("?" if comparison.peaks[s] is None else f"{comparison.peaks[s]:,.0f}" for s in (OURS, peer))
-    return [comparison.title, *rates, ratio, f"{peaks} MB"]
+    return [comparison.title, *rates, _spread(ratios), f"{peaks} MB"]
+
+
+def _spread(ratios: list[float]) -> str:
+    return f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def _short(value: float) -> str:
@@ -342,13 +411,13 @@ def heading(plan: Plan, load_before: str) -> str:
         f"{platform.python_version()}, {packages}. Average load before it began: {load_before} (a quiet machine has "
         "less than 0.5; with more, only the ratios mean something, for the sides take turns). "
         f"{plan.rounds} timed turns each; medians, and the smallest and largest ratio within a turn. Both sides have "
-        "the memory settings of `course.py`, which help both."
+        "the settings of `course.py` for memory and waiting, which help both."
     )
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
-    options = argparse.ArgumentParser(prog="course.py bench", description="Measure speed and memory on this machine.")
+    options = CommandParser("bench", "Measure speed and memory on this machine.")
     names = ",".join(GROUPS)
     options.add_argument("--only", default=names, metavar="PARTS", help=f"some of {names}; the rest is left out")
     options.add_argument("--quick", action="store_true", help="a first look: fewer turns, small model only")
@@ -357,26 +426,28 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
+def _require_place(output: Path | None) -> None:
+    """Refuse a file that cannot be written, before half an hour of measuring and not after it."""
+    if output and (output.is_dir() or not os.access(output if output.exists() else output.parent, os.W_OK)):
+        raise ValueError(f"--output {output} cannot be written: name a file in a folder of your own that exists")
+
+
+@command("bench")
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write the page; return the exit status."""
     options = parser().parse_args(arguments)
     wanted, load = options.only.split(","), _load()
-    unknown = [name for name in wanted if name not in GROUPS]
-    if unknown:
-        print(f"course.py bench: there is no part {unknown[0]!r}; choose from {', '.join(GROUPS)}", file=sys.stderr)
-        return 2
+    if unknown := [name for name in wanted if name not in GROUPS]:
+        raise ValueError(f"there is no part {unknown[0]!r}; choose from {', '.join(GROUPS)}")
     plan = TINY if options.tiny else QUICK if options.quick else Plan()
-    parts = [heading(plan, load)]
-    try:
-        for name in wanted:
-            title, measure = GROUPS[name]
-            parts.append("\n\n".join([f"## {title}", *measure(plan)]))
-            print(parts[-1] + "\n", flush=True)
-    except ValueError as error:
-        print(f"course.py bench: {error}", file=sys.stderr)
-        return 1
     whole = set(wanted) == set(GROUPS) and not (options.quick or options.tiny)
     output = options.output or (ROOT / "BENCHMARKS.md" if whole else None)
+    _require_place(output)
+    parts = [heading(plan, load)]
+    for name in wanted:
+        title, measure = GROUPS[name]
+        parts.append("\n\n".join([f"## {title}", *measure(plan)]))
+        print(parts[-1] + "\n", flush=True)
     if output:
         output.write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
         print(f"Written to {output}.")

@@ -4,7 +4,6 @@
 stopped, and is moved to its final place only when every byte is right. Only the standard library is used.
 """
 
-import argparse
 import errno
 import hashlib
 import http.client
@@ -19,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from data.files import replace
+from shared.command_line import CommandParser, command
 
 ATTEMPTS = 4  # for each address
 TIMEOUT = 30  # seconds without a byte
@@ -243,25 +243,23 @@ def _show(text: str) -> None:
         print(f"\r  {text:<76}", end="", flush=True)
 
 
+@command("fetch")
 def main(arguments: list[str] | None = None) -> int:
     """Fetch what is named, or list what there is; return the exit status."""
-    options = argparse.ArgumentParser(prog="course.py fetch", description=__doc__.split("\n")[0])
+    options = CommandParser("fetch", __doc__.split("\n")[0])
     options.add_argument("name", nargs="?", help="a name of the catalogue; without one, the list is shown")
     name = options.parse_args(arguments).name
     from data.paths import CACHE_DIR, DATA_DIR
 
     catalogue = read_catalogue(DATA_DIR / "catalogue.json")
-    if not name:
+    if name is None:
         print(overview(catalogue, CACHE_DIR))
         return 0
+    if name not in catalogue:
+        raise FetchError(f"there is no download {name!r}: name one of {', '.join(catalogue)}")
     try:
-        if name not in catalogue:
-            raise FetchError(f"there is no download {name!r}: name one of {', '.join(catalogue)}")
         for entry in catalogue[name]["files"]:
             print(f"{fetch_file(entry, CACHE_DIR, say=_show)} is here and right.")
-    except FetchError as error:
-        print(f"course.py fetch: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print(f"\nStopped; python course.py fetch {name} goes on from here.")
         return 130

@@ -1,4 +1,8 @@
-"""`python course.py lab`: open the course in JupyterLab, without its news pop-ups."""
+"""`python course.py lab`: open the course in JupyterLab, without its news pop-ups.
+
+JupyterLab and its kernels inherit the settings that course.py gives every command, so a notebook trains as fast as
+`course.py run` does, also on a busy computer.
+"""
 
 import argparse
 import json
@@ -6,6 +10,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+from data.files import write_atomically
+from shared.command_line import CommandParser, command, port_number
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = {
@@ -19,12 +26,13 @@ QUIET = {
 
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
-    options = argparse.ArgumentParser(prog="course.py lab", description="Open the course in JupyterLab.")
+    options = CommandParser("lab", "Open the course in JupyterLab.")
     options.add_argument(
         "chapter", nargs="?", default="", help="chapter to open, for instance ch03 (default: the first)"
     )
     options.add_argument("--no-browser", action="store_true", help="only print the address")
-    options.add_argument("--port", type=int, default=8888, help="port on this machine (default 8888, or the next free)")
+    told = "port on this machine (default 8888, or the next free)"
+    options.add_argument("--port", type=port_number, default=8888, help=told)
     return options
 
 
@@ -37,7 +45,7 @@ def notebook_of(chapter: str) -> Path:
     Raises:
         ValueError: no chapter has this name.
     """
-    wanted = f"ch{int(chapter):02d}" if chapter.isdigit() else chapter.strip("/\\") or "ch01"
+    wanted = f"ch{int(chapter):02d}" if chapter.isdecimal() else chapter.strip("/\\") or "ch01"
     folders = sorted(folder for folder in ROOT.glob("ch[0-9][0-9]_*") if folder.is_dir())
     for folder in folders:
         notebook = folder / f"{folder.name.split('_', 1)[1]}.ipynb"
@@ -50,26 +58,25 @@ def notebook_of(chapter: str) -> Path:
 def turn_news_off(prefix: Path) -> None:
     """Write JupyterLab's overrides into an environment, keeping what stands there already.
 
+    Where they cannot be read or written, the news stay on.
+
     Args:
         prefix: folder of the environment.
     """
     path = prefix / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if isinstance(settings, dict) and not QUIET.items() <= settings.items():
+            write_atomically(path, json.dumps({**settings, **QUIET}, indent=1) + "\n")
     except (OSError, ValueError):
-        settings = {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**settings, **QUIET}, indent=1) + "\n", encoding="utf-8")
+        pass
 
 
+@command("lab")
 def main(arguments: list[str] | None = None) -> int:
     """Start JupyterLab in the course's folder; return its exit status."""
     options = parser().parse_args(arguments)
-    try:
-        notebook = notebook_of(options.chapter)
-    except ValueError as error:
-        print(f"course.py lab: {error}", file=sys.stderr)
-        return 1
+    notebook = notebook_of(options.chapter)
     if Path(sys.prefix) == ROOT / ".venv":
         turn_news_off(Path(sys.prefix))
     command = [sys.executable, "-m", "jupyterlab", f"--port={options.port}", f"--ServerApp.root_dir={ROOT}"]

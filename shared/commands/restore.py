@@ -4,16 +4,21 @@
 copy of the course that was downloaded without git is told where to get it instead. Nothing of yours is ever lost.
 """
 
-import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from data.files import replace, write_durably
+from shared.command_line import CommandParser, command
+
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "shared" / "released.json"
+OTHER_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR")
+ANOTHER_COPY = "download the course again into another folder and copy the file from there (rename yours first)"
 
 
 def content_hash(content: bytes) -> str:
@@ -30,8 +35,18 @@ def released(root: Path = ROOT) -> dict[str, str]:
 
     Args:
         root: the course's folder.
+
+    Raises:
+        ValueError: the list is missing or damaged.
     """
-    return json.loads((root / "shared" / "released.json").read_text(encoding="utf-8"))
+    path = root / "shared" / "released.json"
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        if listed and isinstance(listed, dict):
+            return listed
+    except (OSError, ValueError):
+        pass
+    raise ValueError(f"{path}, the list of the released notebooks, is missing or damaged: {ANOTHER_COPY}")
 
 
 def differing(root: Path = ROOT) -> list[str]:
@@ -59,7 +74,7 @@ def find(name: str, names: list[str]) -> str:
     """
     wanted = name.replace("\\", "/").lstrip("./")
     exact = [path for path in names if wanted in (path, Path(path).name, Path(path).stem)]
-    fitting = exact if len(exact) == 1 else [path for path in names if wanted in path]
+    fitting = exact if len(exact) == 1 else [path for path in names if wanted and wanted in path]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
@@ -76,25 +91,41 @@ def from_git(name: str, expected: str, root: Path = ROOT) -> bytes:
         root: the course's folder.
 
     Raises:
-        ValueError: there is no git, or the history does not hold it.
+        ValueError: git is missing or refuses, or the history does not hold it; the message says which.
     """
-    commits = _git(root, "log", "--format=%H", "--", name)
-    for commit in commits.decode("ascii", "replace").split() if commits else []:
+    wrote = "--diff-filter=AMT"  # and not those that took it away
+    for commit in _git(root, "log", "--all", "--full-history", wrote, "--format=%H", "--", name).decode().split():
         content = _git(root, "show", f"{commit}:./{name}")
-        if content is not None and content_hash(content) == expected:
+        if content_hash(content) == expected:
             return content
-    raise ValueError(
-        f"this copy of the course holds no git history with the released {name}: download the course again into "
-        "another folder and copy the file from there (rename yours first)"
-    )
+    shallow = _git(root, "rev-parse", "--is-shallow-repository").strip() == b"true"
+    remedy = "git fetch --unshallow brings it, then start again; or " if shallow else ""
+    part = "part of the git history that is here" if shallow else "git history of this folder"
+    raise ValueError(f"the {part} does not hold the released {name}: {remedy}{ANOTHER_COPY}")
 
 
-def _git(root: Path, *words: str) -> bytes | None:
+def _git(root: Path, *words: str) -> bytes:
+    """Ask git in the course's folder, and nowhere else, whatever the settings of other programs say."""
+    environment = {name: value for name, value in os.environ.items() if name not in OTHER_REPOSITORY}
     try:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, check=False)
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None
+        done = subprocess.run(
+            ["git", *words], cwd=root, capture_output=True, check=False, env=environment | {"LC_ALL": "C"}
+        )
+    except OSError as error:
+        raise ValueError(
+            "git cannot be started, and the released notebooks come from the course's git history: install it from "
+            f"git-scm.com, or {ANOTHER_COPY}"
+        ) from error
+    if done.returncode:
+        raise ValueError(_what_git_said(root, done.stderr.decode("utf-8", "replace")))
+    return done.stdout
+
+
+def _what_git_said(root: Path, said: str) -> str:
+    said = " ".join(said.replace("fatal:", "").replace("error:", "").split()) or "nothing"
+    if "not a git repository" in said and not (root / ".git").exists():
+        return f"this copy of the course came without git history, which holds the released notebooks: {ANOTHER_COPY}"
+    return f"git refuses to read the history of this folder, it says: {said[:500]}"
 
 
 def restore(name: str, root: Path = ROOT) -> str:
@@ -113,39 +144,42 @@ def restore(name: str, root: Path = ROOT) -> str:
     if _is_released(path, listed[name]):
         return f"{name} is as it was released; nothing to do."
     content = from_git(name, listed[name], root)
-    kept = _keep_copy(path)
-    path.write_bytes(content)
+    part = path.with_name(f".{path.name}.part")  # beside it and whole, before anything of the learner's is moved
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(part, content)
+        kept = _keep_copy(path)
+        replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     return f"{name} is as it was released." + (f" Your copy: {kept.relative_to(root).as_posix()}" if kept else "")
 
 
 def _keep_copy(path: Path) -> Path | None:
     """Move a learner's notebook aside under a name that is free."""
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     stamp, number = time.strftime("%Y-%m-%d"), 1
-    while (kept := path.with_name(f"{path.stem}.mine-{stamp}{f'-{number}' if number > 1 else ''}.ipynb")).exists():
+    while os.path.lexists(kept := path.with_name(f"{path.stem}.mine-{stamp}{f'-{number}' * (number > 1)}.ipynb")):
         number += 1
-    path.replace(kept)
+    replace(path, kept)
     return kept
 
 
+@command("restore")
 def main(arguments: list[str] | None = None) -> int:
     """Bring back one notebook, or list what differs; return the exit status."""
-    options = argparse.ArgumentParser(prog="course.py restore", description=__doc__.split("\n")[0])
+    options = CommandParser("restore", __doc__.split("\n")[0])
     options.add_argument("name", nargs="?", help="a notebook, for instance attention or ch03_attention/exercises.ipynb")
     name = options.parse_args(arguments).name
     try:
-        if name:
-            print(restore(name))
-        else:
+        if name is None:
             print("\n".join(["Notebooks that differ from the released ones:", *(differing() or ["none"])]))
-    except ValueError as error:
-        print(f"course.py restore: {error}", file=sys.stderr)
-        return 1
+        else:
+            print(restore(name))
     except OSError as error:
         remedy = "close what holds the file, or move the course to a folder that you may write to"
-        print(f"course.py restore: {error.filename}: {error.strerror or error}: {remedy}", file=sys.stderr)
-        return 1
+        raise ValueError(f"{error.filename}: {error.strerror or error}: {remedy}") from error
     return 0
 
 
