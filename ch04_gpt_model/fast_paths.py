@@ -75,9 +75,7 @@ def _short_ways(model: nn.Module) -> list[tuple[dict, dict]]:
     The asking takes a fifth of a small model's time per token. What a compiler has made keeps its parts elsewhere and
     is left alone.
     """
-    modules = [model]
-    for module in modules:  # the list grows while it is read: behind each module come its parts
-        modules += [part for part in vars(module).get("_modules", {}).values() if part is not None]
+    modules = list(model.modules())
     owns = [vars(module) for module in modules]
     ways = [(own, {**own.get("_parameters", {}), **own.get("_modules", {})}) for own in owns]
     if not _has_hooks(owns):  # `nn.Module.__call__` goes on with `_call_impl`, which would look for them each time

@@ -149,6 +149,10 @@ def shared_block(model):
     model.blocks[1] = model.blocks[0]
 
 
+def part_that_knows_the_whole(model):
+    model.blocks[0].whole = model
+
+
 def traced_part(model):
     """A part that a compiler has made keeps its own parts elsewhere than `nn.Module` does."""
     model.blocks[0].feed_forward = torch.jit.trace(model.eval().blocks[0].feed_forward, torch.randn(1, 1, 12))
@@ -177,7 +181,8 @@ def patched_method(model):
     model.hidden = lambda ids, cache=None: hidden(ids, cache).flip(-1)
 
 
-CHANGES = [shared_block, traced_part, head_of_a_subclass, head_with_a_bias, computed_weight, patched_method]
+CHANGES = [shared_block, part_that_knows_the_whole, traced_part, head_of_a_subclass, head_with_a_bias, computed_weight,
+           patched_method]  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch says that tracing is growing old
