@@ -1,5 +1,6 @@
 """`course.py bench` in its smallest size: every part measures, the sides take turns, and the page says what it is."""
 
+import os
 import re
 import subprocess
 import sys
@@ -107,6 +108,14 @@ def test_a_side_that_has_ended_says_why_too():
         side.round()
 
 
+def test_a_turn_is_done_alone_and_beside_a_busy_process():
+    options = {"ours": {"side": "ours"} | OPTIONS}
+    settings = {"ours": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    done = bench.compare("tiny", "training", options, rounds=2, settings=settings, also_beside=True)
+    assert {label: len(rates) for label, rates in done.rates.items()} == {"ours": 2, "ours" + bench.BESIDE: 2}
+    assert min(min(rates) for rates in done.rates.values()) > 0
+
+
 def test_an_unknown_part_is_refused(capsys):
     assert bench.main(["--only", "speed"]) == 1
     assert "there is no part 'speed'" in capsys.readouterr().err
@@ -118,7 +127,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_anything_is_measured(tm
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setattr(bench, "Side", lambda *_: pytest.fail("it was measured first"))
     assert bench.main(["--tiny", "--output", str(tmp_path / place)]) == 1
-    assert "cannot be written: name a file in a folder of your own" in capsys.readouterr().err
+    assert "is no place for a file: name one in a folder that exists" in capsys.readouterr().err
 
 
 def test_the_busy_process_is_busy_and_gone_afterwards():
@@ -128,10 +137,15 @@ def test_the_busy_process_is_busy_and_gone_afterwards():
 
 
 def test_the_busy_process_ends_with_the_one_that_began_it():
-    code = "import sys\nfrom shared.commands import bench\n"
-    code += "with bench.busy_process() as p:\n    print(p.pid, flush=True)\n"
-    ours = subprocess.Popen([sys.executable, "-c", code + "    sys.stdin.read()"], cwd=ROOT, text=True,
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    code = (
+        "import sys\n"
+        "from shared.commands import bench\n"
+        "with bench.busy_process() as busy:\n"
+        "    print(busy.pid, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    ours = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **pipes)
     number = int(ours.stdout.readline())
     ours.kill()
     ours.wait()
@@ -153,11 +167,11 @@ def test_the_busy_rows_compare_what_differs_in_one_thing(monkeypatch):
     """Alone and beside, with our way to wait and PyTorch's, ours and transformers: all else is equal."""
     asked = {}
 
-    def compare(title, measure, sides, rounds, settings, beside):
-        asked.update(sides=sides, settings=settings, beside=beside)
-        rates = {"ours": 17.0, "ours beside": 8.0, "transformers": 10.0, "transformers beside": 4.0}
-        waiting = "ours, waiting as PyTorch does by itself"
-        rates |= {waiting: 17.0, f"{waiting} beside": 6.0}
+    def compare(title, measure, sides, rounds, settings, also_beside):
+        asked.update(sides=sides, settings=settings, also_beside=also_beside)
+        alone, beside = (17.0, 17.0, 10.0), (8.0, 6.0, 4.0)
+        rates = {label: rate for label, rate in zip(sides, alone)}
+        rates |= {label + bench.BESIDE: rate for label, rate in zip(sides, beside)}
         return bench.Comparison(title, {name: [rate] * 2 for name, rate in rates.items()})
 
     monkeypatch.setattr(bench, "compare", compare)
@@ -167,7 +181,7 @@ def test_the_busy_rows_compare_what_differs_in_one_thing(monkeypatch):
     assert "| tiny, float32, ours | 17 tokens/s | 8 tokens/s | **0.47** (0.47 to 0.47) |  |" in table
     assert "by itself | 17 tokens/s | 6 tokens/s | **0.35** (0.35 to 0.35) | **1.33** (1.33 to 1.33) |" in table
     assert "transformers | 10 tokens/s | 4 tokens/s | **0.40** (0.40 to 0.40) | **2.00** (2.00 to 2.00) |" in table
-    assert asked["beside"] == {name for name in asked["sides"] if name.endswith(" beside")} and len(asked["sides"]) == 6
+    assert asked["also_beside"] and len(asked["sides"]) == 3
     for name, options in asked["sides"].items():
         assert options["side"] == ("transformers" if "transformers" in name else "ours")
         assert ("GOMP_SPINCOUNT" in asked["settings"][name]) == ("by itself" not in name)

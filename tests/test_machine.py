@@ -239,7 +239,7 @@ def test_the_clock_of_a_trial_waits_for_the_gpu(monkeypatch):
     monkeypatch.setattr(machine.time, "perf_counter", lambda: clock.now)
     monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
     monkeypatch.setattr(machine, "arithmetic", lambda *_: machine.nullcontext())
-    monkeypatch.setattr(torch.autograd, "grad", lambda *_: None)
+    monkeypatch.setattr(torch.autograd, "grad", lambda *_, **__: None)
     assert machine._fastest_pass(loss, [], CUDA, ("float16",)) == pytest.approx(0.2)
     assert events == ["cuda"] * 8
 

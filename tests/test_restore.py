@@ -182,7 +182,7 @@ def test_a_shallow_clone_of_a_later_state_says_how_to_get_the_rest(released, clo
         [("rm", "-q", NAME), ("commit", "-qm", "Not needed")],
         [("mv", NAME, "mine.ipynb"), ("commit", "-qm", "Renamed")],
         [("checkout", "-q", "--detach")],
-        [("checkout", "-q", "--orphan", "new"), ("rm", "-rq", NAME), ("commit", "-qm", "A history of their own")],
+        [("checkout", "-q", "--orphan", "new"), ("rm", "-rqf", NAME), ("commit", "-qm", "A history of their own")],
         [("config", "log.showSignature", "true"), ("config", "log.follow", "true"), ("config", "color.ui", "always")],
     ],
 )

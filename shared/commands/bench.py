@@ -7,6 +7,7 @@ hits both. Ratios are formed within a turn; the table gives their median, smalle
 import argparse
 import datetime
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -14,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Iterable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from course import MEMORY, SAY_HOW_TO_WAIT, WAITING
 from shared.command_line import CommandParser, command
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = "ours"
+OURS, BESIDE = "ours", " beside a busy process"
 
 
 # ---------------------------------------------------------------- sides that take turns
@@ -93,7 +94,7 @@ class Comparison:
 
 
 def compare(title: str, measure: str, sides: dict[str, dict], rounds: int, *,
-            settings: dict[str, dict] | None = None, beside: Collection[str] = ()) -> Comparison:  # fmt: skip
+            settings: dict[str, dict] | None = None, also_beside: bool = False) -> Comparison:  # fmt: skip
     """Let the sides take turns.
 
     Args:
@@ -102,19 +103,21 @@ def compare(title: str, measure: str, sides: dict[str, dict], rounds: int, *,
         sides: label -> options.
         rounds: timed turns; one before them is not counted.
         settings: label -> environment variables, where a side has others than this process.
-        beside: labels of the sides whose rounds run beside a busy process.
+        also_beside: let each side do each turn once more beside a busy process; its rates are at label + BESIDE.
     """
     running = {label: Side(measure, options, (settings or {}).get(label)) for label, options in sides.items()}
-    for side in running.values():
-        side.wait_until_ready()
-    rates = {label: [] for label in running}
-    for number in range(rounds + 1):
-        for label, side in running.items():
-            with busy_process() if label in beside else nullcontext():
-                done = side.round()
-            if number:
-                rates[label].append(done["units"] / done["seconds"])
-    return Comparison(title, rates, {label: side.close() for label, side in running.items()})
+    places = {"": nullcontext, BESIDE: busy_process} if also_beside else {"": nullcontext}
+    rates = {label + place: [] for label in running for place in places}
+    with _killed_if_interrupted(running.values()):
+        for side in running.values():
+            side.wait_until_ready()
+        for number in range(rounds + 1):
+            for (label, side), (place, around) in itertools.product(running.items(), places.items()):
+                with around():
+                    done = side.round()
+                if number:
+                    rates[label + place].append(done["units"] / done["seconds"])
+        return Comparison(title, rates, {label: side.close() for label, side in running.items()})
 
 
 BUSY = """import os, sys, threading
@@ -139,10 +142,22 @@ def busy_process():
 def alone(measure: str, options: dict) -> dict:
     """Do one round of one side."""
     side = Side(measure, options)
-    side.wait_until_ready()
-    done = side.round()
-    side.close()
+    with _killed_if_interrupted([side]):
+        side.wait_until_ready()
+        done = side.round()
+        side.close()
     return done
+
+
+@contextmanager
+def _killed_if_interrupted(sides: Iterable[Side]):
+    """Leave no process behind, whatever stops the measurement."""
+    try:
+        yield
+    except BaseException:
+        for side in sides:
+            side.process.kill()
+        raise
 
 
 # ---------------------------------------------------------------- groups: each returns lines of Markdown
@@ -221,17 +236,13 @@ def busy(plan: Plan) -> list[str]:
     shape, rows = plan.shapes[0], []
     for precision in plan.precisions:
         options = {"shape": shape, "precision": precision} | plan.training[shape]
-        sides, settings = {}, {}
-        for label in (ours, spinning, theirs):
-            for place in (label, f"{label} beside"):
-                sides[place] = {"side": theirs if label == theirs else OURS} | options
-                settings[place] = by_itself if label == spinning else with_settings
-        comparison = compare(shape, "training", sides, plan.rounds, settings=settings,
-                             beside={place for place in sides if place.endswith(" beside")})  # fmt: skip
+        sides = {ours: {"side": OURS} | options, spinning: {"side": OURS} | options, theirs: {"side": theirs} | options}
+        settings = {ours: with_settings, spinning: by_itself, theirs: with_settings}
+        comparison = compare(shape, "training", sides, plan.rounds, settings=settings, also_beside=True)
         rows += [_beside(comparison, label, f"{shape}, {precision}, {label}") for label in (ours, spinning, theirs)]
     told = ", ".join(f"{name}={value}" for name, value in WAITING.items())
     return [
-        _table(["", "alone", "beside it", "left (smallest to largest)", "ours over this, both beside it"], rows),
+        _table(["", "alone", "beside it", "what is left (smallest to largest)", "ours over this, beside it"], rows),
         "A process of its own counts on one core without an end. PyTorch's threads share every product and wait for "
         "each other; a thread that waits busily takes the turns of the one that it waits for. So course.py lets them "
         f"fall asleep soon ({told}; whoever sets one of them, or OMP_WAIT_POLICY, decides). All rows have that setting "
@@ -240,10 +251,9 @@ def busy(plan: Plan) -> list[str]:
 
 
 def _beside(comparison: Comparison, label: str, title: str) -> list[str]:
-    place = f"{label} beside"
-    rates = [f"{_short(statistics.median(comparison.rates[name]))} tokens/s" for name in (label, place)]
-    against = "" if label == OURS else _spread(comparison.ratios(place, side=f"{OURS} beside"))
-    return [title, *rates, _spread(comparison.ratios(label, side=place)), against]
+    rates = [f"{_short(statistics.median(comparison.rates[name]))} tokens/s" for name in (label, label + BESIDE)]
+    against = "" if label == OURS else _spread(comparison.ratios(label + BESIDE, side=OURS + BESIDE))
+    return [title, *rates, _spread(comparison.ratios(label, side=label + BESIDE)), against]
 
 
 def generation(plan: Plan) -> list[str]:
@@ -428,7 +438,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _require_place(output: Path | None) -> None:
     """Refuse a file that cannot be written, before half an hour of measuring and not after it."""
-    if output and (output.is_dir() or not os.access(output if output.exists() else output.parent, os.W_OK)):
+    if output and not (output.is_file() or output.parent.is_dir() and not output.is_dir()):
+        raise ValueError(f"--output {output} is no place for a file: name one in a folder that exists")
+    if output and not os.access(output if output.exists() else output.parent, os.W_OK):
         raise ValueError(f"--output {output} cannot be written: name a file in a folder of your own that exists")
 
 
