@@ -30,11 +30,10 @@ MEMORY = {  # on Linux, give freed memory back late: the next training step asks
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(4 << 30),
 }
-WAITING = {  # let PyTorch's threads fall asleep soon when they wait: busy waiting takes the turns of the others
-    "GOMP_SPINCOUNT": "2000",  # rounds of a loop, for the OpenMP of Linux, which takes 300,000
-    "KMP_BLOCKTIME": "1",  # milliseconds, for the OpenMP of macOS and Windows, which takes 200
+WAITING = {  # on Linux, let a waiting thread of PyTorch's sleep sooner than after 300,000 rounds of a loop, in which it
+    "GOMP_SPINCOUNT": "2000",  # takes the turns of others; the OpenMP of macOS and Windows yields its turn by itself
 }
-SAY_HOW_TO_WAIT = ("OMP_WAIT_POLICY", "KMP_LIBRARY") + tuple(WAITING)  # who has set one of them has decided
+SAY_HOW_TO_WAIT = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")  # who has set one of them has decided
 LEAD_ELSEWHERE = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT")  # other programs' packages
 OWN_FOLDER = "move the course to a folder of your own on this machine's disk (no cloud, network or FAT folder)"
 

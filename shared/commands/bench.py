@@ -245,8 +245,8 @@ def busy(plan: Plan) -> list[str]:
         _table(["", "alone", "beside it", "what is left (smallest to largest)", "ours over this, beside it"], rows),
         "A process of its own counts on one core without an end. PyTorch's threads share every product and wait for "
         "each other; a thread that waits busily takes the turns of the one that it waits for. So course.py lets them "
-        f"fall asleep soon ({told}; whoever sets one of them, or OMP_WAIT_POLICY, decides). All rows have that setting "
-        "but those that wait as PyTorch does by itself. Shape, batch and steps are those of the part on training.",
+        f"fall asleep soon ({told}, which Linux heeds; whoever sets it or OMP_WAIT_POLICY decides). All rows have that "
+        "setting but those that wait as PyTorch does by itself. Shape, batch and steps: as in the part on training.",
     ]
 
 
