@@ -180,7 +180,7 @@ def _options(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]
     """Return the options and the words for pytest."""
     options = argparse.ArgumentParser(prog="course.py test", description="Check everything: modules and notebooks.")
     part = options.add_mutually_exclusive_group()
-    part.add_argument("--fast", action="store_true", help="leave the notebooks out (under 4 minutes)")
+    part.add_argument("--fast", action="store_true", help="leave the notebooks out")
     part.add_argument(
         "--notebooks", nargs="*", metavar="PATH", help="only notebooks: these, or all of them where none is named"
     )
