@@ -1,7 +1,7 @@
 """One door to the whole course: `from shared import GPTModel, load_stories, check, heatmap`.
 
-The table below is the course's index: every public name and the place where it is built. Nothing is imported before
-it is asked for, so chapters may be opened in any order and a missing optional package disturbs nobody else.
+The table below is the course's index: every module with the public names that are built in it. Nothing is imported
+before it is asked for, so chapters may be opened in any order and a missing optional package disturbs nobody else.
 """
 
 import difflib
@@ -13,243 +13,115 @@ _ROOT = str(Path(__file__).resolve().parent.parent)
 if _ROOT not in sys.path:  # a notebook's ".." means another folder once somebody has called os.chdir
     sys.path.insert(0, _ROOT)
 
-_NAMES = {
+_MODULES = {
     # chapter 1: what a language model is
-    "count_followers": "ch01_understanding_llms.understanding_llms",
-    "NgramModel": "ch01_understanding_llms.understanding_llms",
-    "FastNgramModel": "ch01_understanding_llms.fast_counts",
-    "split_words": "ch01_understanding_llms.understanding_llms",
-    "bits_per_byte": "ch01_understanding_llms.understanding_llms",
-    "gpt_parameter_count": "ch01_understanding_llms.understanding_llms",
-    "training_flops": "ch01_understanding_llms.understanding_llms",
-    "epochs_seen": "ch01_understanding_llms.understanding_llms",
-    "training_cost": "ch01_understanding_llms.understanding_llms",
-    "TrainingCost": "ch01_understanding_llms.understanding_llms",
-    "compute_optimal_size": "ch01_understanding_llms.understanding_llms",
+    "ch01_understanding_llms.understanding_llms": """
+        count_followers NgramModel split_words bits_per_byte gpt_parameter_count training_flops epochs_seen
+        training_cost TrainingCost compute_optimal_size
+    """,
+    "ch01_understanding_llms.fast_counts": "FastNgramModel",
     # chapter 2: text becomes numbers
-    "SPECIAL_TOKENS": "ch02_text_data.any_tokenizer",
-    "add_special_tokens": "ch02_text_data.any_tokenizer",
-    "encode_text": "ch02_text_data.any_tokenizer",
-    "special_id": "ch02_text_data.any_tokenizer",
-    "IGNORE_INDEX": "ch02_text_data.text_data",
-    "RegexTokenizer": "ch02_text_data.text_data",
-    "BPETokenizer": "ch02_text_data.text_data",
-    "gpt2_tokenizer": "ch02_text_data.text_data",
-    "GPTDataset": "ch02_text_data.text_data",
-    "StoryDataset": "ch02_text_data.text_data",
-    "EpochBatches": "ch02_text_data.text_data",
-    "pad_batch": "ch02_text_data.text_data",
-    "create_dataloader": "ch02_text_data.text_data",
-    "create_story_dataloader": "ch02_text_data.text_data",
-    "stream_text": "ch02_text_data.streaming",
-    "WordVectors": "ch02_text_data.embeddings",
-    "skip_gram_pairs": "ch02_text_data.embeddings",
-    "negative_sampling_loss": "ch02_text_data.embeddings",
-    "plain_words": "ch02_text_data.embeddings",
+    "ch02_text_data.any_tokenizer": "SPECIAL_TOKENS add_special_tokens encode_text special_id",
+    "ch02_text_data.batches": "IGNORE_INDEX EpochBatches pad_batch",
+    "ch02_text_data.text_data": """
+        RegexTokenizer BPETokenizer GPTDataset StoryDataset create_dataloader create_story_dataloader
+    """,
+    "ch02_text_data.tokenizer_files": "gpt2_tokenizer",
+    "ch02_text_data.streaming": "stream_text",
+    "ch02_text_data.embeddings": "WordVectors skip_gram_pairs negative_sampling_loss plain_words",
     # chapter 3: attention
-    "causal_mask": "ch03_attention.attention",
-    "attention_weights": "ch03_attention.attention",
-    "scaled_dot_product_attention": "ch03_attention.attention",
-    "MultiHeadAttention": "ch03_attention.attention",
+    "ch03_attention.attention": "causal_mask attention_weights scaled_dot_product_attention MultiHeadAttention",
     # chapter 4: the GPT model
-    "GPTConfig": "ch04_gpt_model.gpt_model",
-    "Derived": "ch04_gpt_model.gpt_model",
-    "layer_norm": "ch04_gpt_model.gpt_model",
-    "gelu": "ch04_gpt_model.gpt_model",
-    "LayerNorm": "ch04_gpt_model.gpt_model",
-    "GELU": "ch04_gpt_model.gpt_model",
-    "FeedForward": "ch04_gpt_model.gpt_model",
-    "TransformerBlock": "ch04_gpt_model.gpt_model",
-    "GPTModel": "ch04_gpt_model.gpt_model",
-    "check_ids": "ch04_gpt_model.gpt_model",
-    "KVCache": "ch04_gpt_model.generation",
-    "next_tokens": "ch04_gpt_model.generation",
-    "evaluating": "ch04_gpt_model.generation",
-    "check_request": "ch04_gpt_model.generation",
-    "generate": "ch04_gpt_model.generation",
-    "stream": "ch04_gpt_model.generation",
-    "next_token_probabilities": "ch04_gpt_model.sampling",
-    "check_sampling": "ch04_gpt_model.sampling",
-    "Sampler": "ch04_gpt_model.sampling",
-    "fast_paths": "ch04_gpt_model.fast_paths",
-    "fast_attention": "ch04_gpt_model.fast_paths",
-    "LinearBy": "ch04_gpt_model.fast_paths",
-    "linear_by_columns": "ch04_gpt_model.fast_paths",
-    "linear_by_convolution": "ch04_gpt_model.fast_paths",
-    "linear_by_packing": "ch04_gpt_model.fast_paths",
-    "ModernConfig": "ch04_gpt_model.modern_gpt",
-    "rms_norm": "ch04_gpt_model.modern_gpt",
-    "rotate": "ch04_gpt_model.modern_gpt",
-    "RMSNorm": "ch04_gpt_model.modern_gpt",
-    "SwiGLU": "ch04_gpt_model.modern_gpt",
-    "GroupedQueryAttention": "ch04_gpt_model.modern_gpt",
-    "ModernBlock": "ch04_gpt_model.modern_gpt",
-    "ModernGPT": "ch04_gpt_model.modern_gpt",
+    "ch04_gpt_model.gpt_model": """
+        GPTConfig Derived layer_norm gelu LayerNorm GELU FeedForward TransformerBlock GPTModel check_ids
+    """,
+    "ch04_gpt_model.generation": "KVCache next_tokens evaluating check_request generate stream",
+    "ch04_gpt_model.sampling": "next_token_probabilities check_sampling Sampler",
+    "ch04_gpt_model.fast_paths": """
+        fast_paths fast_attention LinearBy linear_by_columns linear_by_convolution linear_by_packing
+    """,
+    "ch04_gpt_model.modern_gpt": """
+        ModernConfig rms_norm rotate RMSNorm SwiGLU GroupedQueryAttention ModernBlock ModernGPT
+    """,
     # chapter 5: pretraining
-    "TrainConfig": "ch05_pretraining.pretraining",
-    "Muon": "ch05_pretraining.pretraining",
-    "History": "ch05_pretraining.pretraining",
-    "Progress": "ch05_pretraining.pretraining",
-    "TrainingInterrupted": "ch05_pretraining.loop_care",
-    "cross_entropy": "ch05_pretraining.pretraining",
-    "adamw_step": "ch05_pretraining.pretraining",
-    "clip_gradients": "ch05_pretraining.pretraining",
-    "make_optimizers": "ch05_pretraining.pretraining",
-    "orthogonalize": "ch05_pretraining.pretraining",
-    "evaluate": "ch05_pretraining.pretraining",
-    "train": "ch05_pretraining.pretraining",
-    "learning_rate_at": "ch05_pretraining.pretraining",
-    "save_checkpoint": "ch05_pretraining.checkpoints",
-    "load_checkpoint": "ch05_pretraining.checkpoints",
-    "CheckpointError": "ch05_pretraining.checkpoints",
-    "save_model": "ch05_pretraining.checkpoints",
-    "load_model": "ch05_pretraining.checkpoints",
-    "load_story_gpt": "ch05_pretraining.pretraining",
-    "load_gpt2": "ch05_pretraining.hugging_face",
-    "export_hugging_face": "ch05_pretraining.hugging_face",
-    "RepeatedTokens": "ch05_pretraining.curriculum",
-    "FirstReader": "ch05_pretraining.curriculum",
-    "Curriculum": "ch05_pretraining.curriculum",
-    "head_loss": "ch05_pretraining.head_loss",
-    "PowerLaw": "ch05_pretraining.scaling",
-    "fit_power_law": "ch05_pretraining.scaling",
-    "flops_per_token": "ch05_pretraining.scaling",
-    "matrix_product_ceiling": "ch05_pretraining.scaling",
-    "train_story_gpt": "ch05_pretraining.story_recipe",
-    "begin_story_gpt": "ch05_pretraining.story_recipe",
-    "StoryRecipe": "ch05_pretraining.story_recipe",
-    "StoryResult": "ch05_pretraining.story_recipe",
-    "story_config": "ch05_pretraining.run_settings",
-    "OptionError": "ch05_pretraining.run_settings",
-    "OtherSettings": "ch05_pretraining.run_settings",
-    "evaluate_stories": "ch05_pretraining.story_scores",
-    "ngram_bits": "ch05_pretraining.story_scores",
-    "StoryScores": "ch05_pretraining.story_scores",
-    "DocumentWindows": "ch05_pretraining.own_text",
-    "TextVerdict": "ch05_pretraining.own_text",
-    "text_advice": "ch05_pretraining.own_text",
-    "text_baselines": "ch05_pretraining.own_text",
-    "text_loaders": "ch05_pretraining.own_text",
-    "text_verdict": "ch05_pretraining.own_text",
+    "ch05_pretraining.pretraining": """
+        TrainConfig History Progress cross_entropy make_optimizers train learning_rate_at
+    """,
+    "ch05_pretraining.optimizers": "Muon adamw_step clip_gradients orthogonalize",
+    "ch05_pretraining.loop_care": "TrainingInterrupted",
+    "ch05_pretraining.evaluation": "evaluate",
+    "ch05_pretraining.checkpoints": """
+        save_checkpoint load_checkpoint CheckpointError save_model load_model load_story_gpt
+    """,
+    "ch05_pretraining.hugging_face": "load_gpt2 export_hugging_face",
+    "ch05_pretraining.curriculum": "RepeatedTokens FirstReader Curriculum",
+    "ch05_pretraining.head_loss": "head_loss",
+    "ch05_pretraining.scaling": "PowerLaw fit_power_law flops_per_token matrix_product_ceiling",
+    "ch05_pretraining.story_recipe": "train_story_gpt begin_story_gpt StoryRecipe StoryResult",
+    "ch05_pretraining.run_settings": "story_config OptionError OtherSettings",
+    "ch05_pretraining.story_scores": "evaluate_stories ngram_bits StoryScores",
+    "ch05_pretraining.own_text": "DocumentWindows TextVerdict text_advice text_baselines text_loaders text_verdict",
     # chapter 6: fine-tuning
-    "GPTClassifier": "ch06_finetuning.finetuning",
-    "MessageDataset": "ch06_finetuning.finetuning",
-    "collate_messages": "ch06_finetuning.finetuning",
-    "create_message_loader": "ch06_finetuning.finetuning",
-    "last_real_tokens": "ch06_finetuning.finetuning",
-    "set_trainable": "ch06_finetuning.finetuning",
-    "grow_vocabulary": "ch06_finetuning.vocabulary",
-    "train_classifier": "ch06_finetuning.finetuning",
-    "predict": "ch06_finetuning.finetuning",
-    "classification_report": "ch06_finetuning.finetuning",
-    "wilson_interval": "ch06_finetuning.finetuning",
-    "Rate": "ch06_finetuning.finetuning",
-    "BagOfWords": "ch06_finetuning.finetuning",
-    "prompt_ids": "ch06_finetuning.finetuning",
-    "InstructionDataset": "ch06_finetuning.finetuning",
-    "collate_instructions": "ch06_finetuning.finetuning",
-    "create_instruction_loader": "ch06_finetuning.finetuning",
-    "ReplayBatches": "ch06_finetuning.finetuning",
-    "train_assistant": "ch06_finetuning.finetuning",
-    "Assistant": "ch06_finetuning.finetuning",
-    "load_assistant": "ch06_finetuning.finetuning",
-    "mark_assistant": "ch06_finetuning.finetuning",
-    "LoRALinear": "ch06_finetuning.finetuning",
-    "apply_lora": "ch06_finetuning.finetuning",
-    "merge_lora": "ch06_finetuning.finetuning",
-    "PreferenceDataset": "ch06_finetuning.finetuning",
-    "dpo_loss": "ch06_finetuning.finetuning",
-    "sequence_log_probabilities": "ch06_finetuning.finetuning",
-    "preference_report": "ch06_finetuning.finetuning",
-    "reference_log_probabilities": "ch06_finetuning.finetuning",
-    "train_preferences": "ch06_finetuning.finetuning",
-    "CLASSIFIER_CONFIG": "ch06_finetuning.recipes",
-    "ASSISTANT_CONFIG": "ch06_finetuning.recipes",
-    "classifier_report": "ch06_finetuning.recipes",
-    "baseline_report": "ch06_finetuning.recipes",
-    "finetune_classifier": "ch06_finetuning.recipes",
-    "finetune_assistant": "ch06_finetuning.recipes",
-    "TextClassifier": "ch06_finetuning.finetuned_models",
-    "save_classifier": "ch06_finetuning.finetuned_models",
-    "load_classifier": "ch06_finetuning.finetuned_models",
-    "save_finetuned": "ch06_finetuning.finetuned_models",
-    "load_finetuned": "ch06_finetuning.finetuned_models",
-    "RewardConfig": "ch06_finetuning.rewards",
-    "RewardHistory": "ch06_finetuning.rewards",
-    "Rollouts": "ch06_finetuning.rewards",
-    "Score": "ch06_finetuning.rewards",
-    "clipped_gain": "ch06_finetuning.rewards",
-    "distinct_share": "ch06_finetuning.rewards",
-    "group_advantages": "ch06_finetuning.rewards",
-    "grpo_loss": "ch06_finetuning.rewards",
-    "judge": "ch06_finetuning.rewards",
-    "kl_estimate": "ch06_finetuning.rewards",
-    "same_length": "ch06_finetuning.rewards",
-    "token_log_probabilities": "ch06_finetuning.rewards",
-    "train_grpo": "ch06_finetuning.rewards",
-    "write_answers": "ch06_finetuning.rewards",
-    "ActorCritic": "ch06_finetuning.ppo",
-    "RewardModel": "ch06_finetuning.ppo",
-    "bradley_terry_loss": "ch06_finetuning.ppo",
-    "generalized_advantages": "ch06_finetuning.ppo",
-    "ppo_step": "ch06_finetuning.ppo",
-    "rank_pairs": "ch06_finetuning.ppo",
-    "train_reward_model": "ch06_finetuning.ppo",
+    "ch06_finetuning.finetuning": """
+        GPTClassifier MessageDataset collate_messages create_message_loader last_real_tokens set_trainable
+        train_classifier predict train_assistant
+    """,
+    "ch06_finetuning.vocabulary": "grow_vocabulary",
+    "ch06_finetuning.scoring": "classification_report wilson_interval Rate",
+    "ch06_finetuning.baselines": "BagOfWords",
+    "ch06_finetuning.instructions": """
+        prompt_ids InstructionDataset collate_instructions create_instruction_loader ReplayBatches
+    """,
+    "ch06_finetuning.assistant": "Assistant load_assistant mark_assistant",
+    "ch06_finetuning.lora": "LoRALinear apply_lora merge_lora",
+    "ch06_finetuning.preferences": """
+        PreferenceDataset dpo_loss sequence_log_probabilities preference_report reference_log_probabilities
+        train_preferences token_log_probabilities
+    """,
+    "ch06_finetuning.recipes": """
+        CLASSIFIER_CONFIG ASSISTANT_CONFIG classifier_report baseline_report finetune_classifier
+        finetune_assistant
+    """,
+    "ch06_finetuning.finetuned_models": """
+        TextClassifier save_classifier load_classifier save_finetuned load_finetuned
+    """,
+    "ch06_finetuning.rewards": """
+        RewardConfig RewardHistory Rollouts Score clipped_gain distinct_share group_advantages grpo_loss judge
+        kl_estimate same_length train_grpo write_answers
+    """,
+    "ch06_finetuning.ppo": """
+        ActorCritic RewardModel bradley_terry_loss generalized_advantages ppo_step rank_pairs
+        train_reward_model
+    """,
     # the data and the world it comes from
-    "load_text": "data.loaders",
-    "load_stories": "data.loaders",
-    "load_messages": "data.loaders",
-    "load_instructions": "data.loaders",
-    "load_preferences": "data.loaders",
-    "mark": "data.loaders",
-    "INSTRUCTION_KINDS": "data.loaders",
-    "Instruction": "data.loaders",
-    "Message": "data.loaders",
-    "Preference": "data.loaders",
-    "catalogue": "data.loaders",
-    "read_own_text": "data.own_texts",
-    "OwnText": "data.own_texts",
-    "read_instructions": "data.loaders",
-    "read_messages": "data.loaders",
-    "reward_parts": "data.loaders",
-    "story_reward": "data.loaders",
-    "MESSAGE_LABELS": "data.loaders",
-    "DATA_DIR": "data.paths",
-    "RUNS_DIR": "data.paths",
-    "StoryWorld": "data.story_world",
-    "Story": "data.story_world",
-    "check_story": "data.story_world",
+    "data.loaders": "load_text load_stories load_messages load_instructions load_preferences catalogue",
+    "data.story_world.instruction_task": "mark INSTRUCTION_KINDS Instruction",
+    "data.story_world.message_task": "Message MESSAGE_LABELS",
+    "data.story_world.preference_task": "Preference reward_parts story_reward",
+    "data.own_texts": "read_own_text OwnText",
+    "data.own_instructions": "read_instructions",
+    "data.own_messages": "read_messages",
+    "data.paths": "DATA_DIR RUNS_DIR",
+    "data.story_world.engine": "StoryWorld Story",
+    "data.story_world.checks": "check_story",
     # figures and exercises
-    "use_style": "shared.figures",
-    "COLORS": "shared.figures",
-    "new_axes": "shared.figures",
-    "heatmap": "shared.figures",
-    "lines": "shared.figures",
-    "losses": "shared.figures",
-    "bars": "shared.figures",
-    "token_view": "shared.figures",
-    "attention_view": "shared.figures",
-    "View": "shared.figures",
-    "check": "shared.exercises",
-    "solution": "shared.exercises",
-    "NotYet": "shared.exercises",
-    "expect": "shared.exercises",
-    "expect_equal": "shared.exercises",
-    "expect_close": "shared.exercises",
-}
+    "shared.figures": "use_style COLORS new_axes heatmap lines losses bars token_view attention_view View",
+    "shared.exercises": "check solution NotYet expect expect_equal expect_close",
+}  # fmt: skip
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = list(_NAMES)
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str):
-    if name not in _NAMES:
-        close = difflib.get_close_matches(name, _NAMES, n=1)
+    if name not in _HOME:
+        close = difflib.get_close_matches(name, _HOME, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise AttributeError(f"the course has no public name {name!r}.{hint}")
-    value = getattr(importlib.import_module(_NAMES[name]), name)
+    value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_NAMES})
+    return sorted({*globals(), *_HOME})

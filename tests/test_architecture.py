@@ -75,9 +75,23 @@ def test_there_are_no_other_top_level_folders():
     assert folders <= TOP_LEVEL
 
 
-@pytest.mark.parametrize("name", sorted(shared._NAMES))
-def test_a_name_of_the_facade_is_there(name):
-    assert getattr(shared, name) is getattr(importlib.import_module(shared._NAMES[name]), name)
+def assigned(path: Path) -> set[str]:
+    """Return the names to which a module gives a value at its top level."""
+    nodes = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Assign)]
+    return {target.id for node in nodes for target in node.targets if isinstance(target, ast.Name)}
+
+
+@pytest.mark.parametrize("name", sorted(shared._HOME))
+def test_a_name_of_the_facade_is_built_where_the_table_says(name):
+    module = importlib.import_module(shared._HOME[name])
+    built = getattr(shared, name)
+    assert built is getattr(module, name)
+    assert getattr(built, "__module__", None) == module.__name__ or name in assigned(Path(module.__file__))
+
+
+def test_the_table_names_everything_once():
+    names = " ".join(shared._MODULES.values()).split()
+    assert len(names) == len(set(names)) == len(shared.__all__)
 
 
 def test_the_facade_lists_every_public_name_of_the_main_modules():
@@ -86,7 +100,7 @@ def test_the_facade_lists_every_public_name_of_the_main_modules():
     missing = {
         f"{name} ({module_name(path)})"
         for path in paths
-        for name in public_names(path) - set(shared._NAMES) - {"main", "verdict"}
+        for name in public_names(path) - set(shared._HOME) - {"main", "verdict"}
     }
     assert not missing, f"add to the table in shared/__init__.py: {', '.join(sorted(missing))}"
 
@@ -102,7 +116,7 @@ def test_the_facade_imports_nothing_before_it_is_asked():
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_each_chapter_can_be_the_first_that_is_imported(chapter):
-    names = [name for name, module in shared._NAMES.items() if module.startswith(chapter)]
+    names = [name for name, module in shared._HOME.items() if module.startswith(chapter)]
     code = f"from shared import {', '.join(names)}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
