@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shared import measures
 from shared.commands import bench
+from shared.commands import bench_measures as measures
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = {"shape": "tiny", "precision": "float32", "batch_size": 2, "length": 8, "n_steps": 2}

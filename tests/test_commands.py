@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.command_line import CommandParser, command, seed_number, whole_number
 from shared.commands import bench, chat, fetch, lab, sample, serve
+from shared.commands.command_line import CommandParser, command, seed_number, whole_number
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,11 +21,12 @@ import pytest
 
 from ch05_pretraining.checkpoints import write_folder
 from data.locks import alone_in
-from shared.commands import chat, doctor, lab, run, sample, ship
+from shared.commands import chat, doctor, lab, run, sample
 from shared.commands import test as test_command
+from shared.maintenance import ship
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = {path.stem for path in (ROOT / "shared" / "commands").glob("*.py")} - {"__init__", "ship"}
+COMMANDS = {path.stem for path in (ROOT / "shared" / "commands").glob("*.py") if "_" not in path.stem}
 
 
 # ---------------------------------------------------------------- course.py: before a command starts
@@ -214,9 +215,9 @@ def chain(tmp_path, monkeypatch):
     monkeypatch.setattr("ch06_finetuning.recipes.finetune_classifier", stage("classifier", ""))
     monkeypatch.setattr("ch06_finetuning.recipes.finetune_assistant", stage("assistant", ""))
     for name in ("story_scores", "text_scores", "classifier_scores", "assistant_scores"):
-        monkeypatch.setattr(f"shared.report.{name}", lambda *_, **__: {"score": 1})
-    monkeypatch.setattr("shared.report.draw_losses", lambda *_: None)
-    monkeypatch.setattr("shared.report.write_report", lambda *_: "the summary")
+        monkeypatch.setattr(f"shared.commands.run_report.{name}", lambda *_, **__: {"score": 1})
+    monkeypatch.setattr("shared.commands.run_report.draw_losses", lambda *_: None)
+    monkeypatch.setattr("shared.commands.run_report.write_report", lambda *_: "the summary")
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     return chain
 
@@ -260,7 +261,7 @@ def test_a_warning_of_a_stage_is_one_sentence(chain, capsys, monkeypatch):
         warnings.warn("fell back", stacklevel=1)
         return {"score": 1}
 
-    monkeypatch.setattr("shared.report.story_scores", scores)
+    monkeypatch.setattr("shared.commands.run_report.story_scores", scores)
     assert run.main([]) == 0
     assert capsys.readouterr().err == "course.py run: fell back\n"
 
@@ -739,10 +740,10 @@ OWN_TEXT_MOMENTS = [
     ("ch05_pretraining.checkpoints._replace_folder", False, 2),
     ("ch05_pretraining.story_recipe.evaluate_stories", True, 1),
     ("ch05_pretraining.story_recipe.save_model", False, 1),
-    ("shared.report.text_scores", False, 1),
-    ("shared.report.text_scores", True, 1),
-    ("shared.report.draw_losses", True, 1),
-    ("shared.report.write_report", True, 1),
+    ("shared.commands.run_report.text_scores", False, 1),
+    ("shared.commands.run_report.text_scores", True, 1),
+    ("shared.commands.run_report.draw_losses", True, 1),
+    ("shared.commands.run_report.write_report", True, 1),
 ]
 
 
@@ -785,7 +786,7 @@ def test_the_report_of_an_own_text_has_baselines_samples_and_a_verdict(own_text_
     ],
 )
 def test_openings_are_words_of_the_documents(documents, openings):
-    from shared.report import openings as openings_of
+    from shared.commands.run_report import openings as openings_of
 
     found = openings_of(documents, 5)
     assert len(found) == 5 and all(any(text in document for document in documents) for text in found)
@@ -811,11 +812,11 @@ def test_a_run_that_is_stopped_at_any_moment_goes_on_with_the_printed_command(
 
 CHAIN_MOMENTS = [
     ("ch05_pretraining.story_recipe.load_stories", False),
-    ("shared.report.story_scores", True),
+    ("shared.commands.run_report.story_scores", True),
     ("ch06_finetuning.recipes.train_classifier", False),
     ("ch06_finetuning.recipes.save_classifier", True),
     ("ch06_finetuning.recipes.mark_assistant", False),
-    ("shared.report.write_report", False),
+    ("shared.commands.run_report.write_report", False),
 ]
 
 

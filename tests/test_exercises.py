@@ -23,8 +23,8 @@ def _load(folder: Path, name: str) -> dict:
     return table
 
 
-CHECKS = _load(ROOT / "shared" / "checks", "CHECKS")
-SOLUTIONS = _load(ROOT / "shared" / "solutions", "SOLUTIONS")
+CHECKS = _load(ROOT / "shared" / "exercises" / "checks", "CHECKS")
+SOLUTIONS = _load(ROOT / "shared" / "exercises" / "solutions", "SOLUTIONS")
 WRONG = _load(ROOT / "tests" / "wrong_answers", "WRONG")
 released = pytest.mark.skipif(not SOLUTIONS, reason="the solutions are not part of this copy")
 

@@ -184,4 +184,6 @@ def test_the_list_of_released_notebooks_is_in_step():
     assert set(committed) == set(listed)
     for name, expected in listed.items():
         content = restore._git(ROOT, "show", f"HEAD:./{name}")
-        assert restore.content_hash(content) == expected, f"{name}: run tests/execute_notebooks.py and commit both"
+        assert restore.content_hash(content) == expected, (
+            f"{name}: run shared/maintenance/execute_notebooks.py and commit both"
+        )

@@ -40,7 +40,7 @@ def test_every_notebook_is_in_the_table():
 
 
 def test_the_scores_are_those_of_the_shipped_models():
-    from shared.report import percent
+    from shared.commands.run_report import percent
 
     folders = [ROOT / "data" / name for name in ("story_gpt", "story_assistant")]
     if not all((folder / "recipe.json").is_file() for folder in folders):

@@ -9,7 +9,7 @@ from data.loaders import load_instructions, load_stories, mark
 from data.paths import DATA_DIR
 from data.story_cache import world_hash
 from shared import SPECIAL_TOKENS, load_assistant, load_story_gpt
-from shared.report import percent, sample_stories
+from shared.commands.run_report import percent, sample_stories
 from tests.sizes import n
 
 GPT, ASSISTANT = DATA_DIR / "story_gpt", DATA_DIR / "story_assistant"

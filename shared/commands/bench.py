@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from course import MEMORY, SAY_HOW_TO_WAIT, WAITING
-from shared.command_line import CommandParser, command
+from shared.commands.command_line import CommandParser, command
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS, BESIDE = "ours", " beside a busy process"
@@ -34,14 +34,14 @@ class Side:
     """A measurement in a process of its own.
 
     Args:
-        measure: a name of `shared.measures.MEASURES`.
+        measure: a name of `shared.commands.bench_measures.MEASURES`.
         options: its arguments.
         settings: environment variables; None for those of this process.
     """
 
     def __init__(self, measure: str, options: dict, settings: dict[str, str] | None = None):
         self.complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-        command = [sys.executable, "-m", "shared.measures", measure, json.dumps(options)]
+        command = [sys.executable, "-m", "shared.commands.bench_measures", measure, json.dumps(options)]
         environment = (os.environ if settings is None else settings) | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, text=True, encoding="utf-8",
@@ -99,7 +99,7 @@ def compare(title: str, measure: str, sides: dict[str, dict], rounds: int, *,
 
     Args:
         title: what is compared.
-        measure: a name of `shared.measures.MEASURES`.
+        measure: a name of `shared.commands.bench_measures.MEASURES`.
         sides: label -> options.
         rounds: timed turns; one before them is not counted.
         settings: label -> environment variables, where a side has others than this process.
@@ -223,7 +223,7 @@ def training(plan: Plan) -> list[str]:
 def _flops(comparison: Comparison, options: dict) -> float:
     """Operations a second that our training reached, as a median."""
     from ch05_pretraining.scaling import flops_per_token
-    from shared.measures import config_of
+    from shared.commands.bench_measures import config_of
 
     return statistics.median(comparison.rates[OURS]) * flops_per_token(config_of(options["shape"]), options["length"])
 
@@ -278,7 +278,7 @@ def generation(plan: Plan) -> list[str]:
 
 
 def _share_of_reading(comparison: Comparison, options: dict) -> str:
-    from shared.measures import bytes_read
+    from shared.commands.bench_measures import bytes_read
 
     n_bytes = bytes_read(**options)
     done = alone("reading", {"n_bytes": n_bytes})
@@ -416,7 +416,7 @@ def heading(plan: Plan, load_before: str) -> str:
     return (
         "# Benchmarks\n\n"
         f"Written by `python course.py bench{' --quick' if plan is QUICK else ''}`; what is measured and how stands in "
-        "`shared/measures.py`.\n\n"
+        "`shared/commands/bench_measures.py`.\n\n"
         f"Measured {when} on {platform.system()}, {_processor()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, {packages}. Average load before it began: {load_before} (a quiet machine has "
         "less than 0.5; with more, only the ratios mean something, for the sides take turns). "

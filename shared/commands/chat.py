@@ -9,7 +9,7 @@ import argparse
 import sys
 import unicodedata
 
-from shared.command_line import CommandParser, command, seed_number
+from shared.commands.command_line import CommandParser, command, seed_number
 
 HELP = "Type a question and press Enter. /quit ends the talk, Ctrl-C stops an answer."
 

@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 
 from course import OWN_FOLDER, has_nvidia, unsuited
-from shared.command_line import CommandParser, command
+from shared.commands.command_line import CommandParser, command
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED_DISK = 3  # GB for the packages, a run and the caches

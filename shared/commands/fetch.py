@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from data.files import replace
-from shared.command_line import CommandParser, command
+from shared.commands.command_line import CommandParser, command
 
 ATTEMPTS = 4  # for each address
 TIMEOUT = 30  # seconds without a byte

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from data.files import write_atomically
-from shared.command_line import CommandParser, command, port_number
+from shared.commands.command_line import CommandParser, command, port_number
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = {

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from data.files import replace, write_durably
-from shared.command_line import CommandParser, command
+from shared.commands.command_line import CommandParser, command
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "shared" / "released.json"

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data.files import write_atomically
-from shared.command_line import CommandParser, command
+from shared.commands.command_line import CommandParser, command
 
 FLAGS = {  # our own names of what decides a run, and how the options are called
     "seed": "seed", "minutes": "minutes", "text": "text", "device": "device", "quick": "quick", "n_layers": "layers",
@@ -315,7 +315,7 @@ def advice(run: Run) -> str:
 
 def score_stories(run: Run, trained) -> dict:
     """Grade the pretrained model: against the floor, against n-grams, and by the stories it tells."""
-    from shared import report
+    from shared.commands import run_report as report
 
     if stored := run.result("stories", "story_gpt"):
         return stored
@@ -326,7 +326,7 @@ def score_stories(run: Run, trained) -> dict:
 
 def score_text(run: Run, trained) -> dict:
     """Grade the model of an own text: against n-grams and lzma, by a verdict, and by what it writes."""
-    from shared import report
+    from shared.commands import run_report as report
 
     if stored := run.result("text", "story_gpt"):
         return stored
@@ -363,7 +363,7 @@ def _is_damaged(folder: Path) -> bool:
 
 def run_stages(run: Run) -> None:
     """Do everything that is not done yet and write the report."""
-    from shared import report
+    from shared.commands import run_report as report
 
     trained = pretrain(run)
     if run.settings["text"]:

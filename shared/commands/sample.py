@@ -4,7 +4,7 @@ import argparse
 import sys
 from itertools import takewhile
 
-from shared.command_line import CommandParser, command, seed_number, whole_number
+from shared.commands.command_line import CommandParser, command, seed_number, whole_number
 
 
 def parser() -> argparse.ArgumentParser:

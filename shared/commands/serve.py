@@ -16,9 +16,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from shared.command_line import CommandParser, command, port_number
+from shared.commands.command_line import CommandParser, command, port_number
 
-PAGE = Path(__file__).resolve().parents[1] / "page"
+PAGE = Path(__file__).resolve().parent / "serve_page"
 FILES = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),

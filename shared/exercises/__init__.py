@@ -1,11 +1,12 @@
 """Checks and answers of the exercises: `check("3.2", my_function)` and `solution("3.2")`.
 
 A check never raises: it says *not tried yet*, *not yet* with what was expected and what came, or *correct*. The checks
-themselves stand in `shared/checks/`, the answers in `shared/solutions/` (a classroom copy leaves that folder out).
+themselves stand in `checks/`, the answers in `solutions/` (a classroom copy leaves that folder out).
 """
 
 import importlib
 import inspect
+import re
 import traceback
 from pathlib import Path
 from typing import Any
@@ -119,9 +120,8 @@ def solution(exercise: str) -> None:
 
 
 def _table(kind: str, exercise: str, name: str) -> dict[str, Any] | None:
-    """Return CHECKS or SOLUTIONS of the exercise's chapter, None where the file is absent."""
-    chapter = str(exercise).split(".")[0]
-    path = _FOLDER / kind / f"ch{chapter.zfill(2)}.py"
-    if not path.is_file():
-        return None
-    return getattr(importlib.import_module(f".{kind}.{path.stem}", __package__), name)
+    """Return CHECKS or SOLUTIONS of the exercise's chapter and its side rooms, None where they are absent."""
+    number = re.match(r"\d*", str(exercise))[0].zfill(2)
+    paths = sorted((_FOLDER / kind).glob(f"ch{number}*.py"))
+    tables = [getattr(importlib.import_module(f".{kind}.{path.stem}", __package__), name) for path in paths]
+    return {key: entry for table in tables for key, entry in table.items()} if tables else None

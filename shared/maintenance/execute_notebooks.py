@@ -1,11 +1,11 @@
 """Run notebooks from top to bottom and store what they show.
 
-    python tests/execute_notebooks.py ch03_attention/attention.ipynb …   (no path: all of them)
+    python -m shared.maintenance.execute_notebooks ch03_attention/attention.ipynb …   (no path: all of them)
 
 What is stored is one clean run in a fresh kernel: counts 1…n, streams joined, no timings, no machine's name.
 A cell that fails stops the notebook, and the file on disk stays as it was. `shared/released.json` gets the new hash.
 
-    python tests/execute_notebooks.py PATH … --compare native avx2 sse noise --threads 1 2
+    python -m shared.maintenance.execute_notebooks PATH … --compare native avx2 sse noise --threads 1 2
 
 stores nothing. It runs the notebooks once under each of these settings and shows, cell by cell, what differs from
 what is stored: the numbers that another computer would print. What tests/sanitize.cfg hides is hidden here too.
@@ -31,10 +31,9 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from shared.commands.test import CELL_TIMEOUT, PROCESSORS, environment
 
-from shared.commands.test import CELL_TIMEOUT, PROCESSORS, environment  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 RELEASED = ROOT / "shared" / "released.json"
 OVERWRITTEN = re.compile(r"^.*\r(?=[^\n])", re.MULTILINE)  # what a carriage return has written over

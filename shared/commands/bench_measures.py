@@ -1,6 +1,6 @@
 """One measurement of `python course.py bench`, in a process of its own: what is timed, for us and for the peers.
 
-    python -m shared.measures training '{"side": "ours", "shape": "story"}'
+    python -m shared.commands.bench_measures training '{"side": "ours", "shape": "story"}'
 
 The process prepares itself and says `ready`; for every line it then reads it does one round and answers with the
 units done and the seconds they took, or with what was learned; when there are no more lines it answers with the most

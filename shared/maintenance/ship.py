@@ -1,4 +1,4 @@
-"""For maintainers, `python -m shared.commands.ship RUN`: make a run's models the ones that the course ships.
+"""For maintainers, `python -m shared.maintenance.ship RUN`: make a run's models the ones that the course ships.
 
 Copies the story GPT and the assistant of `runs/RUN/` into `data/story_gpt` and `data/story_assistant`, in half
 precision, each with its recipe and the hashes of its files. The run must have been made with the default recipe.
@@ -42,7 +42,7 @@ def ship(run: Path, data: Path) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Ship one run; return the exit status."""
-    options = argparse.ArgumentParser(prog="python -m shared.commands.ship", description=__doc__.split("\n")[0])
+    options = argparse.ArgumentParser(prog="python -m shared.maintenance.ship", description=__doc__.split("\n")[0])
     options.add_argument("run", help="name of a run made with the default recipe")
     from data.paths import DATA_DIR, runs_dir
 
