@@ -208,6 +208,33 @@ def test_the_whole_page_is_written_in_one_run(tmp_path):
     assert "nan" not in text and str(ROOT) not in text
 
 
+OTHER_COPY = """import json, sys
+print("ready", flush=True)
+for _ in sys.stdin:
+    print(json.dumps({{"units": 1.0, "seconds": {seconds}}}), flush=True)
+print(json.dumps({{"peak_mb": 77}}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("module", bench.MEASURES)
+@pytest.mark.parametrize("seconds, told", [(1e6, "No median is below 0.95."), (1e-9, "Below 0.95: training tiny")])
+def test_another_copy_of_the_course_measures_itself(tmp_path, capsys, module, seconds, told):
+    path = tmp_path.joinpath(*module.split(".")).with_suffix(".py")
+    path.parent.mkdir(parents=True)
+    (tmp_path / "shared" / "__init__.py").touch()
+    path.write_text(OTHER_COPY.format(seconds=seconds), encoding="utf-8")
+    assert bench.main(["--tiny", "--against", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count(" / 77 MB |") == 5 and told in said and "this copy | the other" in said
+    assert not (tmp_path / "BENCHMARKS.md").exists()
+
+
+@pytest.mark.parametrize("place", ["missing", "."])
+def test_what_is_no_copy_of_the_course_is_refused(tmp_path, capsys, place):
+    assert bench.main(["--tiny", "--against", str(tmp_path / place)]) == 1
+    assert "holds no copy of the course that can be measured" in capsys.readouterr().err
+
+
 def test_the_peers_are_those_of_the_tests():
     wanted = (ROOT / "tests" / "requirements-bench.txt").read_text(encoding="utf-8")
     tested = (ROOT / "tests" / "requirements-test.txt").read_text(encoding="utf-8")

@@ -24,10 +24,24 @@ from course import MEMORY, SAY_HOW_TO_WAIT, WAITING
 from shared.commands.command_line import CommandParser, command
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS, BESIDE = "ours", " beside a busy process"
+OURS, BEFORE, BESIDE = "ours", "before", " beside a busy process"
+MEASURES = ("shared.commands.bench_measures", "shared.measures")  # where the course's versions keep what is measured
+SLOWER = 0.95  # a median ratio below this is no longer the noise of taking turns
 
 
 # ---------------------------------------------------------------- sides that take turns
+
+
+def measures_of(folder: Path) -> str:
+    """Return the module that measures a copy of the course, whose version may be an older one.
+
+    Raises:
+        ValueError: the folder holds no course that can be measured.
+    """
+    for name in MEASURES:
+        if (folder / Path(*name.split("."))).with_suffix(".py").is_file():
+            return name
+    raise ValueError(f"{folder} holds no copy of the course that can be measured: name the folder of a checkout")
 
 
 class Side:
@@ -37,14 +51,15 @@ class Side:
         measure: a name of `shared.commands.bench_measures.MEASURES`.
         options: its arguments.
         settings: environment variables; None for those of this process.
+        folder: the copy of the course that measures itself.
     """
 
-    def __init__(self, measure: str, options: dict, settings: dict[str, str] | None = None):
+    def __init__(self, measure: str, options: dict, settings: dict[str, str] | None = None, folder: Path = ROOT):
         self.complaints = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-        command = [sys.executable, "-m", "shared.commands.bench_measures", measure, json.dumps(options)]
-        environment = (os.environ if settings is None else settings) | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
+        command = [sys.executable, "-m", measures_of(folder), measure, json.dumps(options)]
+        environment = (os.environ if settings is None else settings) | {"PYTHONPATH": str(folder), "PYTHONUTF8": "1"}
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, encoding="utf-8",
+            command, cwd=folder, env=environment, text=True, encoding="utf-8",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.complaints,
         )  # fmt: skip
         self.name = f"{measure} {options}"
@@ -94,7 +109,8 @@ class Comparison:
 
 
 def compare(title: str, measure: str, sides: dict[str, dict], rounds: int, *,
-            settings: dict[str, dict] | None = None, also_beside: bool = False) -> Comparison:  # fmt: skip
+            settings: dict[str, dict] | None = None, also_beside: bool = False,
+            folders: dict[str, Path] | None = None) -> Comparison:  # fmt: skip
     """Let the sides take turns.
 
     Args:
@@ -104,8 +120,12 @@ def compare(title: str, measure: str, sides: dict[str, dict], rounds: int, *,
         rounds: timed turns; one before them is not counted.
         settings: label -> environment variables, where a side has others than this process.
         also_beside: let each side do each turn once more beside a busy process; its rates are at label + BESIDE.
+        folders: label -> copy of the course, where a side measures another than this one.
     """
-    running = {label: Side(measure, options, (settings or {}).get(label)) for label, options in sides.items()}
+    settings, folders = settings or {}, folders or {}
+    running = {
+        label: Side(measure, options, settings.get(label), folders.get(label, ROOT)) for label, options in sides.items()
+    }
     places = {"": nullcontext, BESIDE: busy_process} if also_beside else {"": nullcontext}
     rates = {label + place: [] for label in running for place in places}
     with _killed_if_interrupted(running.values()):
@@ -201,7 +221,7 @@ def training(plan: Plan) -> list[str]:
     rows, reached, ceilings = [], [], {precision: 0.0 for precision in plan.precisions}
     for shape in plan.shapes:
         for precision in plan.precisions:
-            options = {"shape": shape, "precision": precision} | plan.training[shape]
+            options = _training_options(plan, shape, precision)
             sides = {OURS: {"side": OURS} | options, "transformers": {"side": "transformers"} | options}
             title = f"{shape}, {precision}, {options['batch_size']} rows of {options['length']} tokens"
             comparison = compare(title, "training", sides, plan.rounds)
@@ -220,6 +240,45 @@ def training(plan: Plan) -> list[str]:
     ]
 
 
+def against(plan: Plan, folder: Path) -> list[str]:
+    """Our own speed against that of another copy of the course: training, generation and tokenizers.
+
+    Args:
+        plan: how much is measured.
+        folder: the other copy, for example a checkout of the version before a change.
+    """
+    rows, slower = [], []
+    for title, measure, options, unit, scale in _what_both_measure(plan):
+        sides = {OURS: {"side": OURS} | options, BEFORE: {"side": OURS} | options}
+        comparison = compare(title, measure, sides, plan.rounds, folders={BEFORE: folder})
+        rows.append(_compared(comparison, BEFORE, unit, scale))
+        if statistics.median(comparison.ratios(BEFORE)) < SLOWER:
+            slower.append(title)
+    told = f"Below {SLOWER}: {'; '.join(slower)}." if slower else f"No median is below {SLOWER}."
+    return [_table(["", "this copy", "the other", *_HEAD[3:]], rows), told]
+
+
+def _what_both_measure(plan: Plan) -> Iterable[tuple[str, str, dict, str, float]]:
+    """Give title, measure, options, unit and units in one of it."""
+    for shape in plan.shapes:
+        for precision in plan.precisions:
+            yield f"training {shape}, {precision}", "training", _training_options(plan, shape, precision), "tokens/s", 1
+        for batch_size in plan.batch_sizes:
+            options = _generation_options(plan, shape, batch_size) | {"seconds": plan.seconds}
+            yield f"generation {shape}, {batch_size} at once", "generation", options, "tokens/s", 1
+    for measure in ("bpe_training", "bpe_encoding"):
+        options = {"n_bytes": plan.texts[0], "vocab_size": plan.vocab_size}
+        yield f"tokenizer, {measure.removeprefix('bpe_')}", measure, options, "MB/s", 1e6
+
+
+def _training_options(plan: Plan, shape: str, precision: str) -> dict:
+    return {"shape": shape, "precision": precision} | plan.training[shape]
+
+
+def _generation_options(plan: Plan, shape: str, batch_size: int) -> dict:
+    return {"shape": shape, "batch_size": batch_size, "n_new": plan.n_new // (5 if shape == "124M" else 1)}
+
+
 def _flops(comparison: Comparison, options: dict) -> float:
     """Operations a second that our training reached, as a median."""
     from ch05_pretraining.scaling import flops_per_token
@@ -235,7 +294,7 @@ def busy(plan: Plan) -> list[str]:
     by_itself = {name: value for name, value in with_settings.items() if name not in SAY_HOW_TO_WAIT}
     shape, rows = plan.shapes[0], []
     for precision in plan.precisions:
-        options = {"shape": shape, "precision": precision} | plan.training[shape]
+        options = _training_options(plan, shape, precision)
         sides = {ours: {"side": OURS} | options, spinning: {"side": OURS} | options, theirs: {"side": theirs} | options}
         settings = {ours: with_settings, spinning: by_itself, theirs: with_settings}
         comparison = compare(shape, "training", sides, plan.rounds, settings=settings, also_beside=True)
@@ -261,7 +320,7 @@ def generation(plan: Plan) -> list[str]:
     rows = []
     for shape in plan.shapes:
         for batch_size in plan.batch_sizes:
-            options = {"shape": shape, "batch_size": batch_size, "n_new": plan.n_new // (5 if shape == "124M" else 1)}
+            options = _generation_options(plan, shape, batch_size)
             timed = options | {"seconds": plan.seconds}
             sides = {OURS: {"side": OURS} | timed, "transformers": {"side": "transformers"} | timed}
             title = f"{shape}, {batch_size} at once, {options['n_new']} tokens"
@@ -430,6 +489,9 @@ def parser() -> argparse.ArgumentParser:
     options = CommandParser("bench", "Measure speed and memory on this machine.")
     names = ",".join(GROUPS)
     options.add_argument("--only", default=names, metavar="PARTS", help=f"some of {names}; the rest is left out")
+    options.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="compare with another copy of the course instead"
+    )
     options.add_argument("--quick", action="store_true", help="a first look: fewer turns, small model only")
     options.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # for the tests
     options.add_argument("--output", type=Path, help="file to write (default: BENCHMARKS.md, for a whole run only)")
@@ -452,12 +514,16 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := [name for name in wanted if name not in GROUPS]:
         raise ValueError(f"there is no part {unknown[0]!r}; choose from {', '.join(GROUPS)}")
     plan = TINY if options.tiny else QUICK if options.quick else Plan()
-    whole = set(wanted) == set(GROUPS) and not (options.quick or options.tiny)
+    groups = {name: GROUPS[name] for name in wanted}
+    if options.against is not None:
+        folder = options.against.resolve()
+        measures_of(folder)  # refuses what is no copy of the course
+        groups = {"against": ("This copy against another", lambda plan: against(plan, folder))}
+    whole = set(groups) == set(GROUPS) and not (options.quick or options.tiny)
     output = options.output or (ROOT / "BENCHMARKS.md" if whole else None)
     _require_place(output)
     parts = [heading(plan, load)]
-    for name in wanted:
-        title, measure = GROUPS[name]
+    for title, measure in groups.values():
         parts.append("\n\n".join([f"## {title}", *measure(plan)]))
         print(parts[-1] + "\n", flush=True)
     if output:
