@@ -186,7 +186,7 @@ def prepare(needs):
     print("Preparing the course's own environment in {0} (once; it needs the network).".format(VENV))
     try:
         make_environment()
-        open(MARKER, "w").close()
+        open(MARKER, "w").close()  # still there at the next start: the installation was killed, so all is made anew
         install(files)
         os.remove(MARKER)
         stamp = dict((name, fingerprint(REQUIREMENTS[name])) for name in ("course", needs))
@@ -306,7 +306,7 @@ def explain_failure():
     """Read the end of pip's log and say what went wrong and what to do."""
     with io.open(LOG, encoding="utf-8") as log:
         tail = log.read()[-20000:]
-    tail = tail[tail.rfind("\n$ ") :]
+    tail = tail[tail.rfind("\n$ ") :]  # what the last command said: the log keeps those before it too
     missing = re.search(r"No matching distribution found for (\S+)", tail)
     if re.search(r"No space left on device|Errno 28|Disk quota exceeded", tail):
         reason = "the disk is full: free about 3 GB"

@@ -109,6 +109,7 @@ def heatmap(
     values = _array(matrix).astype(float)
     if values.ndim != 2:
         raise ValueError(f"heatmap draws a matrix of 2 dimensions, found {values.ndim}: pick one head or one batch row")
+    # a masked score is -inf: a color for it would stretch the scale until nothing else can be told apart
     shown = np.isfinite(values) if mask is None else _array(mask).astype(bool) & np.isfinite(values)
     values = np.ma.masked_array(values, ~shown)
     ax = new_axes(title) if ax is None else ax
@@ -167,6 +168,7 @@ def lines(
     chosen = {**{name: COLORS[name] for name in ("train", "validation")}, **(colors or {})}
     for name, values in series.items():
         x, y = values if isinstance(values, tuple) else (range(len(values)), values)
+        # a name without a color of its own takes the next of matplotlib's cycle
         style = {"color": COLORS.get(chosen[name], chosen[name])} if name in chosen else {}
         ax.plot(_array(x), _array(y), label=name, linestyle="--" if name == "validation" else "-", **style)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
@@ -261,6 +263,7 @@ def bars(
     shades = [(colors or {}).get(name, "train") for name in names]
     ax.barh(names, [values[n] for n in names], height=0.65, color=[COLORS.get(shade, shade) for shade in shades])
     for row, name in enumerate(names):
+        # the number is written behind the end of the interval
         low, high = (errors or {}).get(name, (values[name], values[name]))
         if errors and name in errors:
             ax.plot([low, high], [row, row], color="#000000", linewidth=1.5)
@@ -268,7 +271,7 @@ def bars(
     if reference:
         ax.axvline(reference[1], color=COLORS["floor"], linestyle=":", linewidth=1.4, label=reference[0])
         ax.legend(loc="best")
-    ax.invert_yaxis()
+    ax.invert_yaxis()  # the first name on top, as one reads
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)
     ax.set(title=title, xlabel=xlabel)
@@ -333,7 +336,7 @@ def attention_view(tokens: Sequence[str], weights: Any, *, title: str = "", head
             f"<div><small style='color:#444'>{html.escape(name)}</small> {_attention_row(tokens, head[t], t)}</div>"
             for name, head in zip(names, maps)
         )
-        opened = " open" if t == len(tokens) - 1 else ""
+        opened = " open" if t == len(tokens) - 1 else ""  # the last token sees all others: the fullest picture first
         parts.append(f"<details{opened}><summary>{t} <b>{html.escape(_visible(token))}</b></summary>{rows}</details>")
         looks = "; ".join(f"{name}: {_most(tokens, head[t])}" for name, head in zip(names, maps))
         twin.append(f"{t} {_visible(token)} -> {looks}")

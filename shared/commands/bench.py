@@ -132,10 +132,11 @@ def compare(title: str, measure: str, sides: dict[str, dict], rounds: int, *,
         for side in running.values():
             side.wait_until_ready()
         for number in range(rounds + 1):
+            # every side once, then every side again: what else the machine does meets all of them
             for (label, side), (place, around) in itertools.product(running.items(), places.items()):
                 with around():
                     done = side.round()
-                if number:
+                if number:  # the first turn fills caches and makes the memory that later ones use again
                     rates[label + place].append(done["units"] / done["seconds"])
         return Comparison(title, rates, {label: side.close() for label, side in running.items()})
 

@@ -126,9 +126,10 @@ def _receive(address: str, part: Path, entry: dict, timeout: float, say) -> None
     have = part.stat().st_size if part.exists() else 0
     if have == entry["bytes"]:
         return
-    if have > entry["bytes"]:
+    if have > entry["bytes"]:  # left by another version of the file: nothing of it can be used
         part.unlink()
         have = 0
+    # the hash is of the bytes themselves, not of a compressed form of them
     headers = {"User-Agent": "course.py", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -137,7 +138,7 @@ def _receive(address: str, part: Path, entry: dict, timeout: float, say) -> None
         with opener.open(urllib.request.Request(address, headers=headers), timeout=timeout) as answer:
             _refuse_page(answer)
             goes_on = answer.status == 206 and (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-")
-            if answer.status == 206 and not goes_on:
+            if answer.status == 206 and not goes_on:  # it would make a file of the right length with the wrong bytes
                 part.unlink(missing_ok=True)
                 raise _Retry("the server sent another part than asked for")
             _copy(answer, part, have if goes_on else 0, entry, say)

@@ -174,7 +174,7 @@ def _wanted(folder: Path, stored: dict, given: dict) -> dict:
 
     wanted = {name: stored[name] for name in ("seed", "minutes", "quick", "device") if name in stored}
     wanted |= {name: value for name, value in given.items() if name not in SHAPE}
-    kept = [folder / "text.txt"] if stored.get("text") else []
+    kept = [folder / "text.txt"] if stored.get("text") else []  # the user's own file may have changed or gone since
     paths = [Path(path) for path in given.get("text", kept)]
     wanted["text"] = read_own_text(paths) if paths else None
     shape = stored.get("shape")
@@ -401,12 +401,13 @@ def main(arguments: list[str] | None = None) -> int:
 
         run = open_run(options, runs_dir())
         with alone_in(run.folder), warnings.catch_warnings():
+            # a warning is a sentence for the user, not a line of source code
             warnings.showwarning = lambda message, *_: print(f"course.py run: {message}", file=sys.stderr)
             run_stages(run)
     except KeyboardInterrupt:
         print(say_how_to_go_on(run, arguments), flush=True)
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # an OSError too, but nothing that free space would mend: `command` ends quietly on it
         raise
     except OSError as error:
         remedy = "free some space, or move the course to a folder that you may write to; the same command then goes on"

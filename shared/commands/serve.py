@@ -204,6 +204,7 @@ def checked_question(value: object) -> dict:
     pairs = isinstance(history, list) and len(history) <= MOST_TURNS and all(map(_is_turn, history))
     if not pairs:
         raise ValueError(f"its history is not a list of at most {MOST_TURNS} pairs of texts")
+    # True is a number to Python, and to nobody who sends a temperature
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
         raise ValueError("temperature and top_p are numbers")
     if not 0 <= numbers[0] <= 2 or not 0 < numbers[1] <= 1:
