@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared import exercises
-from shared.exercises import NotYet, check, expect, expect_close, expect_equal, solution, verdict
+from shared.exercises import NotYet, check, expect, expect_close, expect_equal, solution, verdict, without
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -103,11 +103,45 @@ def test_check_prints_one_sentence_and_never_raises(one_exercise, capsys):
     assert lines[0] == "9.1: correct."
     assert lines[1] == "9.1: not yet. double(3) should be 6, yours is 3. Add the number to itself."
     assert lines[2] == "9.1: not tried yet."
-    assert lines[3] == "9.1: not yet. Your code raised ZeroDivisionError in its line 2: division by zero."
+    said = "Your code raised ZeroDivisionError in its line 2: division by zero. It was called as fails(3)."
+    assert lines[3] == f"9.1: not yet. {said}"
     assert lines[4].startswith("9.1: not yet. Your code raised SystemExit")
     assert lines[5].startswith("9.1: not yet. Your code raised TypeError")
     assert "yours is None (is there a `return`?)" in lines[6]
     assert lines[7].startswith("9.1: not yet. Look at what your function takes and what it returns; the check met Type")
+
+
+def test_a_line_is_counted_in_the_answer_and_not_in_a_helper_above_it(one_exercise, capsys):
+    def helper(x):
+        return x / 0
+
+    def answer(x):
+        y = x
+        return helper(y)
+
+    check("9.1", answer)
+    assert "ZeroDivisionError in its line 3: division by zero. It was called as answer(3)." in capsys.readouterr().out
+
+
+def test_two_values_that_look_the_same_are_told_apart():
+    import torch
+
+    expected = torch.tensor([[7, 8, 9, 1], [5, 1, -100, -100]])
+    with pytest.raises(NotYet, match=r"At \[1, 2\] it should be -100, yours is 0\. Look again"):
+        expect_equal("targets", expected.clamp(min=0), expected, "Look again.")
+    near = torch.tensor([1.0, 2.0, 3.0])
+    with pytest.raises(NotYet, match=r"At \[2\] it should be 3, yours is 3\.0001"):
+        expect_close("the loss", (near + torch.tensor([1e-8, 0, 1e-4])).requires_grad_(), near)
+    with pytest.raises(NotYet, match="should be \\[266, 67\\], yours is \\[266, 67\\] of shape"):
+        expect_equal("The ids", torch.tensor([266, 67]), [266, 67])
+
+
+def test_a_function_is_taken_away_for_the_time_of_a_check():
+    import math
+
+    with pytest.raises(NotYet, match="by hand"), without(math, "sqrt", "Do it by hand."):
+        math.sqrt(4)
+    assert math.sqrt(4) == 2
 
 
 def test_an_unknown_exercise_is_named_kindly(one_exercise, capsys):

@@ -8,6 +8,8 @@ import importlib
 import inspect
 import re
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,27 +36,42 @@ def expect_equal(what: str, got: Any, expected: Any, hint: str = "") -> None:
     else:
         is_array = type(got) is torch.Tensor or getattr(got, "ndim", 0)
         same = not is_array and got == expected
-    expect(bool(same), _difference(what, got, expected, hint))
+    if not same:
+        raise NotYet(_difference(what, got, expected, hint))
 
 
 def expect_close(what: str, got: Any, expected: Any, hint: str = "", tolerance: float = 1e-5) -> None:
     """Raise `NotYet` with both values unless they agree within `tolerance` (absolute, and relative to the size)."""
     expected = torch.as_tensor(expected, dtype=torch.float64)
-    expect(isinstance(got, (torch.Tensor, int, float)), _difference(what, got, expected, hint))
+    if not isinstance(got, (torch.Tensor, int, float)):
+        raise NotYet(_difference(what, got, expected, hint))
     got = torch.as_tensor(got).detach()
     _expect_shape(what, got, expected, hint)
-    close = torch.allclose(got.double(), expected, rtol=tolerance, atol=tolerance, equal_nan=True)
-    expect(close, _difference(what, got, expected, hint))
+    if not torch.allclose(got.double(), expected, rtol=tolerance, atol=tolerance, equal_nan=True):
+        raise NotYet(_difference(what, got, expected, hint))
 
 
 def _expect_shape(what: str, got: Any, expected: torch.Tensor, hint: str) -> None:
-    expect(isinstance(got, torch.Tensor), _difference(what, got, expected, hint))
+    if not isinstance(got, torch.Tensor):
+        raise NotYet(_difference(what, got, expected, hint))
     message = f"{what} should have the shape {tuple(expected.shape)}, yours has {tuple(got.shape)}."
     expect(got.shape == expected.shape, f"{message} {hint}".strip())
 
 
 def _difference(what: str, got: Any, expected: Any, hint: str) -> str:
-    return f"{what} should be {_short(expected)}, yours is {_short(got)}. {hint}".strip()
+    """Say what came and what was expected; where the beginnings look the same, the first place that differs too."""
+    hidden = f" {_first_difference(got, expected)}" if _short(got) == _short(expected) else ""
+    return f"{what} should be {_short(expected)}, yours is {_short(got)}.{hidden} {hint}".strip()
+
+
+def _first_difference(got: Any, expected: Any) -> str:
+    if not (isinstance(got, torch.Tensor) and isinstance(expected, torch.Tensor)):
+        return f"Yours is a {type(got).__name__}, expected was a {type(expected).__name__}."
+    pair = [tensor.detach().double().flatten() for tensor in (expected, got)]
+    gap = (pair[0] - pair[1]).abs().nan_to_num(torch.inf)
+    number = int((gap > gap.max() / 1000).nonzero()[0])  # the first place with more than the noise of rounding
+    place = [int(index) for index in torch.unravel_index(torch.tensor(number), got.shape)]
+    return f"At {place} it should be {float(pair[0][number]):.6g}, yours is {float(pair[1][number]):.6g}."
 
 
 def _short(value: Any) -> str:
@@ -83,28 +100,66 @@ def verdict(exercise: str, answer: Any) -> str:
     checks = _table("checks", exercise, "CHECKS")
     if checks is None or exercise not in checks:
         return "there is no exercise of this name; take the id that stands beside the exercise."
+    calls: list[str] = []
     try:
-        checks[exercise](answer)
+        checks[exercise](_watched(answer, calls))
     except NotImplementedError:
         return "not tried yet."
     except NotYet as reason:
         return f"not yet. {reason}"
     except (Exception, SystemExit) as error:
-        return f"not yet. {_failure(error, answer)}"
+        return f"not yet. {_failure(error, answer, calls)}"
     return "correct."
 
 
-def _failure(error: BaseException, answer: Any) -> str:
-    """Say what an answer raised, and in which of its own lines."""
+def _watched(answer: Any, calls: list[str]) -> Any:
+    """Let an answer write down how it was called, so that a failure can be tried again by hand."""
+
+    def called(*arguments, **options):
+        given = [_short(value) for value in arguments] + [f"{name}={_short(value)}" for name, value in options.items()]
+        calls.append(f"{getattr(answer, '__name__', 'your answer')}({', '.join(given)})")
+        return answer(*arguments, **options)
+
+    return called
+
+
+def _failure(error: BaseException, answer: Any, calls: list[str]) -> str:
+    """Say what an answer raised, in which of its own lines, and for which call."""
     name, text = type(error).__name__, str(error).strip().split("\n")[0]
     code = getattr(answer, "__code__", None)
-    source = code.co_filename if code else None
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == source]
+    frames = traceback.extract_tb(error.__traceback__)
+    # a cell may hold helpers above the answer: only the answer's own lines are counted from its first
+    lines = [f.lineno for f in frames if code and (f.filename, f.name) == (code.co_filename, code.co_name)]
     said = f": {text}" if text else ""
     if code and not lines:
         return f"Look at what your function takes and what it returns; the check met {name}{said}."
     place = f" in its line {lines[-1] - code.co_firstlineno + 1}" if lines else ""
-    return f"Your code raised {name}{place}{said}."
+    tried = f" It was called as {calls[-1]}." if calls else ""
+    return f"Your code raised {name}{place}{said}.{tried}"
+
+
+@contextmanager
+def without(owner: Any, name: str, message: str, option: str | None = None) -> Iterator[None]:
+    """Take a function away for the time of a check, where an exercise asks to do its work by hand.
+
+    Args:
+        owner: the module or class that has it.
+        name: its name there.
+        message: what an answer is told that calls it.
+        option: refuse only calls that name this option.
+    """
+    kept = getattr(owner, name)
+
+    def refused(*arguments, **options):
+        if option is None or option in options:
+            raise NotYet(message)
+        return kept(*arguments, **options)
+
+    setattr(owner, name, refused)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)
 
 
 def solution(exercise: str) -> None:

@@ -204,6 +204,28 @@ def rows_mixed_up(ids, token_table, position_table):
     return token_table[ids].sum(dim=1) + position_table[: ids.shape[0]]
 
 
+def _pair_counts(words):
+    counts = Counter()
+    for word, n in words.items():
+        for pair in zip(word, word[1:]):
+            counts[pair] += n
+    return counts
+
+
+def breaks_a_tie_by_the_first_element(words):
+    counts = _pair_counts(words)
+    return max(counts, key=lambda pair: (counts[pair], pair[0]))
+
+
+def breaks_a_tie_by_the_joined_string(words):
+    counts = _pair_counts(words)
+    return max(counts, key=lambda pair: (counts[pair], "".join(pair)))
+
+
+def returns_a_string(piece, merges):
+    return piece
+
+
 WRONG = {
     "2.1": [
         (merges_overlapping, "three 1s are one pair"),
@@ -217,9 +239,12 @@ WRONG = {
         (takes_the_first_of_a_tie, "last in alphabetical order"),
         (counts_each_pair_once_a_piece, "stands twice in one 'lll'"),
         (counts_across_pieces, "No pair crosses"),
+        (breaks_a_tie_by_the_first_element, "the second ones decide"),
+        (breaks_a_tie_by_the_joined_string, "not the joined strings"),
     ],
     "2.3": [
         (longest_token_first, "The merge that was learned first"),
+        (returns_a_string, "yours is the string 'hug'"),
         (merges_backwards, "u and g first"),
         (merges_once_each, "applied everywhere"),
     ],
@@ -235,7 +260,7 @@ WRONG = {
         (stride_ignored, "from start to start"),
     ],
     "2.6": [
-        (padding_is_a_target, "filling costs nothing"),
+        (padding_is_a_target, "At [1, 2] it should be -100, yours is 0"),
         (story_not_opened, "A row begins with the end token"),
         (end_never_predicted, "targets should be"),
         (masks_by_value, "go by the length"),

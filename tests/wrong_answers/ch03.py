@@ -161,6 +161,30 @@ def the_oldest_ones(n_tokens, window):
     return causal & (torch.arange(n_tokens) < window)
 
 
+def the_function_of_pytorch(q, k, v, mask):
+    return F.scaled_dot_product_attention(q, k, v, mask)
+
+
+def values_as_they_are(written, read, w_q, w_k, w_v):
+    return F.scaled_dot_product_attention(written @ w_q, read @ w_k, read)
+
+
+def _matches(weights, period):
+    return weights.diagonal(1 - period, dim1=-2, dim2=-1)[..., 1:]
+
+
+def best_place_only(weights, period):
+    return _matches(weights, period).amax(dim=-1)
+
+
+def without_the_first_place(weights, period):
+    return _matches(weights, period)[..., 1:].mean(dim=-1)
+
+
+def without_the_last_place(weights, period):
+    return _matches(weights, period)[..., :-1].mean(dim=-1)
+
+
 WRONG = {
     "3.1": [
         (without_softmax, "The shares are 1/8, 2/8 and 5/8"),
@@ -183,6 +207,7 @@ WRONG = {
         (masked_after_the_softmax, "The first token's output should be"),
         (finite_mask, "use minus infinity"),
         (mask_upside_down, "turn the mask around with ~"),
+        (the_function_of_pytorch, "Write the five lines out"),
     ],
     "3.4": [
         (view_alone, "split first, then transpose"),
@@ -199,6 +224,7 @@ WRONG = {
         (self_attention_again, "Your output does not depend on `read`"),
         (causal_across_texts, "no causal mask here"),
         (keys_as_values, "v = read w_v"),
+        (values_as_they_are, "multiply them by w_v"),
         (unscaled_across_texts, "divide the scores by √K"),
     ],
     "3.7": [
@@ -206,6 +232,9 @@ WRONG = {
         (first_half_too, "Average over the second half only"),
         (one_reader_too_many, "Average over the second half only"),
         (all_heads_together, "The scores of three heads at once"),
+        (best_place_only, "right at half of the places should be 0.5, yours is 1"),
+        (without_the_first_place, "right at half of the places should be 0.5, yours is 0.3333"),
+        (without_the_last_place, "right at half of the places should be 0.5, yours is 0.6667"),
     ],
     "3.8": [
         (window_without_itself, "The window counts the token itself"),

@@ -14,7 +14,7 @@ def norm_without_eps(x, weight, bias, eps=1e-5):
 
 
 def norm_with_the_bias_first(x, weight, bias, eps=1e-5):
-    return (F.layer_norm(x, x.shape[-1:], eps=eps) + bias) * weight
+    return (_normed(x, eps) + bias) * weight
 
 
 def gelu_as_relu(x):
@@ -120,11 +120,56 @@ def step_that_reads_only_itself(q, k, v, old_keys, old_values):
     return F.scaled_dot_product_attention(q, k, v), keys, values
 
 
+def _normed(x, eps=1e-5):
+    return (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + eps).sqrt()
+
+
+def norm_with_eps_outside_the_root(x, weight, bias, eps=1e-5):
+    return (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True, correction=0) + eps) * weight + bias
+
+
+def norm_with_an_eps_of_its_own(x, weight, bias, eps=1e-5):
+    return _normed(x) * weight + bias
+
+
+def norm_in_place(x, weight, bias, eps=1e-5):
+    x.copy_(_normed(x, eps) * weight + bias)
+    return x
+
+
+def norm_of_pytorch(x, weight, bias, eps=1e-5):
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def norm_behind_the_part(x, norm1, attention, norm2, feed_forward):
+    x = x + norm1(attention(x))
+    return x + norm2(feed_forward(x))
+
+
+def the_number_alone(x, norm1, attention, norm2, feed_forward):
+    return x * 1.3 * 1.07
+
+
+def greedy_cut_to_the_window(model, ids, n_new):
+    for _ in range(n_new):
+        ids = torch.cat([ids, model(ids[:, -4:])[:, -1].argmax(-1, keepdim=True)], dim=1)[:, -4:]
+    return ids
+
+
+def step_without_scale(q, k, v, old_keys, old_values):
+    keys, values = torch.cat([old_keys, k], 2), torch.cat([old_values, v], 2)
+    return (q @ keys.transpose(-2, -1)).softmax(dim=-1) @ values, keys, values
+
+
 WRONG = {
     "4.1": [
         (norm_with_the_other_variance, "divides by the number of values"),
         (norm_without_eps, "eps belongs under the root"),
         (norm_with_the_bias_first, "First the weight"),
+        (norm_with_eps_outside_the_root, "under the root"),
+        (norm_with_an_eps_of_its_own, "eps is an argument"),
+        (norm_in_place, "Do not change what you were given"),
+        (norm_of_pytorch, "Take mean and variance yourself"),
     ],
     "4.2": [
         (gelu_as_relu, "yours is [0, 0, 0, 1, 2]"),
@@ -136,6 +181,8 @@ WRONG = {
         (post_norm, "yours is [3.2]"),
         (without_shortcuts, "yours is [2.1]"),
         (both_branches_read_the_input, "yours is [137]"),
+        (norm_behind_the_part, "A norm stands before its part"),
+        (the_number_alone, "yours is [139.1, 0]"),
     ],
     "4.4": [
         (tied_by_a_copy, "equal values in two places"),
@@ -157,10 +204,12 @@ WRONG = {
         (greedy_from_the_first_token, "The scores after the *last* token"),
         (greedy_without_a_window, "let the window slide"),
         (greedy_in_the_oldest_window, "newest context_length tokens"),
+        (greedy_cut_to_the_window, "not the rows that you return"),
     ],
     "4.8": [
         (step_with_a_square_mask, "no mask at all"),
         (step_that_forgets_itself, "The keys after the step"),
-        (step_that_reads_only_itself, "The output of the new token"),
+        (step_that_reads_only_itself, "The output of the new token should"),
+        (step_without_scale, "divide the scores by √K"),
     ],
 }

@@ -13,7 +13,7 @@ def shared_by_repeat(q, k, v):
 def shared_with_a_look_ahead(q, k, v):
     mask = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).tril()
     mask[1:] = True
-    return F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)
+    return F.scaled_dot_product_attention(q, k.repeat_interleave(3, 1), v.repeat_interleave(3, 1), mask)
 
 
 def not_shared(q, k, v):
@@ -44,11 +44,26 @@ def halves_to_pairs(weight, n_heads):
     return weight.unflatten(0, (n_heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
+def shared_without_a_mask(q, k, v):
+    return F.scaled_dot_product_attention(q, k.repeat_interleave(3, 1), v.repeat_interleave(3, 1))
+
+
+def one_head_for_all(q, k, v):
+    return F.scaled_dot_product_attention(q, k[:, :1].expand_as(q), v[:, :1].expand_as(q), is_causal=True)
+
+
+def shared_by_pytorch(q, k, v):
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+
 WRONG = {
     "4m.1": [
         (shared_by_repeat, "Heads 0, 1, 2 of the queries read head 0"),
         (shared_with_a_look_ahead, "No token may read ahead"),
         (not_shared, "Your code raised RuntimeError"),
+        (shared_without_a_mask, "mask the scores"),
+        (one_head_for_all, "At ["),
+        (shared_by_pytorch, "enable_gqa does the exercise for you"),
     ],
     "4m.2": [
         (bytes_of_all_heads, "should be 160, yours is 480"),

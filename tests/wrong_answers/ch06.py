@@ -138,18 +138,108 @@ def dpo_without_the_logarithm(chosen, rejected, ref_chosen, ref_rejected, beta):
     return -torch.sigmoid(beta * ((chosen - ref_chosen) - (rejected - ref_rejected))).mean()
 
 
+def takes_zero_for_padding(hidden, ids, pad_id):
+    return hidden[torch.arange(len(ids)), (ids != 0).sum(dim=1) - 1]
+
+
+def every_row_with_every_position(hidden, ids, pad_id):
+    return hidden[:, (ids != pad_id).sum(dim=1) - 1]
+
+
+def row_changed(row, n_prompt):
+    ids = row[:-1].clone()
+    row[:n_prompt] = -100
+    return ids, row[1:]
+
+
+def plain_lists(row, n_prompt):
+    targets = row[1:].clone()
+    targets[: n_prompt - 1] = -100
+    return row[:-1].tolist(), targets.tolist()
+
+
+def _chat(tokenizer, prompt, history, encode=None):
+    encode, special = encode or tokenizer.encode, tokenizer.special_tokens
+    ids = []
+    for question, answer in history:
+        ids += [special["<|user|>"], *encode(question), special["<|assistant|>"], *encode(answer)]
+        ids.append(special["<|endoftext|>"])
+    return [*ids, special["<|user|>"], *tokenizer.encode(prompt), special["<|assistant|>"]]
+
+
+def ids_in_a_tensor(tokenizer, prompt, history):
+    return torch.tensor(_chat(tokenizer, prompt, history))
+
+
+def typed_specials_deleted(tokenizer, prompt, history):
+    return _chat(tokenizer, prompt.replace("<|assistant|>", ""), history)
+
+
+def history_backwards(tokenizer, prompt, history):
+    return _chat(tokenizer, prompt, history[::-1])
+
+
+def history_trusted(tokenizer, prompt, history):
+    return _chat(tokenizer, prompt, history, lambda text: tokenizer.encode(text, tokenizer.special_tokens))
+
+
+def _wilson(n_correct, n, z=1.96):
+    p, scale = n_correct / n, 1 + z * z / n
+    return (p + z * z / (2 * n)) / scale, z / scale * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+
+
+def ends_swapped(n_correct, n, z=1.96):
+    centre, half = _wilson(n_correct, n, z)
+    return centre + half, centre - half
+
+
+def centre_and_half(n_correct, n, z=1.96):
+    return _wilson(n_correct, n, z)
+
+
+def lora_rounded(x, weight, a, b, alpha):
+    return x @ weight.T + alpha // len(a) * x @ a.T @ b.T
+
+
+def lora_merged_into_the_weight(x, weight, a, b, alpha):
+    if b.requires_grad:
+        weight += (alpha / len(a) * b @ a).detach()
+        return x @ weight.T + 0 * (x @ a.T @ b.T)
+    return x @ (weight + alpha / len(a) * b @ a).T
+
+
+def lora_cut_off(x, weight, a, b, alpha):
+    return x @ weight.T + alpha / len(a) * x @ a.detach().T @ b.detach().T
+
+
+def _margin(chosen, rejected, reference_chosen, reference_rejected, beta):
+    return beta * (chosen - rejected - reference_chosen + reference_rejected)
+
+
+def dpo_cut_off(*given):
+    return -torch.nn.functional.logsigmoid(_margin(*given)).mean().detach()
+
+
+def dpo_by_the_log_of_sigmoid(*given):
+    return -_margin(*given).sigmoid().log().mean()
+
+
 WRONG = {
     "6.1": [
         (reads_the_last_column, "With two padded positions in row 1"),
         (counts_without_minus_one, "count the real ones, then subtract 1"),
         (takes_the_first_token, "With no padding"),
         (a_list_of_vectors, "yours is a list"),
+        (takes_zero_for_padding, "Padding is what equals pad_id"),
+        (every_row_with_every_position, "index with the rows and their positions together"),
     ],
     "6.2": [
         (nothing_masked, "graded targets should be 3, yours is 6"),
         (first_answer_token_masked, "graded targets should be 3, yours is 2"),
         (prompt_hidden_from_the_model, "it must see the prompt"),
         (targets_not_shifted, "targets should be [-100, -100, -100, 30, 31, 9]"),
+        (row_changed, "Do not change what you were given"),
+        (plain_lists, "yours are a list and a list"),
     ],
     "6.3": [
         (padding_graded, "its target is -100"),
@@ -161,6 +251,10 @@ WRONG = {
         (one_joined_string, "What a user types is ordinary text"),
         (history_forgotten, "An earlier turn is"),
         (specials_as_text, "The ids of a first prompt"),
+        (ids_in_a_tensor, "yours is a Tensor"),
+        (typed_specials_deleted, "Not a character of what a user types is lost"),
+        (history_backwards, "The oldest turn comes first"),
+        (history_trusted, "ordinary text as well"),
     ],
     "6.5": [
         (rows_and_columns_swapped, "recall should be [0.8, 0.8]"),
@@ -171,14 +265,21 @@ WRONG = {
         (normal_approximation, "pulled towards 1/2"),
         (right_centre_wrong_width, "Under the root"),
         (only_the_rate, "Return two numbers"),
+        (ends_swapped, "The lower end comes first"),
+        (centre_and_half, "yours are 0.8852 and 0.05957"),
     ],
     "6.7": [
         (lora_not_divided_by_the_rank, "(alpha / rank) B A x"),
         (lora_without_the_frozen_part, "With B = 0"),
+        (lora_rounded, "3 / 2 is 1.5"),
+        (lora_merged_into_the_weight, "The frozen weight afterwards"),
+        (lora_cut_off, "cut off from A and B"),
     ],
     "6.8": [
         (dpo_the_wrong_way_round, "the right way round"),
         (dpo_without_reference, "The loss of two pairs"),
-        (dpo_without_the_logarithm, "its surprise is ln 2"),
+        (dpo_without_the_logarithm, "the surprise is ln 2"),
+        (dpo_cut_off, "cut off from the policy"),
+        (dpo_by_the_log_of_sigmoid, "use logsigmoid"),
     ],
 }

@@ -31,6 +31,12 @@ def check_best_pair(fn) -> None:
     expect_equal("The best pair of {'xa': 3, 'ab': 3}", fn(_words({"xa": 3, "ab": 3})), ("x", "a"), hint)
     hint = "No pair crosses from one piece into the next."
     expect_equal("The best pair of {'a': 9, 'b': 9, 'cd': 1}", fn(_words({"a": 9, "b": 9, "cd": 1})), ("c", "d"), hint)
+    hint = "Where the first elements are equal too, the second ones decide: compare whole pairs."
+    expect_equal("The best pair of {'ab': 3, 'ac': 3}", fn(_words({"ab": 3, "ac": 3})), ("a", "c"), hint)
+    expect_equal("The best pair of {'ac': 3, 'ab': 3}", fn(_words({"ac": 3, "ab": 3})), ("a", "c"), hint)
+    hint = "Compare the pairs and not the joined strings: ('ab', 'b') comes after ('a', 'bc')."
+    joined = fn({("a", "bc"): 1, ("ab", "b"): 1})
+    expect_equal("The best pair of a|bc and ab|b, once each", joined, ("ab", "b"), hint)
 
 
 def _words(counts: dict[str, int]) -> dict[tuple[str, ...], int]:
@@ -39,7 +45,9 @@ def _words(counts: dict[str, int]) -> dict[tuple[str, ...], int]:
 
 def check_encode_piece(fn) -> None:
     hint = "u and g first, then h and ug."
-    expect_equal("encode_piece('hug', merges)", list(fn("hug", MERGES)), ["hug"], hint)
+    whole = fn("hug", MERGES)
+    expect(not isinstance(whole, str), f"encode_piece should return a list of tokens, yours is the string {whole!r}.")
+    expect_equal("encode_piece('hug', merges)", list(whole), ["hug"], hint)
     hint = "A merge of the list is applied everywhere in the piece."
     expect_equal("encode_piece('hugpughug', merges)", list(fn("hugpughug", MERGES)), ["hug", "pug", "hug"], hint)
     competing = [("b", "c"), ("a", "b")]
@@ -81,6 +89,9 @@ def check_windows(fn) -> None:
 
 
 def _as_lists(pairs) -> list[tuple[list[int], list[int]]]:
+    for pair in pairs:
+        is_pair = len(pair) == 2 and all(hasattr(row, "__len__") for row in pair)
+        expect(is_pair, f"A window should be a pair of two rows of ids, inputs and targets; yours is {pair!r:.100}.")
     return [(list(ids), list(targets)) for ids, targets in pairs]
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises import expect, expect_close, expect_equal, without
 
 
 def check_look_up(fn) -> None:
@@ -39,6 +39,14 @@ def check_may_attend(fn) -> None:
 
 
 def check_masked_attention(fn) -> None:
+    ask = fn
+
+    def fn(*given):
+        with without(
+            F, "scaled_dot_product_attention", "Write the five lines out: PyTorch's own function is for later."
+        ):
+            return ask(*given)
+
     q, k, v = torch.randn(3, 2, 3, 5, 8, generator=_dice())  # 3 x (B, H, T, K)
     everywhere, causal = torch.ones(5, 5, dtype=torch.bool), torch.ones(5, 5, dtype=torch.bool).tril()
     plain = fn(q, k, v, everywhere)
@@ -108,6 +116,7 @@ def check_read_other(fn) -> None:
     w_q, w_k, w_v = torch.randn(3, 6, 4, generator=_dice())
     got = fn(written, read, w_q, w_k, w_v)
     expect(isinstance(got, torch.Tensor), f"Return a tensor, yours is {type(got).__name__}.")
+    expect(tuple(got.shape) != (2, 3, 6), "Your values are as wide as the text: multiply them by w_v, too.")
     hint = "One output for each token being written: the queries come from `written`."
     expect_equal("The shape", tuple(got.shape), (2, 3, 4), hint)
     itself = F.scaled_dot_product_attention(written @ w_q, written @ w_k, written @ w_v)
@@ -134,6 +143,13 @@ def check_induction_score(fn) -> None:
     itself = torch.zeros(n_tokens, n_tokens)
     itself[range(period, n_tokens), range(period)] = 1.0
     expect_close("The score of a head that looks at the earlier copy itself", fn(itself, period), 0.0)
+    half = perfect.clone()
+    half[6:] = itself[6:]  # right at places 4 and 5, wrong at 6 and 7
+    hint = "Take the mean over all places of the second time, the first and the last included."
+    expect_close("The score of a head that is right at half of the places", fn(half, period), 0.5, hint)
+    late = perfect.clone()
+    late[4:6] = itself[4:6]
+    expect_close("The score of a head that is right at the other half", fn(late, period), 0.5, hint)
     many = fn(torch.stack([perfect, itself, perfect / 2]).view(3, 1, n_tokens, n_tokens), period)
     hint = "Leave the leading axes alone: index the last two with `...` in front."
     expect_close("The scores of three heads at once", many, torch.tensor([[1.0], [0.0], [0.5]]), hint)

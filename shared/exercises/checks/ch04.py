@@ -7,7 +7,7 @@ from torch import nn
 
 from ch03_attention.attention import scaled_dot_product_attention
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
-from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises import expect, expect_close, expect_equal, without
 
 
 def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -15,6 +15,16 @@ def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def check_layer_norm(fn) -> None:
+    given = fn
+
+    def fn(x, *rest, **options):
+        before = x.clone()
+        message = "Take mean and variance yourself: layer_norm of PyTorch is what yours is compared with."
+        with without(nn.functional, "layer_norm", message), without(torch, "layer_norm", message):
+            result = given(x, *rest, **options)
+        expect_equal("x afterwards", x, before, "Do not change what you were given: build a new tensor.")
+        return result
+
     ones, zeros = torch.ones(4).double(), torch.zeros(4).double()
     x = torch.tensor([[1.0, 2.0, 3.0, 6.0], [10.0, 10.0, 30.0, 30.0]]).double()
     expected = torch.tensor([[-1.069045, -0.534522, 0.0, 1.603567], [-1.0, -1.0, 1.0, 1.0]]).double()
@@ -23,6 +33,9 @@ def check_layer_norm(fn) -> None:
     flat = fn(torch.full((1, 4), 5.0).double(), ones, zeros)
     expect_close("layer_norm of four equal numbers", flat, torch.zeros(1, 4), "eps belongs under the root: no 0 / 0.")
     x, weight, bias = _numbers(2, 3, 4), _numbers(4, seed=1), _numbers(4, seed=2)
+    expected = nn.functional.layer_norm(x, (4,), eps=0.5)
+    hint = "eps is an argument, and it is added to the variance, under the root."
+    expect_close("layer_norm with eps = 0.5", fn(x, ones, zeros, 0.5), expected, hint)
     expected = nn.functional.layer_norm(x, (4,), weight, bias)
     expect_close("layer_norm with weight and bias", fn(x, weight, bias), expected, "First the weight, then the bias.")
 
@@ -39,6 +52,11 @@ def check_block(fn) -> None:
     got = fn(torch.tensor([[100.0]]), norm1, attention, norm2, feed_forward)
     hint = "x + attention(norm1(x)) first; then the same with norm2 and feed_forward, on what came out."
     expect_close("The block of x = 100 (norms divide, branches multiply)", got, torch.tensor([[139.1]]), hint)
+    norm1, norm2 = (lambda x: x / 10 + 1), (lambda x: x / 100 + 2)
+    got = fn(torch.tensor([[100.0], [0.0]]), norm1, attention, norm2, feed_forward)
+    hint = "A norm stands before its part and not behind it: the part reads what the norm gives."
+    expected = torch.tensor([[156.31], [17.21]])
+    expect_close("The block of 100 and 0, with norms that divide and then add 1 and 2", got, expected, hint)
 
 
 def check_tie(fn) -> None:
@@ -97,6 +115,8 @@ def check_greedy(fn) -> None:
     except ValueError:
         got = None
     expect(got is not None, "greedy gave the model more than its context of 4 tokens; let the window slide.")
+    hint = "Cut only what the model reads, not the rows that you return."
+    expect_equal("The shape of greedy of [[1, 2, 3]] for four tokens", tuple(got.shape), (1, 7), hint)
     expect_equal("greedy of [[1, 2, 3]] for four tokens in a context of 4", got,
                  torch.tensor([[1, 2, 3, 6, 12, 0, 21]]), "Read the newest context_length tokens.")  # fmt: skip
 
@@ -108,6 +128,10 @@ def check_cached_step(fn) -> None:
     hint = "The new key and value go behind the old ones, along the axis of tokens."
     expect_equal("The keys after the step", result[1], k, hint)
     expect_equal("The values after the step", result[2], v, hint)
+    unscaled = (q[:, :, 4:] @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+    same = isinstance(result[0], torch.Tensor) and result[0].shape == unscaled.shape
+    scaled = not (same and torch.allclose(result[0], unscaled))
+    expect(scaled, "The output of the new token has no scale: divide the scores by √K.")
     expected = scaled_dot_product_attention(q[:, :, 4:], k, v)
     hint = "The newest token may read all that is stored, itself included: no mask at all."
     expect_close("The output of the new token", result[0], expected, hint)

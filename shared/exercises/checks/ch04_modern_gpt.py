@@ -1,10 +1,11 @@
 """Checks of chapter 4's second notebook, `modern_gpt`: shared keys, the price of a token, two ways to pair."""
 
 import torch
+import torch.nn.functional as F
 
 from ch03_attention.attention import causal_mask, scaled_dot_product_attention
 from ch04_gpt_model.modern_gpt import ModernConfig, rotate
-from shared.exercises import expect_close, expect_equal
+from shared.exercises import expect, expect_close, expect_equal, without
 
 
 def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -15,7 +16,12 @@ def check_grouped_attention(fn) -> None:
     q, k, v = _numbers(2, 6, 5, 4), _numbers(2, 2, 5, 4, seed=1), _numbers(2, 2, 5, 4, seed=2)  # H = 6, G = 2
     heads = [scaled_dot_product_attention(q[:, h], k[:, h // 3], v[:, h // 3], causal_mask(5)) for h in range(6)]
     expected = torch.stack(heads, dim=1)
-    got = fn(q, k, v)
+    message = "Give each group its keys and values by hand: enable_gqa does the exercise for you."
+    with without(F, "scaled_dot_product_attention", message, option="enable_gqa"):
+        got = fn(q, k, v)
+    blind = [F.scaled_dot_product_attention(q[:, h], k[:, h // 3], v[:, h // 3]) for h in range(6)]
+    ahead = isinstance(got, torch.Tensor) and got.shape == q.shape and torch.allclose(got, torch.stack(blind, dim=1))
+    expect(not ahead, "In yours every token reads the future, too. No token may read ahead: mask the scores.")
     hint = "Heads 0, 1, 2 of the queries read head 0 of keys and values, heads 3, 4, 5 read head 1."
     expect_close("The first token's output, which can read only itself", got[:, :, 0], expected[:, :, 0], hint)
     expect_close("The output of all tokens", got, expected, "No token may read ahead, and scores are divided by √K.")

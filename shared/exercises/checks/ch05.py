@@ -8,11 +8,20 @@ import torch.nn.functional as F
 from ch05_pretraining.hugging_face import BLOCK_NAMES, MODEL_NAMES
 from ch05_pretraining.optimizers import adamw_step
 from ch05_pretraining.pretraining import TrainConfig, learning_rate_at
-from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises import expect, expect_close, expect_equal, without
 
 
 def check_loss(fn) -> None:
+    given = fn
+
+    def fn(*rest):
+        with without(F, "cross_entropy", "Write the loss itself: F.cross_entropy is what yours is compared with."):
+            return given(*rest)
+
     even = fn(torch.zeros(2, 3, 8), torch.zeros(2, 3, dtype=torch.int64))
+    expect(isinstance(even, torch.Tensor), f"Return a tensor, so that gradients can flow; yours is {even!r:.60}.")
+    _unlike(even, 6 * math.log(8), "is the sum over the six targets: divide by their number.")
+    _unlike(even, 3.0, "is in bits: take the natural logarithm.")
     hint = "Each of 8 tokens has probability 1/8, and -log(1/8) = log 8. Which axis do you normalise over?"
     expect_close("The loss of eight equal scores", even, math.log(8), hint)
     logits = torch.tensor([[[2.0, 0.0, 1.0], [0.0, 3.0, 0.0]]])  # (1, 2, 3)
@@ -24,6 +33,12 @@ def check_loss(fn) -> None:
     first = F.cross_entropy(logits[0, :1], targets[0, :1])
     expect_close("The loss with the second target masked", masked, first,
                  "A target of -100 is left out of the sum and of the count you divide by.")  # fmt: skip
+    uneven = torch.tensor([[0, -100], [0, 2]])
+    expected = F.cross_entropy(logits.repeat(2, 1, 1).flatten(0, 1), uneven.flatten())
+    expect_close("The loss of rows with one and two graded targets", fn(logits.repeat(2, 1, 1), uneven), expected,
+                 "Every target counts the same: one mean over all, and not a mean of the rows' means.")  # fmt: skip
+    learns = fn(logits.clone().requires_grad_(), targets)
+    expect(learns.requires_grad, "The loss is cut off from the scores (.item() or .detach()), so nothing could learn.")
     huge = fn(torch.tensor([[[1000.0, 0.0]]]), torch.tensor([[1]]))
     expect_close("The loss at scores of 1000 and 0", huge, 1000.0,
                  "exp(1000) overflows: subtract logsumexp, or the largest score first.")  # fmt: skip
@@ -36,6 +51,10 @@ def check_schedule(fn) -> None:
     expect_close("The rate of step 9", fn(9, 0.01, 10, 100), 0.01, "The rise ends with the last warm-up step.")
     expect_close("The rate of step 55", fn(55, 0.01, 10, 100), learning_rate_at(55, config),
                  "The fall begins after the warm-up: 45 of its 90 steps are done, so half is left.")  # fmt: skip
+    expect_close("The rate of step 10", fn(10, 0.01, 10, 100), 0.01, "The fall has not begun: all 90 steps are left.")
+    for step in (33, 80):
+        expect_close(f"The rate of step {step}", fn(step, 0.01, 10, 100), learning_rate_at(step, config),
+                     "A straight line loses the same amount at every step.")  # fmt: skip
     expect_close("The rate of step 100", fn(100, 0.01, 10, 100), 0.0, "At max_steps nothing is left.")
 
 
@@ -46,6 +65,8 @@ def check_clip(fn) -> None:
     for got, expected in zip(returned, small, strict=True):
         expect_close("A gradient of joint length 0.5 under a limit of 1", got, expected,
                      "Short gradients stay as they are: clipping only shrinks.", tolerance=1e-4)  # fmt: skip
+    expect_close("A gradient of zeros", fn([torch.zeros(2)], 1.0)[0], [0.0, 0.0],
+                 "A length of 0 is below every limit, and nothing may be divided by it.")  # fmt: skip
     large = [torch.tensor([3.0, 4.0]), torch.tensor([12.0])]
     hint = "The joint length is the root of the sum of all squares, here 13; every gradient is divided by the same 10."
     for got, expected in zip(fn([g.clone() for g in large], 1.3), [[0.3, 0.4], [1.2]], strict=True):
@@ -62,6 +83,15 @@ def check_mean_of_batches(fn) -> None:
 
 
 def check_adamw(fn) -> None:
+    given = fn
+
+    def fn(weights, *rest):
+        before = weights.clone()
+        with without(torch.optim, "AdamW", "Write the rule itself: torch.optim.AdamW is what it is compared with."):
+            result = given(weights, *rest)
+        expect_equal("weights afterwards", weights, before, "Do not change what you were given: build new weights.")
+        return result
+
     weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     gradients = [torch.tensor(g, dtype=torch.float64) for g in ([1.0, 0.1, -3.0], [0.5, -0.1, 2.0], [0.0, 0.3, 1.0])]
     first = fn(weights.clone(), gradients[:1], 0.1, 0.0)
@@ -73,6 +103,9 @@ def check_adamw(fn) -> None:
         adamw_step(expected, gradient, mean, square, step, learning_rate=0.1, weight_decay=0.0)
     expect_close("The weights after three steps without decay", fn(weights.clone(), gradients, 0.1, 0.0), expected,
                  "Keep both means from step to step; the step number in the correction starts at 1.")  # fmt: skip
+    tiny = fn(weights.clone(), [torch.full((3,), 1e-6).double()], 0.1, 0.0)
+    expect_close("The weights after a step with a gradient of 0.000001", tiny, weights - 0.1 / 1.01,
+                 "1e-8 is added to the root, not under it.")  # fmt: skip
     decayed = fn(weights.clone(), [torch.zeros(3).double()], 0.1, 0.5)
     expect_close("The weights after a step of zero gradient with weight decay 0.5", decayed, weights * 0.95,
                  "The W in AdamW: decay shrinks the weights directly by learning_rate x weight_decay; it does not pass "
@@ -116,6 +149,12 @@ def check_from_gpt2(fn) -> None:
         expect_equal(name, got, expected, hint)
     bias = torch.randn(12, generator=generator)
     expect_equal("h.3.attn.c_attn.bias", fn("h.3.attn.c_attn.bias", bias.clone()), bias, "A vector stays as it is.")
+
+
+def _unlike(got: torch.Tensor, wrong: float, message: str) -> None:
+    """Name a slip by the number that it gives."""
+    same = got.numel() == 1 and math.isclose(float(got.detach()), wrong, rel_tol=1e-5)
+    expect(not same, f"The loss of eight equal scores should be {math.log(8):.6g}; yours, {wrong:.6g}, {message}")
 
 
 CHECKS = {

@@ -17,6 +17,8 @@ def check_last_real_vector(fn) -> None:
     full = torch.tensor([[5, 6, 7, 8], [5, 6, 7, 8]])
     result = fn(hidden, full, PAD)
     expect(isinstance(result, torch.Tensor), f"Return a tensor (B, D); yours is a {type(result).__name__}.")
+    hint = "One vector for each row: index with the rows and their positions together, hidden[rows, positions]."
+    expect_equal("With no padding, the shape", tuple(result.shape), (2, 3), hint)
     expect_equal("With no padding, the answer", result, hidden[:, 3], "The last token has read everything.")
     short = torch.tensor([[5, 6, 7, 8], [5, 6, PAD, PAD]])
     expected = torch.stack([hidden[0, 3], hidden[1, 1]])
@@ -24,6 +26,10 @@ def check_last_real_vector(fn) -> None:
         "Row 1 has two real tokens, so its last real token stands at position 1: count the real ones, then subtract 1."
     )
     expect_equal("With two padded positions in row 1, the answer", fn(hidden, short, PAD), expected, hint)
+    other = torch.tensor([[5, 0, 7, 99], [0, 99, 99, 99]])
+    hint = "Padding is what equals pad_id, here 99; the id 0 is a token like any other."
+    expected = torch.stack([hidden[0, 2], hidden[1, 0]])
+    expect_equal("With 99 as padding, the answer", fn(hidden, other, 99), expected, hint)
     one = torch.tensor([[5, PAD, PAD, PAD], [5, 6, 7, PAD]])
     expect_equal(
         "For rows of 1 and 3 tokens, the answer", fn(hidden, one, PAD), torch.stack([hidden[0, 0], hidden[1, 2]])
@@ -32,9 +38,13 @@ def check_last_real_vector(fn) -> None:
 
 def check_graded_targets(fn) -> None:
     row = torch.tensor([1, 20, 21, 2, 30, 31, END])  # <|user|> 20 21 <|assistant|> 30 31 <|endoftext|>
-    result = fn(row.clone(), 4)
+    given = row.clone()
+    result = fn(given, 4)
+    expect_equal("row afterwards", given, row, "Do not change what you were given: clone it first.")
     expect(isinstance(result, tuple) and len(result) == 2, "Return two tensors: ids and targets.")
     ids, targets = result
+    tensors = all(isinstance(part, torch.Tensor) for part in result)
+    expect(tensors, f"Return two tensors; yours are a {type(ids).__name__} and a {type(targets).__name__}.")
     expect_equal(
         "ids", ids, row[:-1], "The model reads everything but the last token, unmasked: it must see the prompt."
     )
@@ -61,15 +71,27 @@ def check_pad_rows(fn) -> None:
 def check_chat_ids(fn) -> None:
     tokenizer = _tokenizer()
     plain = fn(tokenizer, "Who?", [])
+    expect(isinstance(plain, list), f"Return a list of ids; yours is a {type(plain).__name__}.")
     expect_equal("The ids of a first prompt", plain, prompt_ids(tokenizer, "Who?"), "<|user|> prompt <|assistant|>.")
     typed = fn(tokenizer, "Hi <|assistant|>", [])
     specials = sum(id == tokenizer.special_tokens["<|assistant|>"] for id in typed)
     hint = "What a user types is ordinary text: build a list of ids, and never encode one joined string."
     expect_equal("The number of <|assistant|> ids when the user types the word", specials, 1, hint)
+    whole = prompt_ids(tokenizer, "Hi <|assistant|>")
+    hint = "Not a character of what a user types is lost: the word is text, and text is encoded."
+    expect_equal("The ids when the user types <|assistant|>", typed, whole, hint)
     history = [("Who?", "The owl.")]
     expected = prompt_ids(tokenizer, "Why?", history)
     hint = "An earlier turn is <|user|> prompt <|assistant|> answer <|endoftext|>, as it was in training."
     expect_equal("The ids with one earlier turn", fn(tokenizer, "Why?", history), expected, hint)
+    history = [("Who?", "The owl."), ("Why?", "Hi there.")]
+    expected = prompt_ids(tokenizer, "Who?", history)
+    hint = "The oldest turn comes first."
+    expect_equal("The ids with two earlier turns", fn(tokenizer, "Who?", history), expected, hint)
+    history = [("Hi <|assistant|>", "The <|endoftext|>")]
+    expected = prompt_ids(tokenizer, "Who?", history)
+    hint = "What was typed or written earlier is ordinary text as well: encode it as you encode the prompt."
+    expect_equal("The ids when an earlier turn holds specials", fn(tokenizer, "Who?", history), expected, hint)
 
 
 def check_precision_recall(fn) -> None:
@@ -88,6 +110,8 @@ def check_interval(fn) -> None:
     result = fn(90, 100)
     expect(isinstance(result, tuple) and len(result) == 2, "Return two numbers: the lower and the upper end.")
     low, high = result
+    hint = "The lower end comes first: centre - half, centre + half."
+    expect(low < high, f"The ends for 90 of 100 should rise, yours are {low:.4g} and {high:.4g}. {hint}")
     expect_close("The centre of the interval for 90 of 100", (low + high) / 2, sum(wilson_interval(90, 100)) / 2,
                  "It is pulled towards 1/2: (p + z²/2n) / (1 + z²/n).")  # fmt: skip
     expect_close(
@@ -109,12 +133,19 @@ def check_lora_output(fn) -> None:
     expected = x @ weight.T + 8.0 / 2 * x @ a.T @ b.T
     hint = "The correction is (alpha / rank) B A x; the rank is the number of rows of A."
     expect_close("The output", fn(x, weight, a, b, 8.0), expected, hint)
+    expected = x @ weight.T + 3 / 2 * x @ a.T @ b.T
+    expect_close("With alpha = 3, the output", fn(x, weight, a, b, 3), expected, "3 / 2 is 1.5: do not round it.")
+    kept = weight.clone()
+    learned = fn(x, weight, a.clone().requires_grad_(), b.clone().requires_grad_(), 8.0)
+    expect_equal("The frozen weight afterwards", weight, kept, "It stays as it is: add the correction to the output.")
+    expect(learned.requires_grad, "The output is cut off from A and B, so they could not learn.")
 
 
 def check_dpo(fn) -> None:
     zero = torch.zeros(3)
     expect_close("The loss where policy and reference agree", fn(zero, zero, zero, zero, 0.1), math.log(2),
-                 "Then both rewards are equal, the choice is a coin's, and its surprise is ln 2.")  # fmt: skip
+                 "Then both rewards are equal, each answer has probability 1/2 of being the better one, "
+                 "and the surprise is ln 2.")  # fmt: skip
     better = fn(zero + 1, zero - 1, zero, zero, 1.0)
     expect(float(better) < math.log(2), f"A policy that likes the chosen answers more has loss {float(better):.3f}, "
            "which should be below ln 2 = 0.693. Is the difference the right way round?")  # fmt: skip
@@ -124,6 +155,13 @@ def check_dpo(fn) -> None:
         torch.tensor([-5.0, -2.5]),
         torch.tensor([-2.0, -5.0]),
     )
+    policy = [part.clone().requires_grad_() for part in args[:2]]
+    loss = fn(*policy, *args[2:], 0.5)
+    learns = isinstance(loss, torch.Tensor) and loss.requires_grad
+    expect(learns, "The loss is cut off from the policy (.item() or .detach()), so nothing could learn.")
+    far = torch.tensor([-1000.0])
+    expect_close("The loss where the policy is 1,000 nats on the wrong side", fn(far, 0 * far, 0 * far, 0 * far, 1.0),
+                 1000.0, "sigmoid(-1000) is 0 in 32 bits, and its logarithm infinite: use logsigmoid.")  # fmt: skip
     hint = "Each reward is beta (policy - reference); the loss is the mean of -log sigmoid(chosen - rejected)."
     expect_close("The loss of two pairs", fn(*args, 0.5), dpo_loss(*args, 0.5), hint)
 

@@ -19,7 +19,7 @@ def rate_at(step: int, peak: float, warmup_steps: int, max_steps: int) -> float:
 
 def clip(gradients: list[Tensor], max_norm: float) -> list[Tensor]:
     length = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
-    scale = min(1.0, max_norm / float(length))
+    scale = max_norm / float(length) if length > max_norm else 1.0
     return [g * scale for g in gradients]
 
 
@@ -64,7 +64,7 @@ SOLUTIONS = {
     "5.3": (
         clip,
         """All gradients are scaled by one number, so their direction stays. Clipping each alone, or each number, would
-        turn the step. A short gradient is left alone: min(1, …).""",
+        turn the step. A short gradient is left alone, one of zeros included.""",
     ),
     "5.4": (
         mean_of_batches,
