@@ -319,6 +319,8 @@ def token_view(tokens: Sequence[str], values: Any = None, *, title: str = "", un
 def attention_view(tokens: Sequence[str], weights: Any, *, title: str = "", heads: Sequence[str] | None = None) -> View:
     """Show where each token looks: open a token to see the sentence shaded by its attention weights, a line a head.
 
+    The last token, which reads all others, comes first and is open.
+
     Args:
         tokens: the pieces of text, T of them.
         weights: (T, T) or (H, T, T) attention weights, the first of the two T axes reads.
@@ -331,12 +333,12 @@ def attention_view(tokens: Sequence[str], weights: Any, *, title: str = "", head
         raise ValueError(f"{len(tokens)} tokens came with weights of shape {maps.shape}; expected (heads, T, T)")
     names = list(heads) if heads is not None else [f"head {h}" for h in range(len(maps))]
     parts, twin = [], []
-    for t, token in enumerate(tokens):
+    for t, token in sorted(enumerate(tokens), key=lambda pair: pair[0] != len(tokens) - 1):
         rows = "".join(
             f"<div><small style='color:#444'>{html.escape(name)}</small> {_attention_row(tokens, head[t], t)}</div>"
             for name, head in zip(names, maps)
         )
-        opened = " open" if t == len(tokens) - 1 else ""  # the last token sees all others: the fullest picture first
+        opened = " open" if t == len(tokens) - 1 else ""
         parts.append(f"<details{opened}><summary>{t} <b>{html.escape(_visible(token))}</b></summary>{rows}</details>")
         looks = "; ".join(f"{name}: {_most(tokens, head[t])}" for name, head in zip(names, maps))
         twin.append(f"{t} {_visible(token)} -> {looks}")
