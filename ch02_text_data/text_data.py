@@ -32,7 +32,8 @@ from ch02_text_data.any_tokenizer import (
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
 from ch02_text_data.checks import checked_id, checked_specials, checked_text
 from ch02_text_data.merging import GPT2_PATTERN, apply_merges, learn_merges, split_pieces
-from ch02_text_data.tokenizer_files import gpt2_tokenizer, read_tokenizer, write_tokenizer
+from ch02_text_data.tokenizer_files import bpe_from_json, bpe_to_json, gpt2_tokenizer, read_tokenizer
+from data.files import write_atomically
 
 __all__ = [
     "IGNORE_INDEX",
@@ -187,14 +188,27 @@ class BPETokenizer:
         """
         return b"".join(self.tokens[checked_id(id_, self.vocab_size)] for id_ in ids).decode("utf-8", errors="replace")
 
+    def to_json(self) -> str:
+        """Write the tokenizer as the text of a JSON file."""
+        return bpe_to_json(self.merges, list(self.special_tokens))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "BPETokenizer":
+        """Read what `to_json` wrote; a damaged or foreign text is refused.
+
+        Raises:
+            ValueError: the text is not JSON, or has another content than a tokenizer's.
+        """
+        return bpe_from_json(text, cls)
+
     def save(self, path: str | Path) -> None:
-        """Write the tokenizer as JSON; the file appears complete or not at all."""
-        write_tokenizer(path, self.merges, list(self.special_tokens))
+        """Write the tokenizer's JSON into a file, which appears complete or not at all; its folder is made."""
+        write_atomically(Path(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> "BPETokenizer":
         """Read what `save` wrote; a missing or damaged file is refused by name."""
-        return read_tokenizer(path, cls)
+        return read_tokenizer(path, cls.from_json)
 
     def to_tiktoken(self) -> tiktoken.Encoding:
         """Return the same tokenizer as tiktoken's class, written in Rust; `encode_ordinary` gives the same ids."""

@@ -1,4 +1,4 @@
-"""Tokenizers on disk: our JSON file, written all or nothing, and GPT-2's vocabulary from the local cache."""
+"""Tokenizers on disk: the text of our JSON file, and GPT-2's vocabulary from the local cache."""
 
 import hashlib
 import json
@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import tiktoken
 
-from data.files import write_atomically
 from data.paths import CACHE_DIR
 
 T = TypeVar("T")
@@ -21,11 +20,10 @@ GPT2_FILES = {  # tiktoken names a cached file by the sha1 of its address: vocab
 }
 
 
-def write_tokenizer(path: str | Path, merges: list[tuple[bytes, bytes]], special_tokens: list[str]) -> None:
-    """Write merges and special tokens as JSON; the file appears complete or not at all.
+def bpe_to_json(merges: list[tuple[bytes, bytes]], special_tokens: list[str]) -> str:
+    """Write merges and special tokens as the text of a JSON file.
 
     Args:
-        path: where the file goes; its folder is made when absent.
         merges: pairs of byte strings in the order they were learned; each byte is written as one character.
         special_tokens: strings in the order of their ids.
 
@@ -33,22 +31,19 @@ def write_tokenizer(path: str | Path, merges: list[tuple[bytes, bytes]], special
     """
     rows = ",\n".join(json.dumps([first.decode("latin-1"), second.decode("latin-1")]) for first, second in merges)
     head = f'"format": {json.dumps(FORMAT)},\n"special_tokens": {json.dumps(special_tokens)}'
-    write_atomically(Path(path), f'{{{head},\n"merges": [\n{rows}\n]}}\n')
+    return f'{{{head},\n"merges": [\n{rows}\n]}}\n'
 
 
-def read_tokenizer(path: str | Path, build: Callable[[list[tuple[bytes, bytes]], list[str]], T]) -> T:
-    """Read what `write_tokenizer` wrote and return `build(merges, special_tokens)`.
+def bpe_from_json(text: str | bytes, build: Callable[[list[tuple[bytes, bytes]], list[str]], T]) -> T:
+    """Read what `bpe_to_json` wrote and return `build(merges, special_tokens)`.
 
     Raises:
-        ValueError: the file is missing, is not JSON, or has another content than a tokenizer's.
+        ValueError: the text is not JSON, or has another content than a tokenizer's.
 
     Source: taught in ch02, section 2.10.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"found no tokenizer file at {path}; expected one written by .save(): train a tokenizer first")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}")
         merges = [(first.encode("latin-1"), second.encode("latin-1")) for first, second in content["merges"]]
@@ -56,9 +51,26 @@ def read_tokenizer(path: str | Path, build: Callable[[list[tuple[bytes, bytes]],
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         found = f"no {error}" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"found a damaged or foreign tokenizer file {path} ({found}); expected the format {FORMAT!r}: "
-            "restore the file or train the tokenizer again"
+            f"found a damaged or foreign tokenizer ({found}); expected the format {FORMAT!r}: restore its file or "
+            "train the tokenizer again"
         ) from error
+
+
+def read_tokenizer(path: str | Path, read: Callable[[bytes], T]) -> T:
+    """Return `read(content)` of a tokenizer's file; what `read` refuses is refused with the file's name.
+
+    Raises:
+        ValueError: the file is missing, or `read` refuses what it holds.
+
+    Source: taught in ch02, section 2.10.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"found no tokenizer file at {path}; expected one written by .save(): train a tokenizer first")
+    try:
+        return read(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{error}; the file is {path}") from error
 
 
 def gpt2_tokenizer() -> tiktoken.Encoding:

@@ -13,6 +13,7 @@ import torch
 from ch02_text_data import tokenizer_files
 from ch02_text_data.any_tokenizer import add_special_tokens, encode_text, pad_id_of, special_id, special_tokens_of
 from ch02_text_data.batches import EpochBatches, pad_batch
+from ch02_text_data.encoding_files import tokenizer_from_json, tokenizer_to_json
 from ch02_text_data.merging import GPT2_PATTERN, apply_merges, learn_merges, split_pieces
 from ch02_text_data.text_data import (
     IGNORE_INDEX,
@@ -328,6 +329,30 @@ def test_a_saved_tokenizer_comes_back_equal(tokenizer, tmp_path):
     assert loaded.special_tokens == tokenizer.special_tokens
     assert loaded.encode(TEXT) == tokenizer.encode(TEXT)
     assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["tokenizer.json"]
+
+
+def test_the_file_is_the_text_and_the_text_is_read_from_its_bytes_too(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "t.json")
+    text = tokenizer.to_json()
+    assert (tmp_path / "t.json").read_bytes() == text.encode()
+    for content in (text, text.encode()):
+        again = BPETokenizer.from_json(content)
+        assert (again.merges, again.special_tokens) == (tokenizer.merges, tokenizer.special_tokens)
+    with pytest.raises(ValueError, match="found a damaged or foreign tokenizer .*expected the format"):
+        BPETokenizer.from_json(text[:-3])
+
+
+def test_one_text_for_tokenizers_of_both_kinds(tokenizer):
+    for one in (tokenizer, tokenizer.to_tiktoken()):
+        again = tokenizer_from_json(tokenizer_to_json(one).encode())
+        assert type(again) is type(one) and encode_text(again, TEXT) == encode_text(one, TEXT)
+        assert special_tokens_of(again) == special_tokens_of(one)
+    for damaged in (b"", b'{\n"format": "tiktoken, version 1"}', b"\xff\x00", b'{"format": "another"}'):
+        with pytest.raises(ValueError, match="found a damaged"):
+            tokenizer_from_json(damaged)
+    for other in (None, "gpt2", RegexTokenizer(["a"])):
+        with pytest.raises(ValueError, match="of which this course makes no file"):
+            tokenizer_to_json(other)
 
 
 @pytest.mark.parametrize(
