@@ -7,9 +7,11 @@ made, not with text times vocabulary. Taught in ch02, section 2.9.
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import regex
+
+from ch02_text_data.checks import checked_text
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 WALL = -1  # stands between two words: nothing merges with it
@@ -23,6 +25,40 @@ def split_pieces(text: str) -> list[str]:
     Source: Radford et al. (2019), section 2.2; the pattern is explained piece by piece in ch02, section 2.8.
     """
     return regex.findall(GPT2_PATTERN, text)
+
+
+def count_pieces(texts: str | Iterable[str]) -> dict[bytes, int]:
+    """Count the different pieces of one text or of many: bytes of a piece -> how often it occurs.
+
+    Raises:
+        ValueError: a text is no string, or all are empty.
+
+    Source: taught in ch02, section 2.9.
+    """
+    texts = [texts] if isinstance(texts, str) else texts
+    pieces = Counter(piece for text in texts for piece in split_pieces(checked_text(text)))
+    if not pieces:
+        raise ValueError("found no text to learn from; expected at least one that is not empty")
+    return {piece.encode("utf-8"): count for piece, count in pieces.items()}
+
+
+def cut_at_specials(text: str, allowed: Collection[str], special_tokens: Collection[str]) -> list[str]:
+    """Cut a text at the allowed special tokens: ordinary text, special token, ordinary text and so on.
+
+    Args:
+        text: any string.
+        allowed: special tokens to cut at; where one begins like another, the longer one is taken.
+        special_tokens: those that there are.
+
+    Raises:
+        ValueError: an allowed special token does not exist.
+
+    Source: taught in ch02, section 2.11.
+    """
+    if unknown := [token for token in allowed if token not in special_tokens]:
+        raise ValueError(f"found {unknown[0]!r} in allowed_special; expected some of {list(special_tokens)}")
+    longest_first = sorted(allowed, key=len, reverse=True)
+    return regex.split(f"({'|'.join(map(regex.escape, longest_first))})", text) if allowed else [text]
 
 
 class Chain:

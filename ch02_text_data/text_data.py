@@ -11,7 +11,6 @@ the pattern that cuts text into pieces. Taught in ch02.
 """
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,14 @@ from ch02_text_data.any_tokenizer import (
 )
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
 from ch02_text_data.checks import checked_id, checked_specials, checked_text
-from ch02_text_data.merging import GPT2_PATTERN, apply_merges, learn_merges, split_pieces
+from ch02_text_data.merging import (
+    GPT2_PATTERN,
+    apply_merges,
+    count_pieces,
+    cut_at_specials,
+    learn_merges,
+    split_pieces,
+)
 from ch02_text_data.tokenizer_files import bpe_from_json, bpe_to_json, gpt2_tokenizer, read_tokenizer
 from data.files import write_atomically
 
@@ -149,12 +155,7 @@ class BPETokenizer:
         smallest = 256 + len(special_tokens)
         if vocab_size < smallest:
             raise ValueError(f"found vocab_size={vocab_size}; expected at least {smallest}: 256 bytes and the specials")
-        texts = [texts] if isinstance(texts, str) else texts
-        pieces = Counter(piece for text in texts for piece in split_pieces(checked_text(text)))
-        if not pieces:
-            raise ValueError("found no text to learn from; expected at least one that is not empty")
-        words = {piece.encode("utf-8"): count for piece, count in pieces.items()}
-        return cls(learn_merges(words, vocab_size - smallest), special_tokens)
+        return cls(learn_merges(count_pieces(texts), vocab_size - smallest), special_tokens)
 
     @property
     def vocab_size(self) -> int:
@@ -171,7 +172,7 @@ class BPETokenizer:
         Raises:
             ValueError: `text` is no string, or an allowed special token does not exist.
         """
-        parts, ids = self._cut_at_specials(checked_text(text), allowed_special), []
+        parts, ids = cut_at_specials(checked_text(text), allowed_special, self.special_tokens), []
         for number, part in enumerate(parts):
             if number % 2:  # what stands between two cuts is ordinary text, the cuts are special tokens
                 ids.append(self.special_tokens[part])
@@ -214,12 +215,6 @@ class BPETokenizer:
         """Return the same tokenizer as tiktoken's class, written in Rust; `encode_ordinary` gives the same ids."""
         ranks = {token: id_ for id_, token in enumerate(self.tokens[: 256 + len(self.merges)])}
         return tiktoken.Encoding("bpe", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=self.special_tokens)
-
-    def _cut_at_specials(self, text: str, allowed: Collection[str]) -> list[str]:
-        if unknown := [token for token in allowed if token not in self.special_tokens]:
-            raise ValueError(f"found {unknown[0]!r} in allowed_special; expected some of {list(self.special_tokens)}")
-        longest_first = sorted(allowed, key=len, reverse=True)
-        return re.split(f"({'|'.join(map(re.escape, longest_first))})", text) if allowed else [text]
 
     def _encode_piece(self, piece: str) -> list[int]:
         ids = apply_merges(piece.encode("utf-8"), self._new_ids)
