@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import tiktoken
 
-from ch02_text_data.checks import checked_specials, checked_text
+from ch02_text_data.input_checks import checked_specials, checked_text
 
 __all__ = ["add_special_tokens", "encode_text", "pad_id_of", "special_id", "special_tokens_of"]
 

@@ -2,9 +2,9 @@
 
 `RegexTokenizer` splits at spaces and punctuation and knows only the words it has seen.
 `BPETokenizer` starts from the 256 bytes, learns which neighbours to merge, and reads any text.
-Helpers stand beside this module: `merging.py` makes BPE fast, `tokenizer_files.py` keeps tokenizers on disk,
-`any_tokenizer.py` uses ours and tiktoken's alike, `batches.py` decides which rows make a batch, `checks.py` refuses bad
-input.
+Helpers stand beside this module: `bpe.py` makes BPE fast, `tokenizer_files.py` keeps tokenizers on disk,
+`any_tokenizer.py` uses ours and tiktoken's alike, `batches.py` decides which rows make a batch, `input_checks.py`
+refuses bad input.
 
 Sources: Sennrich et al. (2016), arXiv 1508.07909, after Gage (1994); Radford et al. (2019), section 2.2, for bytes and
 the pattern that cuts text into pieces. Taught in ch02.
@@ -29,8 +29,7 @@ from ch02_text_data.any_tokenizer import (
     special_id,
 )
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
-from ch02_text_data.checks import checked_id, checked_specials, checked_text
-from ch02_text_data.merging import (
+from ch02_text_data.bpe import (
     GPT2_PATTERN,
     apply_merges,
     count_pieces,
@@ -38,6 +37,7 @@ from ch02_text_data.merging import (
     learn_merges,
     split_pieces,
 )
+from ch02_text_data.input_checks import checked_id, checked_specials, checked_text
 from ch02_text_data.tokenizer_files import bpe_from_json, bpe_to_json, gpt2_tokenizer, read_tokenizer
 from data.files import write_atomically
 

@@ -103,7 +103,7 @@ _MODULES = {
     "data.own_messages": "read_messages",
     "data.paths": "DATA_DIR RUNS_DIR",
     "data.story_world.engine": "StoryWorld Story",
-    "data.story_world.checks": "check_story",
+    "data.story_world.coherence": "check_story",
     # figures and exercises
     "shared.figures": "use_style COLORS new_axes heatmap lines losses bars token_view attention_view View",
     "shared.exercises": "check solution NotYet expect expect_equal expect_close without",

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from ch02_text_data.merging import GPT2_PATTERN
+from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, EpochBatches, add_special_tokens
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT

@@ -13,8 +13,8 @@ import torch
 from ch02_text_data import tokenizer_files
 from ch02_text_data.any_tokenizer import add_special_tokens, encode_text, pad_id_of, special_id, special_tokens_of
 from ch02_text_data.batches import EpochBatches, pad_batch
+from ch02_text_data.bpe import GPT2_PATTERN, apply_merges, learn_merges, split_pieces
 from ch02_text_data.encoding_files import tokenizer_from_json, tokenizer_to_json
-from ch02_text_data.merging import GPT2_PATTERN, apply_merges, learn_merges, split_pieces
 from ch02_text_data.text_data import (
     IGNORE_INDEX,
     SPECIAL_TOKENS,

@@ -1,6 +1,6 @@
 """A small world of children's stories whose text comes with its exact probability."""
 
-from .checks import check_story
+from .coherence import check_story
 from .engine import PRON, SPLITS, Story, StoryWorld, article, load_tables
 
 NAMES = load_tables().names  # sex ("f", "m") -> names

@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .chooser import Chooser
+from .table_checks import validate
 from .teller import PRON, Teller, article, finish
 from .template import load_world, plain
-from .validate import validate
 
 SPLITS = ("train", "validation", "test", "heldout_names", "heldout_objects", "heldout_both", "all")
 __all__ = ["PRON", "SPLITS", "Story", "StoryWorld", "Tables", "article", "load_tables"]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import regex
 
-from ch02_text_data.checks import checked_text
+from ch02_text_data.input_checks import checked_text
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 WALL = -1  # stands between two words: nothing merges with it

@@ -8,7 +8,7 @@ same way.
 import re
 from collections import Counter
 
-from . import people_checks as people
+from . import coherence_people as people
 from .reading import Reading
 
 FEWEST_WORDS = 50
