@@ -13,7 +13,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ch02_text_data.text_data import IGNORE_INDEX, pad_batch
+from ch02_text_data.batches import IGNORE_INDEX, pad_batch
 
 
 class _BeginsAnywhere:

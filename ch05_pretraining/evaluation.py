@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ch02_text_data.text_data import IGNORE_INDEX
+from ch02_text_data.batches import IGNORE_INDEX
 from ch05_pretraining.head_loss import head_loss
 from ch05_pretraining.loop_care import context_length_of, in_mode, require_room, to_device_of
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ch02_text_data.text_data import IGNORE_INDEX
+from ch02_text_data.batches import IGNORE_INDEX
 from ch05_pretraining.checkpoints import (
     CheckpointError,
     copy_tensors,

@@ -14,7 +14,7 @@ from numbers import Real
 from pathlib import Path
 
 from ch01_understanding_llms.understanding_llms import gpt_parameter_count
-from ch02_text_data.text_data import SPECIAL_TOKENS
+from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch04_gpt_model.gpt_model import GPTConfig
 from data.files import write_atomically
 from data.own_texts import OwnText, read_own_text

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ch01_understanding_llms.fast_counts import FastNgramModel
 from ch01_understanding_llms.understanding_llms import bits_per_byte
 from ch02_text_data.any_tokenizer import encode_text, special_id
-from ch02_text_data.text_data import IGNORE_INDEX
+from ch02_text_data.batches import IGNORE_INDEX
 from ch05_pretraining.evaluation import evaluation_totals
 
 

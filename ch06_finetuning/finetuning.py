@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from ch02_text_data.any_tokenizer import encode_text, pad_id_of, special_tokens_of
-from ch02_text_data.text_data import EpochBatches
+from ch02_text_data.batches import EpochBatches
 from ch05_pretraining.loop_care import in_mode, to_device_of, training_only
 from ch05_pretraining.pretraining import History, TrainConfig, train
 from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant

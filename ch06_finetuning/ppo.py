@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ch02_text_data.any_tokenizer import encode_text, pad_id_of
-from ch02_text_data.text_data import IGNORE_INDEX, EpochBatches
+from ch02_text_data.batches import IGNORE_INDEX, EpochBatches
 from ch05_pretraining.loop_care import (
     around_training,
     check_settings,

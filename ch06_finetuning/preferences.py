@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ch02_text_data.any_tokenizer import pad_id_of
-from ch02_text_data.text_data import IGNORE_INDEX, EpochBatches, pad_batch
+from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
 from ch05_pretraining.loop_care import (
     around_training,
     check_settings,

@@ -33,7 +33,8 @@ from ch06_finetuning.finetuning import (
     train_classifier,
 )
 from ch06_finetuning.instructions import pad_id_of
-from data.loaders import MESSAGE_LABELS, load_instructions, load_messages, load_stories
+from data.loaders import load_instructions, load_messages, load_stories
+from data.story_world.message_task import MESSAGE_LABELS
 
 __all__ = [
     "ASSISTANT_CONFIG", "CLASSIFIER_CONFIG", "baseline_report", "classifier_report", "finetune_assistant",

@@ -20,7 +20,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from ch02_text_data.text_data import IGNORE_INDEX
+from ch02_text_data.batches import IGNORE_INDEX
 from ch04_gpt_model.generation import generate
 from ch05_pretraining.loop_care import (
     around_training,

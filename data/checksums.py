@@ -13,7 +13,7 @@ import sys
 from data.loaders import TASK_SPLITS, load_instructions, load_messages, load_preferences
 from data.paths import DATA_DIR
 from data.story_cache import world_hash, write_stories
-from data.story_world import SPLITS
+from data.story_world.engine import SPLITS
 
 README = DATA_DIR / "README.md"
 BEGIN, END = "<!-- checksums: begin -->", "<!-- checksums: end -->"

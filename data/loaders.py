@@ -5,43 +5,20 @@
     load_messages("train")        messages to classify
     load_instructions("train")    questions with answers that can be marked exactly
     load_preferences("train")     two stories for one request, the better one first
-    read_messages(path)           messages of your own, tab-separated or CSV
-    read_instructions(path)       instructions of your own, a JSON list or JSON Lines
 
-Everything but your own files is made on this computer, the same everywhere; data/README.md lists the checksums.
+Everything is made on this computer, the same everywhere; data/README.md lists the checksums.
 """
 
 import json
 from collections.abc import Sequence
 from functools import lru_cache
 
-from data.own_instructions import read_instructions
-from data.own_messages import read_messages
 from data.paths import CACHE_DIR, DATA_DIR
 from data.story_cache import cached_stories
-from data.story_world import SPLITS, Story
-from data.story_world.instruction_task import INSTRUCTION_KINDS, Instruction, mark, write_instructions
-from data.story_world.message_task import MESSAGE_LABELS, Message, write_messages
-from data.story_world.preference_task import Preference, reward_parts, story_reward, write_preferences
-
-__all__ = [
-    "INSTRUCTION_KINDS",
-    "MESSAGE_LABELS",
-    "Instruction",
-    "Message",
-    "Preference",
-    "catalogue",
-    "load_instructions",
-    "load_messages",
-    "load_preferences",
-    "load_stories",
-    "load_text",
-    "mark",
-    "read_instructions",
-    "read_messages",
-    "reward_parts",
-    "story_reward",
-]
+from data.story_world.engine import SPLITS, Story
+from data.story_world.instruction_task import Instruction, write_instructions
+from data.story_world.message_task import Message, write_messages
+from data.story_world.preference_task import Preference, write_preferences
 
 TASK_SPLITS = ("train", "validation", "test")
 

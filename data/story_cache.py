@@ -12,10 +12,10 @@ from pathlib import Path
 
 from data.files import write_atomically
 from data.paths import DATA_DIR
-from data.story_world import Story, StoryWorld
+from data.story_world.engine import Story, StoryWorld
 
 WORLD_DIR = DATA_DIR / "story_world"
-ENGINE_FILES = ("__init__.py", "chooser.py", "engine.py", "teller.py", "template.py")
+ENGINE_FILES = ("chooser.py", "engine.py", "teller.py", "template.py")
 
 
 @lru_cache(maxsize=1)

@@ -23,9 +23,8 @@ _MODULES = {
     # chapter 2: text becomes numbers
     "ch02_text_data.any_tokenizer": "SPECIAL_TOKENS add_special_tokens encode_text special_id",
     "ch02_text_data.batches": "IGNORE_INDEX EpochBatches pad_batch",
-    "ch02_text_data.text_data": """
-        RegexTokenizer BPETokenizer GPTDataset StoryDataset create_dataloader create_story_dataloader
-    """,
+    "ch02_text_data.datasets": "GPTDataset StoryDataset create_dataloader create_story_dataloader",
+    "ch02_text_data.text_data": "RegexTokenizer BPETokenizer",
     "ch02_text_data.tokenizer_files": "gpt2_tokenizer",
     "ch02_text_data.streaming": "stream_text",
     "ch02_text_data.embeddings": "WordVectors skip_gram_pairs negative_sampling_loss plain_words",

@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.loaders import MESSAGE_LABELS, load_messages  # noqa: E402
+from data.loaders import load_messages  # noqa: E402
+from data.story_world.message_task import MESSAGE_LABELS  # noqa: E402
 
 CUES = {
     "help": ("help", "lend", "borrow", "need"),

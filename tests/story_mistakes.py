@@ -2,7 +2,6 @@
 
 import re
 
-from data.story_world import NAMES, SEX
 from data.story_world.engine import load_tables
 from data.story_world.template import plain
 
@@ -30,7 +29,7 @@ def _later(text, old, new, share=0.4):
 def new_name(story, rng):
     """The hero gets another name midway."""
     name = story.facts["hero"]["name"]
-    other = rng.choice([x for x in NAMES[SEX[name]] if x not in story.text])
+    other = rng.choice([x for x in load_tables().names[load_tables().sexes[name]] if x not in story.text])
     return _later(story.text, name, other)
 
 
@@ -143,7 +142,7 @@ def broken_word(story, rng):
 
 def stranger(story, rng):
     """A third and a fourth character speak who never came in."""
-    other = rng.choice([name for name in SEX if name not in story.text])
+    other = rng.choice([name for name in load_tables().sexes if name not in story.text])
     at = story.text.rfind("\n")
     return story.text[:at] + f' "That is right," said {other}.' + story.text[at:]
 

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.streaming import stream_text
-from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
+from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.generation import generate
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.checkpoints import save_model

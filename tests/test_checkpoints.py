@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
+from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
+from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining import checkpoints
 from ch05_pretraining.checkpoints import (

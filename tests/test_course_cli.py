@@ -841,7 +841,8 @@ def test_the_chain_goes_on_after_ctrl_c_in_each_of_its_stages(small_recipes, tmp
 def test_a_sample_joins_to_what_generate_returns():
     import torch
 
-    from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
+    from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
+    from ch02_text_data.text_data import BPETokenizer
     from ch04_gpt_model.generation import generate
     from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 
@@ -917,7 +918,8 @@ def test_doctor_says_what_is_missing_and_how_to_mend_it(monkeypatch, capsys):
 @pytest.fixture
 def finished_run(tmp_path):
     """A run's folder with two tiny models and what `run` keeps about them."""
-    from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
+    from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
+    from ch02_text_data.text_data import BPETokenizer
     from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
     from ch05_pretraining.checkpoints import save_model
 

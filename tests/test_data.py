@@ -14,7 +14,7 @@ from data.loaders import (
     load_stories,
     load_text,
 )
-from data.story_world import SPLITS, StoryWorld
+from data.story_world.engine import SPLITS, StoryWorld
 from tests.sizes import n
 
 STORY = "the-wrong-piano"

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from ch02_text_data.text_data import IGNORE_INDEX
+from ch02_text_data.batches import IGNORE_INDEX
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.checkpoints import unique_tensors
 from ch05_pretraining.pretraining import TrainConfig, train

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from ch02_text_data.any_tokenizer import SPECIAL_TOKENS, add_special_tokens
+from ch02_text_data.batches import IGNORE_INDEX, EpochBatches
 from ch02_text_data.bpe import GPT2_PATTERN
-from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, EpochBatches, add_special_tokens
+from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
@@ -51,15 +53,9 @@ from ch06_finetuning.ppo import ActorCritic, RewardModel
 from ch06_finetuning.preferences import reference_log_probabilities, sequence_log_probabilities
 from ch06_finetuning.recipes import baseline_report, classifier_report
 from ch06_finetuning.vocabulary import grow_vocabulary
-from data.loaders import (
-    MESSAGE_LABELS,
-    Message,
-    load_instructions,
-    load_messages,
-    load_preferences,
-    load_stories,
-    read_messages,
-)
+from data.loaders import load_instructions, load_messages, load_preferences, load_stories
+from data.own_messages import read_messages
+from data.story_world.message_task import MESSAGE_LABELS, Message
 from shared import load_assistant
 from tests.sizes import LONG_RUN, n
 from tests.small_models import random_ids, shaken

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from ch02_text_data.text_data import IGNORE_INDEX
+from ch02_text_data.batches import IGNORE_INDEX
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining import head_loss as module
 from ch05_pretraining.head_loss import head_loss

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer
+from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
+from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.generation import generate
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.gpt2_config import ONLY, PASSED_OVER, READ, SAME_AS

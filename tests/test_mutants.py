@@ -112,7 +112,10 @@ def a_resumed_run_is_the_same_run():
 
 
 def only_unmasked_targets_count():
-    from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer, create_story_dataloader, pad_batch
+    from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
+    from ch02_text_data.batches import IGNORE_INDEX, pad_batch
+    from ch02_text_data.datasets import create_story_dataloader
+    from ch02_text_data.text_data import BPETokenizer
     from ch05_pretraining.curriculum import RepeatedTokens
     from ch05_pretraining.pretraining import TrainConfig, cross_entropy, evaluate, train
 

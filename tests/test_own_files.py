@@ -7,9 +7,10 @@ import warnings
 import pytest
 
 from data.files import read_utf8
-from data.loaders import mark, read_instructions, read_messages
-from data.own_messages import NAMES
+from data.own_instructions import read_instructions
+from data.own_messages import NAMES, read_messages
 from data.paths import DATA_DIR
+from data.story_world.instruction_task import mark
 
 
 def _write(path, content):

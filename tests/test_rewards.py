@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer
+from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
+from ch02_text_data.batches import IGNORE_INDEX
+from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.story_recipe import evaluate_stories
@@ -45,7 +47,9 @@ from ch06_finetuning.rewards import (
     train_grpo,
     write_answers,
 )
-from data.loaders import Instruction, load_instructions, load_preferences, load_stories, story_reward
+from data.loaders import load_instructions, load_preferences, load_stories
+from data.story_world.instruction_task import Instruction
+from data.story_world.preference_task import story_reward
 from tests.sizes import LONG_RUN, n
 
 TEXT = "The red fox lost her kite. The owl found a lamp and was glad. Tell me about the fox. "

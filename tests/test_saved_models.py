@@ -18,9 +18,10 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torch.testing import assert_close
 
+from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.encoding_files import holds_encoding, read_encoding
-from ch02_text_data.text_data import SPECIAL_TOKENS, BPETokenizer, RegexTokenizer
+from ch02_text_data.text_data import BPETokenizer, RegexTokenizer
 from ch03_attention.attention import MultiHeadAttention
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from ch05_pretraining.story_recipe import evaluate_stories
-from data.loaders import load_instructions, load_stories, mark
+from data.loaders import load_instructions, load_stories
 from data.paths import DATA_DIR
 from data.story_cache import world_hash
+from data.story_world.instruction_task import mark
 from shared import SPECIAL_TOKENS, load_assistant, load_story_gpt
 from shared.commands.run_report import percent, sample_stories
 from tests.sizes import n
@@ -78,7 +79,7 @@ def test_the_classifier_that_came_with_them_sorted_nearly_all_messages(recipes):
 
 
 def test_told_stories_are_new_and_as_coherent_as_the_recipe_tells(story_gpt, recipes):
-    from data.story_world import check_story
+    from data.story_world.coherence import check_story
 
     told, report = sample_stories(*story_gpt, n(40, 200), seed=123), recipes[0]["results"]["coherent"]
     coherent = sum(not check_story(story) for story in told) / len(told)

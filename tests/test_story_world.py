@@ -8,14 +8,16 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from data.story_world import MINIS, NAMES, PLOTS, SEX, SPLITS, StoryWorld, article, check_story
 from data.story_world.chooser import Chooser
-from data.story_world.engine import Tables, load_tables
-from data.story_world.teller import Character, Teller
+from data.story_world.coherence import check_story
+from data.story_world.engine import SPLITS, StoryWorld, Tables, load_tables
+from data.story_world.teller import Character, Teller, article
 from data.story_world.template import WorldError, parse, plain
 from tests.sizes import n
 from tests.story_mistakes import MISTAKES
 
+NAMES, SEX = load_tables().names, load_tables().sexes  # sex -> names, name -> sex
+PLOTS, MINIS = load_tables().plots, load_tables().minis
 FIRST_FIFTY = {  # sha256 of the first 50 stories of seed 0; the shipped models are trained on this text
     "train": "6f56a8efecbd5558e3d24b3c575d86be10edc934cafbc86932aca94f7d6add03",
     "validation": "b99610e5bb2e4dc0f49277850e693af48daa1c05349026ca696ca3bea626fb34",

@@ -5,23 +5,18 @@ from collections import Counter
 
 import pytest
 
-from data.loaders import (
-    INSTRUCTION_KINDS,
-    MESSAGE_LABELS,
-    Instruction,
-    load_instructions,
-    load_messages,
-    load_preferences,
-    mark,
-    story_reward,
-)
+from data.loaders import load_instructions, load_messages, load_preferences
 from data.paths import DATA_DIR
-from data.story_world import PRON, SEX
-from data.story_world.preference_task import CORRUPTIONS, describe, reward_parts
+from data.story_world.engine import load_tables
+from data.story_world.instruction_task import INSTRUCTION_KINDS, Instruction, mark
+from data.story_world.message_task import MESSAGE_LABELS
+from data.story_world.preference_task import CORRUPTIONS, describe, reward_parts, story_reward
 from data.story_world.tasks import Dice, fill, split_of, templates, words
+from data.story_world.teller import PRON
 from tests import message_baselines
 from tests.sizes import n
 
+SEX = load_tables().sexes  # name -> sex
 TASK_SPLITS = ("train", "validation", "test")
 
 

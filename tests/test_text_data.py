@@ -11,21 +11,20 @@ import tiktoken
 import torch
 
 from ch02_text_data import tokenizer_files
-from ch02_text_data.any_tokenizer import add_special_tokens, encode_text, pad_id_of, special_id, special_tokens_of
-from ch02_text_data.batches import EpochBatches, pad_batch
-from ch02_text_data.bpe import GPT2_PATTERN, apply_merges, learn_merges, split_pieces
-from ch02_text_data.encoding_files import tokenizer_from_json, tokenizer_to_json
-from ch02_text_data.text_data import (
-    IGNORE_INDEX,
+from ch02_text_data.any_tokenizer import (
     SPECIAL_TOKENS,
-    BPETokenizer,
-    GPTDataset,
-    RegexTokenizer,
-    StoryDataset,
-    create_dataloader,
-    create_story_dataloader,
-    gpt2_tokenizer,
+    add_special_tokens,
+    encode_text,
+    pad_id_of,
+    special_id,
+    special_tokens_of,
 )
+from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
+from ch02_text_data.bpe import GPT2_PATTERN, apply_merges, learn_merges, split_pieces
+from ch02_text_data.datasets import GPTDataset, StoryDataset, create_dataloader, create_story_dataloader
+from ch02_text_data.encoding_files import tokenizer_from_json, tokenizer_to_json
+from ch02_text_data.text_data import BPETokenizer, RegexTokenizer
+from ch02_text_data.tokenizer_files import gpt2_tokenizer
 from tests.sizes import n
 
 TEXT = (

@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from . import SEX
+from .engine import load_tables
 from .tasks import Dice, fill, split_of, templates, with_article, words
 
 PREFERENCE_SIZES = {"train": 4_000, "validation": 400, "test": 800}
@@ -186,14 +186,14 @@ def _words(text: str) -> list[str]:
 
 def _names(text: str) -> list[str]:
     """The first names of the world in a text, in order of appearance."""
-    return list(dict.fromkeys(word for word in re.findall(r"\b[A-Z][a-z]+\b", text) if word in SEX))
+    return list(dict.fromkeys(word for word in re.findall(r"\b[A-Z][a-z]+\b", text) if word in load_tables().sexes))
 
 
 def _wrong_pronoun(name: str, text: str) -> bool:
     """Whether the hero, while alone in the text, is once he and once she, or not what the name says."""
     others = [other for other in _names(text) if other != name]
     alone = text[: text.index(others[0])] if others else text
-    return bool(set(_words(alone)) & PRONOUNS["f" if SEX.get(name) == "m" else "m"])
+    return bool(set(_words(alone)) & PRONOUNS["f" if load_tables().sexes.get(name) == "m" else "m"])
 
 
 def describe(name: str, animal: str, thing: str) -> str:

@@ -252,7 +252,7 @@ def learning(optimizer: str, seconds: float, shape: str = "story", n_stories: in
     """One round: a story GPT trained from random weights for so long, its schedule made for that; -> loss."""
     import torch
 
-    from ch02_text_data.text_data import create_story_dataloader
+    from ch02_text_data.datasets import create_story_dataloader
     from ch04_gpt_model.gpt_model import GPTModel
     from ch05_pretraining.checkpoints import load_story_gpt
     from ch05_pretraining.pretraining import TrainConfig, evaluate, train
@@ -297,7 +297,7 @@ def yardstick(recipe: str, n_steps: int, n_bytes: int = 1_000_000, every: int = 
     """One round: 4 layers, 4 heads, width 128, context 64, batches of 12, single characters; -> losses by seconds."""
     import torch
 
-    from ch02_text_data.text_data import create_dataloader
+    from ch02_text_data.datasets import create_dataloader
     from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
     from ch05_pretraining.pretraining import TrainConfig, evaluate, train
 

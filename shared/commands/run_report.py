@@ -15,7 +15,7 @@ from ch05_pretraining.story_scores import evaluate_stories, ngram_bits
 from data.files import write_atomically
 from data.loaders import load_stories
 from data.own_texts import read_own_text
-from data.story_world import check_story
+from data.story_world.coherence import check_story
 from shared.figures import COLORS, losses
 
 END = "<|endoftext|>"

@@ -5,7 +5,9 @@ from functools import lru_cache
 
 import torch
 
-from ch02_text_data.text_data import IGNORE_INDEX, SPECIAL_TOKENS, BPETokenizer
+from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
+from ch02_text_data.batches import IGNORE_INDEX
+from ch02_text_data.text_data import BPETokenizer
 from ch06_finetuning.finetuning import dpo_loss, prompt_ids, wilson_interval
 from shared.exercises import expect, expect_close, expect_equal
 
