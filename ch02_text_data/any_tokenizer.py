@@ -99,4 +99,4 @@ def add_special_tokens(tokenizer: Any, tokens: Iterable[str] = SPECIAL_TOKENS) -
         )
     if not hasattr(tokenizer, "merges"):
         raise ValueError(f"found a {type(tokenizer).__name__}; expected a BPETokenizer or a tiktoken.Encoding")
-    return type(tokenizer)(tokenizer.merges, [*tokenizer.special_tokens, *new])
+    return type(tokenizer)(tokenizer.merges, [*tokenizer.special_tokens, *new], tokenizer.numbering)

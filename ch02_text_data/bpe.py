@@ -17,6 +17,27 @@ GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?
 WALL = -1  # stands between two words: nothing merges with it
 
 Pair = tuple[int, int]
+Merge = tuple[bytes, bytes]
+Texts = str | Iterable[str]  # one text or many
+
+
+def byte_order(numbering: str) -> bytes:
+    """Return the 256 bytes in the order of their ids.
+
+    Args:
+        numbering: "bytes" for the order of their values, or "gpt2" for GPT-2's: first the bytes that print as a sign of
+            Latin-1, then the others.
+
+    Raises:
+        ValueError: another numbering.
+
+    Source: Radford et al. (2019), released vocabulary. Taught in ch02, section 2.10.
+    """
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    orders = {"bytes": [*range(256)], "gpt2": [*visible, *(byte for byte in range(256) if byte not in visible)]}
+    if numbering not in orders:
+        raise ValueError(f"found numbering={numbering!r}; expected 'bytes' or 'gpt2'")
+    return bytes(orders[numbering])
 
 
 def split_pieces(text: str) -> list[str]:
@@ -27,7 +48,7 @@ def split_pieces(text: str) -> list[str]:
     return regex.findall(GPT2_PATTERN, text)
 
 
-def count_pieces(texts: str | Iterable[str]) -> dict[bytes, int]:
+def count_pieces(texts: Texts) -> dict[bytes, int]:
     """Count the different pieces of one text or of many: bytes of a piece -> how often it occurs.
 
     Raises:
@@ -98,7 +119,7 @@ class Chain:
             yield bead, ids[before], ids[after]
 
 
-def learn_merges(words: Mapping[bytes, int], n_merges: int) -> list[tuple[bytes, bytes]]:
+def learn_merges(words: Mapping[bytes, int], n_merges: int) -> list[Merge]:
     """Return the merges, the most frequent pair first; ties go to the lexicographically greatest pair.
 
     Args:
@@ -164,7 +185,7 @@ def apply_merges(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
     """Return the ids of one piece: its bytes, merged in the order in which the merges were learned.
 
     Args:
-        piece: bytes without any wall between them.
+        piece: the ids of its bytes; without a wall, they fit into bytes themselves.
         new_ids: pair of ids -> id of the merged token; a later merge has a greater id.
 
     Source: Sennrich et al. (2016), section 3.2. Taught in ch02, section 2.10.

@@ -11,12 +11,23 @@ the pattern that cuts text into pieces. Taught in ch02.
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import tiktoken
 
-from ch02_text_data.bpe import GPT2_PATTERN, apply_merges, count_pieces, cut_at_specials, learn_merges, split_pieces
+from ch02_text_data.any_tokenizer import END
+from ch02_text_data.bpe import (
+    GPT2_PATTERN,
+    Merge,
+    Texts,
+    apply_merges,
+    byte_order,
+    count_pieces,
+    cut_at_specials,
+    learn_merges,
+    split_pieces,
+)
 from ch02_text_data.input_checks import checked_id, checked_specials, checked_text
 from ch02_text_data.tokenizer_files import bpe_from_json, bpe_to_json, read_tokenizer
 from data.files import write_atomically
@@ -75,21 +86,25 @@ class RegexTokenizer:
 class BPETokenizer:
     """Byte-pair encoding over bytes: reads any text, and writes pieces that it has often seen as one token.
 
-    Ids are the 256 bytes in byte order, then the merges in the order they were learned, then the special tokens.
+    Ids are the 256 bytes, then the merges in the order they were learned, then the special tokens.
 
     Args:
         merges: pairs of byte strings; each part is a byte or the result of an earlier merge.
         special_tokens: strings with ids of their own, which no user's text produces.
+        numbering: "bytes" gives the bytes their own values as ids, "gpt2" the ids that they have in GPT-2's vocabulary.
 
     Raises:
-        ValueError: a merge has a part that does not exist yet or makes a token that does, or a special stands twice.
+        ValueError: a merge has a part that does not exist yet or makes a token that does, a special stands twice, or
+            the numbering is unknown.
 
     Source: Sennrich et al. (2016), section 3.2; Radford et al. (2019), section 2.2. Taught in ch02, section 2.9.
     """
 
-    def __init__(self, merges: Iterable[tuple[bytes, bytes]], special_tokens: Iterable[str] = ("<|endoftext|>",)):
-        self.merges = [tuple(pair) for pair in merges]
-        self.tokens = [bytes([byte]) for byte in range(256)]
+    def __init__(self, merges: Iterable[Merge], special_tokens: Iterable[str] = (END,), numbering: str = "bytes"):
+        self.merges = [(first, second) for first, second in merges]
+        self.numbering, order = numbering, byte_order(numbering)
+        self.tokens = [bytes([byte]) for byte in order]
+        self._byte_ids = bytes.maketrans(order, bytes(range(256)))
         self._new_ids: dict[tuple[int, int], int] = {}
         ids = {token: id_ for id_, token in enumerate(self.tokens)}
         for first, second in self.merges:
@@ -103,7 +118,7 @@ class BPETokenizer:
 
     @classmethod
     def train(
-        cls, texts: str | Iterable[str], vocab_size: int, special_tokens: Iterable[str] = ("<|endoftext|>",)
+        cls, texts: Texts, vocab_size: int, special_tokens: Iterable[str] = (END,), numbering: str = "bytes"
     ) -> "BPETokenizer":
         """Learn merges from texts: the most frequent pair first, ties to the greatest pair of byte strings.
 
@@ -111,6 +126,7 @@ class BPETokenizer:
             texts: one text or many; they are read once.
             vocab_size: 256 bytes + merges + special tokens; the result is smaller when no pair is left to merge.
             special_tokens: strings that get the last ids.
+            numbering: "bytes" or "gpt2": which ids the bytes have; the merges are the same.
 
         Raises:
             ValueError: no text, or a vocabulary too small for the bytes and special tokens.
@@ -119,7 +135,7 @@ class BPETokenizer:
         smallest = 256 + len(special_tokens)
         if vocab_size < smallest:
             raise ValueError(f"found vocab_size={vocab_size}; expected at least {smallest}: 256 bytes and the specials")
-        return cls(learn_merges(count_pieces(texts), vocab_size - smallest), special_tokens)
+        return cls(learn_merges(count_pieces(texts), vocab_size - smallest), special_tokens, numbering)
 
     @property
     def vocab_size(self) -> int:
@@ -145,6 +161,19 @@ class BPETokenizer:
                     ids += self._known_pieces.get(piece) or self._encode_piece(piece)
         return ids
 
+    def encode_iterable(self, texts: Texts, allowed_special: Collection[str] = frozenset()) -> Iterator[int]:
+        """Yield the ids of many texts one after another, each text as `encode` reads it by itself.
+
+        Args:
+            texts: strings, for example the lines of an open file; only one of them is held at a time.
+            allowed_special: see `encode`.
+
+        Raises:
+            ValueError: a text is no string, or an allowed special token does not exist.
+        """
+        for text in [texts] if isinstance(texts, str) else texts:
+            yield from self.encode(text, allowed_special)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Turn ids into text; bytes that are no UTF-8, such as half a character, become U+FFFD.
 
@@ -155,7 +184,7 @@ class BPETokenizer:
 
     def to_json(self) -> str:
         """Write the tokenizer as the text of a JSON file."""
-        return bpe_to_json(self.merges, list(self.special_tokens))
+        return bpe_to_json(self.merges, list(self.special_tokens), self.numbering)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "BPETokenizer":
@@ -181,7 +210,7 @@ class BPETokenizer:
         return tiktoken.Encoding("bpe", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=self.special_tokens)
 
     def _encode_piece(self, piece: str) -> list[int]:
-        ids = apply_merges(piece.encode("utf-8"), self._new_ids)
+        ids = apply_merges(piece.encode("utf-8").translate(self._byte_ids), self._new_ids)
         if len(piece) <= 32 and len(self._known_pieces) < 100_000:  # words come back often: remember them
             self._known_pieces[piece] = ids
         return ids

@@ -13,29 +13,33 @@ from data.paths import CACHE_DIR
 
 T = TypeVar("T")
 
-FORMAT = "byte-level BPE, version 1"
+FORMATS = {  # numbering -> what the file says about itself; a reader that knows one only refuses the other
+    "bytes": "byte-level BPE, version 1",
+    "gpt2": "byte-level BPE in GPT-2's numbering, version 1",
+}
 GPT2_FILES = {  # tiktoken names a cached file by the sha1 of its address: vocab.bpe, then encoder.json
     "6d1cbeee0f20b3d9449abfede4726ed8212e3aee": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
     "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
 }
 
 
-def bpe_to_json(merges: list[tuple[bytes, bytes]], special_tokens: list[str]) -> str:
-    """Write merges and special tokens as the text of a JSON file.
+def bpe_to_json(merges: list[tuple[bytes, bytes]], special_tokens: list[str], numbering: str) -> str:
+    """Write merges, special tokens and numbering as the text of a JSON file.
 
     Args:
         merges: pairs of byte strings in the order they were learned; each byte is written as one character.
         special_tokens: strings in the order of their ids.
+        numbering: "bytes" or "gpt2", see `byte_order`.
 
     Source: taught in ch02, section 2.10.
     """
     rows = ",\n".join(json.dumps([first.decode("latin-1"), second.decode("latin-1")]) for first, second in merges)
-    head = f'"format": {json.dumps(FORMAT)},\n"special_tokens": {json.dumps(special_tokens)}'
+    head = f'"format": {json.dumps(FORMATS[numbering])},\n"special_tokens": {json.dumps(special_tokens)}'
     return f'{{{head},\n"merges": [\n{rows}\n]}}\n'
 
 
-def bpe_from_json(text: str | bytes, build: Callable[[list[tuple[bytes, bytes]], list[str]], T]) -> T:
-    """Read what `bpe_to_json` wrote and return `build(merges, special_tokens)`.
+def bpe_from_json(text: str | bytes, build: Callable[[list[tuple[bytes, bytes]], list[str], str], T]) -> T:
+    """Read what `bpe_to_json` wrote and return `build(merges, special_tokens, numbering)`.
 
     Raises:
         ValueError: the text is not JSON, or has another content than a tokenizer's.
@@ -44,15 +48,16 @@ def bpe_from_json(text: str | bytes, build: Callable[[list[tuple[bytes, bytes]],
     """
     try:
         content = json.loads(text)
-        if content["format"] != FORMAT:
+        numbering = next((name for name, format_ in FORMATS.items() if format_ == content["format"]), None)
+        if numbering is None:
             raise ValueError(f"its format is {content['format']!r}")
         merges = [(first.encode("latin-1"), second.encode("latin-1")) for first, second in content["merges"]]
-        return build(merges, list(content["special_tokens"]))
+        return build(merges, list(content["special_tokens"]), numbering)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         found = f"no {error}" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"found a damaged or foreign tokenizer ({found}); expected the format {FORMAT!r}: restore its file or "
-            "train the tokenizer again"
+            f"found a damaged or foreign tokenizer ({found}); expected the format {FORMATS['bytes']!r}: restore its "
+            "file or train the tokenizer again"
         ) from error
 
 

@@ -224,7 +224,7 @@ def _their_tensors(model: GPTModel) -> dict[str, Tensor]:
 def _their_tokenizer(tokenizer: BPETokenizer) -> dict:
     """Byte-pair encoding as the tokenizers library writes it: each byte stands as one printable character."""
     letters = _byte_letters()
-    parts = [bytes([byte]) for byte in range(256)] + [first + second for first, second in tokenizer.merges]
+    parts = tokenizer.tokens[: 256 + len(tokenizer.merges)]
 
     def spell(part: bytes) -> str:
         return "".join(letters[byte] for byte in part)

@@ -192,7 +192,7 @@ def _about(model: nn.Module, tokenizer) -> dict:
 
 def _same(one, other) -> bool:
     """Whether two tokenizers, of ours or of tiktoken's class, give the same ids."""
-    keys = ("merges", "special_tokens", "_mergeable_ranks", "_special_tokens")
+    keys = ("merges", "special_tokens", "numbering", "_mergeable_ranks", "_special_tokens")
     return type(one) is type(other) and all(getattr(one, key, None) == getattr(other, key, None) for key in keys)
 
 

@@ -264,10 +264,10 @@ def test_a_folder_without_weights_says_what_it_holds(changed):
 # ---------------------------------------------------------------- ours go out
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
+@pytest.fixture(scope="module", params=["bytes", "gpt2"])
+def tokenizer(request):
     text = "Once upon a time, there was a little fox named Lily. The café was naïve. 3.14 “quotes” — it's we'll 🙂\n\n"
-    return BPETokenizer.train(text * 5, 400, SPECIAL_TOKENS)
+    return BPETokenizer.train(text * 5, 400, SPECIAL_TOKENS, request.param)
 
 
 @pytest.fixture(scope="module", params=["tied", "no bias", "untied, odd width"])

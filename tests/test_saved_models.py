@@ -8,6 +8,7 @@ import copy
 import json
 import shutil
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -615,8 +616,9 @@ def test_a_set_of_labels_is_refused_where_rows_are_made():
 
 
 def test_a_model_that_reads_with_another_tokenizer_is_refused(classifier, tmp_path):
-    other = BPETokenizer.train("another text of other words", 300, SPECIAL_TOKENS)
-    for model in (classifier, RewardModel(gpt(), TOKENIZER)):
+    foreign = BPETokenizer.train("another text of other words", 300, SPECIAL_TOKENS)
+    numbered = BPETokenizer(TOKENIZER.merges, TOKENIZER.special_tokens, "gpt2")
+    for model, other in product((classifier, RewardModel(gpt(), TOKENIZER)), (foreign, numbered)):
         with pytest.raises(ValueError, match="reads with another tokenizer than the one given"):
             save_finetuned(tmp_path / "it", model, other, {})
     assert not list(tmp_path.iterdir())

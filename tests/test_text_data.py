@@ -307,6 +307,76 @@ def gpt2_merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
     return pairs
 
 
+GPT2_IDS = {"!": 0, "~": 93, "A": 32, "a": 64, "\0": 188, "\n": 198, " ": 220, "\x7f": 221}  # its first 256 ids
+
+
+@pytest.fixture(scope="module")
+def numbered(tokenizer):
+    return BPETokenizer.train([TEXT] * 3, 420, SPECIAL_TOKENS, numbering="gpt2")
+
+
+def test_bytes_have_gpt2s_ids_when_asked(numbered):
+    assert {sign: numbered.encode(sign) for sign in GPT2_IDS} == {sign: [id_] for sign, id_ in GPT2_IDS.items()}
+    assert [numbered.tokens[id_] for id_ in (94, 105, 106, 187, 188, 255)] == [
+        b"\xa1",
+        b"\xac",
+        b"\xae",
+        b"\xff",
+        b"\0",
+        b"\xad",
+    ]
+    assert sorted(numbered.tokens[:256]) == [bytes([byte]) for byte in range(256)]
+
+
+def test_gpt2s_numbering_changes_the_ids_of_bytes_and_nothing_else(tokenizer, numbered):
+    assert (numbered.merges, numbered.special_tokens) == (tokenizer.merges, tokenizer.special_tokens)
+    assert numbered.tokens[256:] == tokenizer.tokens[256:]
+    chance = random.Random(11)
+    for text in HARD + [TEXT] + [random_text(chance) for _ in range(n(300, 3000))]:
+        ids = numbered.encode(text)
+        assert [numbered.tokens[id_] for id_ in ids] == [tokenizer.tokens[id_] for id_ in tokenizer.encode(text)]
+        assert ids == numbered.to_tiktoken().encode_ordinary(text) and numbered.decode(ids) == text
+
+
+def test_the_numbering_stays_with_the_tokenizer(tokenizer, numbered):
+    ids = numbered.encode(TEXT)
+    for again in (BPETokenizer.from_json(numbered.to_json()), add_special_tokens(numbered, ["<|more|>"])):
+        assert again.numbering == "gpt2" and again.encode(TEXT) == ids
+    assert tokenizer.numbering == BPETokenizer.from_json(tokenizer.to_json()).numbering == "bytes"
+    with pytest.raises(ValueError, match="found numbering='utf-8'; expected 'bytes' or 'gpt2'"):
+        BPETokenizer.train(TEXT, 300, numbering="utf-8")
+
+
+def test_gpt2s_merges_in_gpt2s_numbering_give_its_own_ids():
+    try:
+        reference = gpt2_tokenizer()
+    except ValueError:
+        pytest.skip("GPT-2's vocabulary is not on this computer")
+    tokenizer = BPETokenizer(gpt2_merges(reference._mergeable_ranks), numbering="gpt2")
+    assert tokenizer.vocab_size == reference.n_vocab == 50_257 == tokenizer.special_tokens["<|endoftext|>"] + 1
+    assert all(tokenizer.encode(text) == reference.encode_ordinary(text) for text in [*HARD, TEXT])
+
+
+@pytest.mark.parametrize("texts", [[], [""], [TEXT], ["a", " b", "", "\n", TEXT, "<|pad|>"], HARD], ids=range(5))
+def test_many_texts_give_the_ids_of_each_one_after_another(tokenizer, texts):
+    for allowed in (frozenset(), {"<|pad|>"}):
+        expected = [id_ for text in texts for id_ in tokenizer.encode(text, allowed)]
+        assert list(tokenizer.encode_iterable(iter(texts), allowed)) == expected
+    assert list(tokenizer.encode_iterable(TEXT)) == tokenizer.encode(TEXT)
+
+
+def test_many_texts_are_read_one_at_a_time(tokenizer):
+    read = []
+    ids = tokenizer.encode_iterable(read.append(number) or "ab" for number in range(5))
+    assert not read
+    next(ids), next(ids)
+    assert read == [0]
+    next(ids)
+    assert read == [0, 1]
+    with pytest.raises(ValueError, match="found a bytes; expected a str"):
+        list(tokenizer.encode_iterable(["a", b"b"]))
+
+
 def test_gpt2_without_files_says_how_to_fetch_them(tmp_path, monkeypatch):
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     with pytest.raises(ValueError, match="python course.py fetch gpt2-tokenizer"):
