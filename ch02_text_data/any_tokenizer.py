@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import tiktoken
+import torch
+from torch import Tensor
 
-from ch02_text_data.input_checks import checked_specials, checked_text
+from ch02_text_data.input_checks import Ids, checked_ids, checked_specials, checked_text
 
 __all__ = ["add_special_tokens", "encode_text", "pad_id_of", "special_id", "special_tokens_of"]
 
@@ -44,6 +46,28 @@ def encode_text(tokenizer: Encodes, text: str) -> list[int]:
             f"found a {type(tokenizer).__name__} that turned a text into no ids ({error}); expected a tokenizer with "
             ".encode(str) -> list[int]: wrap yours in an object that has it"
         ) from error
+
+
+def text_ids(source: str | Ids, tokenizer: Encodes | None) -> Tensor:
+    """Return the ids of a text, or ids that are there already, as a tensor of int64.
+
+    Args:
+        source: a text, or its ids: whole numbers from 0 up in a list, an array or a tensor with one axis.
+        tokenizer: what turns a text into ids; it is not asked where `source` holds ids, and may be None then.
+
+    Shape:
+        T tokens -> (T,).
+
+    Raises:
+        ValueError: `source` is neither text nor ids, or the tokenizer gives no ids.
+
+    Source: taught in ch02, section 2.14.
+    """
+    if not isinstance(source, str):
+        return checked_ids(source)
+    if tokenizer is None:
+        raise ValueError("found a text and no tokenizer; expected one that turns it into ids, or the ids themselves")
+    return torch.tensor(encode_text(tokenizer, source), dtype=torch.int64)
 
 
 def special_tokens_of(tokenizer: Any) -> dict[str, int]:

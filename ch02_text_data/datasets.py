@@ -7,19 +7,21 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ch02_text_data.any_tokenizer import Encodes, encode_text, pad_id_of, special_id
+from ch02_text_data.any_tokenizer import Encodes, pad_id_of, special_id, text_ids
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
+from ch02_text_data.input_checks import Ids
 
 
 class GPTDataset(Dataset):
     """Windows of one text: the ids a GPT reads, and the same ids one place later as its targets.
 
     Args:
-        txt: the text.
-        tokenizer: anything with `.encode(str) -> list[int]`.
+        txt: the text, or its ids in a list, an array or a tensor with one axis.
+        tokenizer: anything with `.encode(str) -> list[int]`; for ids it is not asked and may be None.
         max_length: ids in a window.
         stride: ids from one window's start to the next; `max_length` puts them end to end, less makes them overlap.
         to_end: True adds a window that ends where the text does; without it, up to `stride - 1` ids at the end stand
@@ -29,15 +31,17 @@ class GPTDataset(Dataset):
         item -> ids (max_length,), targets (max_length,), both int64.
 
     Raises:
-        ValueError: the text has no full window, or a number is below 1.
+        ValueError: neither text nor ids, no full window in them, or a number is below 1.
 
     Source: taught in ch02, section 2.14.
     """
 
-    def __init__(self, txt: str, tokenizer: Encodes, max_length: int, stride: int, *, to_end: bool = False):
+    def __init__(
+        self, txt: str | Ids, tokenizer: Encodes | None, max_length: int, stride: int, *, to_end: bool = False
+    ):
         if max_length < 1 or stride < 1:
             raise ValueError(f"found max_length={max_length}, stride={stride}; expected both to be at least 1")
-        self.ids = torch.tensor(encode_text(tokenizer, txt), dtype=torch.int64)
+        self.ids = text_ids(txt, tokenizer)
         if len(self.ids) <= max_length:
             raise ValueError(
                 f"found a text of {len(self.ids)} tokens; expected at least {max_length + 1}, one window and the token "
@@ -68,7 +72,7 @@ class StoryDataset(Dataset):
     """One whole story a row, from its first token: end-of-text opens the row, predicting end-of-text closes it.
 
     Args:
-        stories: texts, or objects with a `.text`.
+        stories: texts, objects with a `.text`, or the ids of texts without the end-of-text around them.
         tokenizer: a BPETokenizer or a tiktoken.Encoding with `<|endoftext|>` among its special tokens.
         max_length: ids in a row; a longer story is cut, `n_cut` counts them.
 
@@ -76,12 +80,14 @@ class StoryDataset(Dataset):
         item -> ids (max_length,), targets (max_length,), int64; padding has the target -100.
 
     Raises:
-        ValueError: no stories, an empty one, or a tokenizer without `<|endoftext|>`.
+        ValueError: no stories, one that is empty or neither text nor ids, or a tokenizer without `<|endoftext|>`.
 
     Source: taught in ch02, section 2.16.
     """
 
     def __init__(self, stories: Iterable[Any], tokenizer: Encodes, max_length: int):
+        if isinstance(stories, str):
+            raise ValueError("found one text; expected a list of stories: put it into square brackets")
         end = special_id(tokenizer, "<|endoftext|>")
         self.pad_id = pad_id_of(tokenizer)
         self.max_length = max_length
@@ -93,10 +99,10 @@ class StoryDataset(Dataset):
 
     @staticmethod
     def _row(number: int, story: Any, tokenizer: Encodes, end: int) -> Tensor:
-        text = getattr(story, "text", story)
-        if not text:
+        ids = text_ids(getattr(story, "text", story), tokenizer)
+        if not len(ids):
             raise ValueError(f"found an empty story at position {number}; expected text: leave it out")
-        return torch.tensor([end, *encode_text(tokenizer, text), end])
+        return F.pad(ids, (1, 1), value=end)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -110,8 +116,8 @@ class StoryDataset(Dataset):
 
 
 def create_dataloader(
-    txt: str,
-    tokenizer: Encodes,
+    txt: str | Ids,
+    tokenizer: Encodes | None,
     *,
     batch_size: int,
     max_length: int,

@@ -1,7 +1,14 @@
 """What chapter 2 asks of its input before it works with it: each check returns the value or says what was expected."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Ids = Sequence[int] | Tensor | np.ndarray
+KINDS = {"U": "text", "S": "bytes", "f": "fractions", "b": "truth values"}  # NumPy's letters for types of numbers
 
 
 def checked_text(text: str) -> str:
@@ -31,3 +38,32 @@ def checked_specials(tokens: Iterable[str]) -> list[str]:
     if len(set(tokens)) < len(tokens) or not all(isinstance(token, str) and token for token in tokens):
         raise ValueError(f"found the special tokens {tokens}; expected different strings, none of them empty")
     return tokens
+
+
+def checked_ids(ids: Ids) -> Tensor:
+    """Return a text's ids as a new tensor of int64; refuse what is no row of whole numbers from 0 up.
+
+    Shape:
+        anything of length T -> (T,).
+    """
+    array = _array(ids)
+    if array.ndim != 1:
+        flaw = f"has {array.ndim} axes"
+    elif len(array) and array.dtype.kind not in "iu":
+        flaw = f"holds {KINDS.get(array.dtype.kind, 'other things than numbers')}"
+    elif len(array) and array.astype(np.int64).min() < 0:
+        flaw = f"holds {array.min() if array.dtype.kind == 'i' else array.max()}"
+    else:
+        return torch.from_numpy(array.astype(np.int64))
+    raise ValueError(
+        f"found a {type(ids).__name__} that {flaw}; expected a text, or its ids: whole numbers from 0 up in a list, an "
+        "array or a tensor with one axis"
+    )
+
+
+def _array(ids: Ids) -> np.ndarray:
+    """The ids as an array; an array of objects stands for what makes none."""
+    try:
+        return np.asarray(ids.detach().cpu() if isinstance(ids, Tensor) else ids)
+    except (TypeError, ValueError, RuntimeError):  # rows of different lengths, a type that NumPy does not have
+        return np.empty(1, dtype=object)

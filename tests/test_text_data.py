@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 
+import numpy as np
 import pytest
 import tiktoken
 import torch
@@ -317,14 +318,8 @@ def numbered(tokenizer):
 
 def test_bytes_have_gpt2s_ids_when_asked(numbered):
     assert {sign: numbered.encode(sign) for sign in GPT2_IDS} == {sign: [id_] for sign, id_ in GPT2_IDS.items()}
-    assert [numbered.tokens[id_] for id_ in (94, 105, 106, 187, 188, 255)] == [
-        b"\xa1",
-        b"\xac",
-        b"\xae",
-        b"\xff",
-        b"\0",
-        b"\xad",
-    ]
+    borders = b"".join(numbered.tokens[id_] for id_ in (94, 105, 106, 187, 188, 255))
+    assert borders == b"\xa1\xac\xae\xff\0\xad"
     assert sorted(numbered.tokens[:256]) == [bytes([byte]) for byte in range(256)]
 
 
@@ -746,6 +741,94 @@ def test_what_is_no_text_or_no_tokenizer_is_refused(tokenizer, rust, bad):
         encode_text(bad, "abc")
 
 
+NO_TEXT = r"^found a \w+ that (has|holds) [^;\n]+; expected a text, or its ids: [^\n]+$"
+NO_IDS = {
+    "nothing": None,
+    "a number": 7,
+    "bytes": b"abc",
+    "fractions": [1.0, 2.0, 3.0],
+    "a fraction among ids": [1, 2.5, 3],
+    "a number below zero": [1, -2, 3],
+    "a huge number": [1, 2**63, 3],
+    "a number beyond all": [1, 2**70, 3],
+    "words": ["1", "2", "3"],
+    "a word among ids": [1, "2", 3],
+    "nothing among ids": [1, None, 3],
+    "truth values": [True, False, True],
+    "rows": [[1, 2], [3, 4]],
+    "rows of two lengths": [[1, 2], [3]],
+    "a generator": (id_ for id_ in (1, 2, 3)),
+    "a set": {1, 2, 3},
+    "a dictionary": {"input_ids": [1, 2, 3]},
+    "a tensor of fractions": torch.rand(5, requires_grad=True),
+    "a tensor of short fractions": torch.rand(5, dtype=torch.bfloat16),
+    "a mask": torch.ones(5, dtype=torch.bool),
+    "a batch": torch.ones(2, 3, dtype=torch.int64),
+    "one id": torch.tensor(3),
+    "an array of fractions": np.ones(4),
+    "an array of negatives": np.array([3, -1], dtype=np.int8),
+    "an array of huge numbers": np.array([3, 2**64 - 1], dtype=np.uint64),
+}
+
+
+@pytest.mark.parametrize("bad", NO_IDS.values(), ids=NO_IDS)
+def test_what_is_neither_text_nor_ids_is_refused_in_one_sentence(tokenizer, bad):
+    calls = [
+        lambda: GPTDataset(bad, tokenizer, 1, 1),
+        lambda: create_dataloader(bad, tokenizer, batch_size=1, max_length=1, stride=1),
+        lambda: StoryDataset(["Mia ran.", bad], tokenizer, 9),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=NO_TEXT):
+            call()
+
+
+IDS = [5, 300, 0, 77, 8]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        tuple(IDS), torch.tensor(IDS), torch.tensor(IDS, dtype=torch.int32), torch.tensor([IDS, IDS]).T[:, 0],
+        np.array(IDS), np.array(IDS, dtype=np.uint16), np.array(IDS[::-1])[::-1], [torch.tensor(id_) for id_ in IDS],
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_datasets_take_ids_in_the_place_of_text(tokenizer, given):
+    windows = GPTDataset(given, None, 2, 2)
+    assert windows.ids.tolist() == IDS and windows.ids.dtype == torch.int64
+    assert torch.equal(windows[1][1], torch.tensor([77, 8]))
+    (ids, targets), *_ = create_dataloader(given, None, batch_size=2, max_length=2, stride=2, shuffle=False)
+    assert ids.tolist() == [[5, 300], [0, 77]] and targets.tolist() == [[300, 0], [77, 8]]
+    end, (ids, targets) = special_id(tokenizer, "<|endoftext|>"), StoryDataset([given], tokenizer, 6)[0]
+    assert ids.tolist() == [end, *IDS] and targets.tolist() == [*IDS, end]
+
+
+def test_ids_give_the_rows_that_their_text_gives(tokenizer):
+    ids = tokenizer.encode(TEXT)
+    for of_ids, of_text in zip(GPTDataset(ids, None, 7, 5), GPTDataset(TEXT, tokenizer, 7, 5), strict=True):
+        assert torch.equal(of_ids[0], of_text[0]) and torch.equal(of_ids[1], of_text[1])
+    of_ids, of_text = StoryDataset([ids], tokenizer, 40), StoryDataset([TEXT], tokenizer, 40)
+    assert torch.equal(of_ids.rows[0], of_text.rows[0])
+
+
+def test_a_dataset_keeps_ids_of_its_own():
+    given = torch.tensor(IDS)
+    windows = GPTDataset(given, None, 2, 2)
+    given.zero_()
+    assert windows.ids.tolist() == IDS
+
+
+def test_a_text_without_a_tokenizer_and_no_ids_at_all_are_refused(tokenizer):
+    with pytest.raises(ValueError, match="found a text and no tokenizer"):
+        GPTDataset("a text", None, 1, 1)
+    for empty in ([], "", torch.tensor([], dtype=torch.int64)):
+        with pytest.raises(ValueError, match="found a text of 0 tokens"):
+            GPTDataset(empty, tokenizer, 1, 1)
+        with pytest.raises(ValueError, match="empty story at position 1"):
+            StoryDataset(["Mia", empty], tokenizer, 10)
+
+
 # --- whole stories --------------------------------------------------------------------------------------------------
 
 
@@ -782,6 +865,8 @@ def test_without_a_padding_token_the_end_token_fills_up():
 
 
 def test_stories_refuse_bad_input(tokenizer):
+    with pytest.raises(ValueError, match="found one text; expected a list of stories"):
+        StoryDataset("Mia ran home.", tokenizer, 10)
     with pytest.raises(ValueError, match="found 0 stories"):
         StoryDataset([], tokenizer, 10)
     with pytest.raises(ValueError, match="empty story at position 1"):
