@@ -15,7 +15,7 @@ from data.paths import DATA_DIR
 from data.story_world.engine import Story, StoryWorld
 
 WORLD_DIR = DATA_DIR / "story_world"
-ENGINE_FILES = ("chooser.py", "engine.py", "teller.py", "template.py")
+ENGINE = ("cast", "chooser", "engine", "grammar", "people", "speech", "teller", "template", "writer")  # modules
 
 
 @lru_cache(maxsize=1)
@@ -25,7 +25,7 @@ def world_hash() -> str:
     Source: Taught in ch02, section 2.1.
     """
     digest = hashlib.sha256()
-    files = [*(WORLD_DIR / "tables").rglob("*.txt"), *(WORLD_DIR / name for name in ENGINE_FILES)]
+    files = [*(WORLD_DIR / "tables").rglob("*.txt"), *(WORLD_DIR / f"{name}.py" for name in ENGINE)]
     for name, path in sorted((path.relative_to(WORLD_DIR).as_posix(), path) for path in files):
         digest.update(name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()

@@ -8,10 +8,12 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from data.story_world.cast import Character
 from data.story_world.chooser import Chooser
 from data.story_world.coherence import check_story
 from data.story_world.engine import SPLITS, StoryWorld, Tables, load_tables
-from data.story_world.teller import Character, Teller, article
+from data.story_world.grammar import article
+from data.story_world.teller import Teller
 from data.story_world.template import WorldError, parse, plain
 from tests.sizes import n
 from tests.story_mistakes import MISTAKES

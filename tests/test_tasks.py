@@ -8,11 +8,11 @@ import pytest
 from data.loaders import load_instructions, load_messages, load_preferences
 from data.paths import DATA_DIR
 from data.story_world.engine import load_tables
+from data.story_world.grammar import PRON
 from data.story_world.instruction_task import INSTRUCTION_KINDS, Instruction, mark
 from data.story_world.message_task import MESSAGE_LABELS
 from data.story_world.preference_task import CORRUPTIONS, describe, reward_parts, story_reward
 from data.story_world.tasks import Dice, fill, split_of, templates, words
-from data.story_world.teller import PRON
 from tests import message_baselines
 from tests.sizes import n
 

@@ -8,12 +8,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .chooser import Chooser
+from .grammar import PRON, finish
 from .table_checks import validate
-from .teller import PRON, Teller, article, finish
+from .teller import Teller
 from .template import load_world, plain
 
 SPLITS = ("train", "validation", "test", "heldout_names", "heldout_objects", "heldout_both", "all")
-__all__ = ["PRON", "SPLITS", "Story", "StoryWorld", "Tables", "article", "load_tables"]
 SOIL = ("garden", "farm", "meadow", "yard", "orchard", "hill")
 
 
@@ -190,5 +190,5 @@ def _facts(teller, chooser):
         facts["helper"] = bound["g"].name
     if "o" in bound:
         thing = bound["o"]
-        facts["object"], facts["noun"] = (thing.label if thing._adj else thing.noun), thing.noun
+        facts["object"], facts["noun"] = (thing.label if thing.is_described else thing.noun), thing.noun
     return facts

@@ -13,7 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from .engine import PRON, article, load_tables
+from .engine import load_tables
+from .grammar import PRON, article
 from .template import plain
 
 FOLDER = Path(__file__).parent / "tables_tasks"

@@ -57,6 +57,11 @@ class Paragraph(NamedTuple):
     pass
 
 
+Node = str | Alt | Slot | Call | Say | Remember | Paragraph
+Nodes = list[Node]  # a template, taken apart
+Row = dict[str, list[Nodes]]  # of a table: field -> the alternatives of its cell
+
+
 class Variant(NamedTuple):
     weight: int
     guards: list  # pairs (wanted, flag)
