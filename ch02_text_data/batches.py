@@ -72,9 +72,9 @@ class EpochBatches:
 
     def _epoch_batches(self) -> list[list[int]]:
         rows = list(range(len(self.lengths)))
-        chance = random.Random(f"order of seed {self.seed}, epoch {self.epoch}")
+        rng = random.Random(f"order of seed {self.seed}, epoch {self.epoch}")
         if self.shuffle:
-            chance.shuffle(rows)
+            rng.shuffle(rows)
         if self.drop_last:
             rows = rows[: len(self) * self.batch_size]
         if self.group_by_length:
@@ -82,7 +82,7 @@ class EpochBatches:
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         batches = [batch for batch in batches if len(batch) >= self.world_size]  # no process goes without a row
         if self.group_by_length:
-            chance.shuffle(batches)
+            rng.shuffle(batches)
         return batches
 
     def _sort_pools(self, rows: list[int]) -> list[int]:

@@ -105,23 +105,23 @@ class WordVectors:
         Raises:
             ValueError: no word is frequent enough.
         """
-        chance = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         texts = [plain_words(text) for text in texts]
         counts = Counter(word for text in texts for word in text)
         words = sorted(word for word, count in counts.items() if count >= min_count)
         if len(words) < 2:
             raise ValueError(f"found {len(words)} words that occur {min_count} times; expected 2 or more: add text")
         frequency = torch.tensor([float(counts[word]) for word in words])
-        centers, contexts = _corpus_pairs(texts, words, frequency / frequency.sum(), window, chance)
+        centers, contexts = _corpus_pairs(texts, words, frequency / frequency.sum(), window, generator)
         if not len(centers):
             raise ValueError("found no two neighbours in the texts; expected texts of several words")
         noise = frequency.pow(0.75).cumsum(0) / frequency.pow(0.75).sum()
-        tables = [(torch.randn(len(words), d_model, generator=chance) / d_model).requires_grad_() for _ in range(2)]
+        tables = [(torch.randn(len(words), d_model, generator=generator) / d_model).requires_grad_() for _ in range(2)]
         optimizer = torch.optim.Adam(tables, lr=0.02)
         for step in range(n_steps):
             optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / n_steps)
-            rows = torch.randint(len(centers), (batch_size,), generator=chance)
-            false = torch.searchsorted(noise, torch.rand(batch_size, n_negatives, generator=chance))
+            rows = torch.randint(len(centers), (batch_size,), generator=generator)
+            false = torch.searchsorted(noise, torch.rand(batch_size, n_negatives, generator=generator))
             false = false.clamp(max=len(words) - 1)  # rounding may leave the last sum a hair below 1
             loss = negative_sampling_loss(tables[0][centers[rows]], tables[1][contexts[rows]], tables[1][false])
             optimizer.zero_grad()
@@ -156,7 +156,7 @@ class WordVectors:
 
 
 def _corpus_pairs(
-    texts: list[list[str]], words: list[str], share: Tensor, window: int, chance: torch.Generator
+    texts: list[list[str]], words: list[str], share: Tensor, window: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Pair the words of each text, after dropping most occurrences of the commonest ones."""
     place = {word: id_ for id_, word in enumerate(words)}
@@ -164,5 +164,5 @@ def _corpus_pairs(
     pairs = []
     for text in texts:
         ids = torch.tensor([place[word] for word in text if word in place], dtype=torch.int64)
-        pairs.append(torch.stack(skip_gram_pairs(ids[torch.rand(len(ids), generator=chance) < keep[ids]], window)))
+        pairs.append(torch.stack(skip_gram_pairs(ids[torch.rand(len(ids), generator=generator) < keep[ids]], window)))
     return tuple(torch.cat(pairs, dim=1))

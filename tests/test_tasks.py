@@ -12,7 +12,7 @@ from data.story_world.grammar import PRON
 from data.story_world.instruction_task import INSTRUCTION_KINDS, Instruction, mark
 from data.story_world.message_task import MESSAGE_LABELS
 from data.story_world.preference_task import CORRUPTIONS, describe, reward_parts, story_reward
-from data.story_world.tasks import Dice, fill, split_of, templates, words
+from data.story_world.tasks import PortableRandom, fill, split_of, templates, words
 from tests import message_baselines
 from tests.sizes import n
 
@@ -384,21 +384,24 @@ def test_the_reward_of_something_else_is_refused():
 
 
 def test_the_reward_survives_any_text():
-    dice, prompt = Dice("fuzz"), describe("Ben", "fox", "red kite")
+    rng, prompt = PortableRandom("fuzz"), describe("Ben", "fox", "red kite")
     for _ in range(n(200, 2_000)):
-        text = "".join(dice.pick(['"', ".", " ", "Ben", "fox", "he", "\n", "?", "😀", "[", "("]) for _ in range(30))
+        text = "".join(rng.pick(['"', ".", " ", "Ben", "fox", "he", "\n", "?", "😀", "[", "("]) for _ in range(30))
         assert -60 < story_reward(prompt, text) <= 4
 
 
 # -------------------------------------------------------------------------------------------------------- templates
 def test_templates_choose_fill_and_put_an_before_a_vowel():
-    assert fill("a {o}, A {o}, a [apple|apple]", {"o": "old hat"}, Dice("x")) == "an old hat, An old hat, an apple"
-    assert {fill("[[a|b]|c]", {}, Dice(str(i))) for i in range(40)} == {"a", "b", "c"}
+    assert (
+        fill("a {o}, A {o}, a [apple|apple]", {"o": "old hat"}, PortableRandom("x"))
+        == "an old hat, An old hat, an apple"
+    )
+    assert {fill("[[a|b]|c]", {}, PortableRandom(str(i))) for i in range(40)} == {"a", "b", "c"}
 
 
 def test_dice_fall_the_same_everywhere():
-    dice = Dice("the same")
-    assert [dice.below(100) for _ in range(6)] == DRAWS
+    rng = PortableRandom("the same")
+    assert [rng.below(100) for _ in range(6)] == DRAWS
 
 
 DRAWS = [4, 97, 37, 99, 65, 14]

@@ -7,7 +7,7 @@ what, and when, decides.
 
 from typing import NamedTuple
 
-from .tasks import Dice, Thing, fill, split_of, templates, words
+from .tasks import PortableRandom, Thing, fill, split_of, templates, words
 
 MESSAGE_LABELS = ("help", "thanks", "sorry", "invite")
 MESSAGE_SIZES = {"train": 4_000, "validation": 500, "test": 1_000}
@@ -27,51 +27,51 @@ def write_messages(split: str) -> list[Message]:
 
     Source: Taught in ch06, section 6.2.
     """
-    dice, texts, messages = Dice(f"messages-{split}"), set(), []
+    rng, texts, messages = PortableRandom(f"messages-{split}"), set(), []
     while len(messages) < MESSAGE_SIZES[split]:
         label = MESSAGE_LABELS[len(messages) % len(MESSAGE_LABELS)]
-        text, key = _message(label, dice)
+        text, key = _message(label, rng)
         if split_of(*key) == split and text not in texts:
             texts.add(text)
             messages.append(Message(text, label))
-    return dice.shuffled(messages)
+    return rng.shuffled(messages)
 
 
-def _message(label: str, dice: Dice) -> tuple[str, tuple[str, ...]]:
+def _message(label: str, rng: PortableRandom) -> tuple[str, tuple[str, ...]]:
     """One message, and the combination that decides its split: its wordings and what the own act is about."""
     rules = templates("messages")
-    others = dice.sample([other for other in MESSAGE_LABELS if other != label], dice.pick(TOLD))
-    acts = [dice.pick(rules[f"own.{label}"]), *(_told(other, dice) for other in others)]
-    things, taken = dice.sample(_things(), len(acts) + 1), [person["n"] for person in (dice.person(), dice.person())]
-    parts = [_part(act, thing, taken, dice) for act, thing in zip(acts, things)]
-    if dice.below(3) == 0 or len(acts) == 1:
-        parts.append(_part(dice.pick(rules["aside"]), things[-1], taken, dice))
-    parts = dice.shuffled(parts)
-    if dice.below(2):
-        parts.insert(0, fill(dice.pick(rules["hello"]), {"r": taken[0]}, dice))
-    if dice.below(3) == 0:
-        parts.append(fill(dice.pick(rules["bye"]), {"w": taken[1]}, dice))
+    others = rng.sample([other for other in MESSAGE_LABELS if other != label], rng.pick(TOLD))
+    acts = [rng.pick(rules[f"own.{label}"]), *(_told(other, rng) for other in others)]
+    things, taken = rng.sample(_things(), len(acts) + 1), [person["n"] for person in (rng.person(), rng.person())]
+    parts = [_part(act, thing, taken, rng) for act, thing in zip(acts, things)]
+    if rng.below(3) == 0 or len(acts) == 1:
+        parts.append(_part(rng.pick(rules["aside"]), things[-1], taken, rng))
+    parts = rng.shuffled(parts)
+    if rng.below(2):
+        parts.insert(0, fill(rng.pick(rules["hello"]), {"r": taken[0]}, rng))
+    if rng.below(3) == 0:
+        parts.append(fill(rng.pick(rules["bye"]), {"w": taken[1]}, rng))
     return " ".join(parts), (*acts, things[0].noun)
 
 
-def _told(label: str, dice: Dice) -> str:
+def _told(label: str, rng: PortableRandom) -> str:
     """A template in which the act is not the writer's: somebody else's, past, denied, or in quotation marks."""
     rules = templates("messages")
-    if dice.random() >= QUOTED:
-        return dice.pick(rules[f"told.{label}"])
-    frame, quoted = dice.pick(rules["quote"]), dice.pick(rules[f"own.{label}"])
+    if rng.random() >= QUOTED:
+        return rng.pick(rules[f"told.{label}"])
+    frame, quoted = rng.pick(rules["quote"]), rng.pick(rules[f"own.{label}"])
     if frame.startswith('"{q}" said') and quoted.endswith("."):
         quoted = quoted[:-1] + ","
     return frame.replace("{q}", quoted)
 
 
-def _part(template: str, thing: Thing, taken: list[str], dice: Dice) -> str:
+def _part(template: str, thing: Thing, taken: list[str], rng: PortableRandom) -> str:
     """One sentence or two about a thing, an event, a place and a person who is not in the message yet."""
-    rules, person = templates("messages"), dice.person(taken)
+    rules, person = templates("messages"), rng.person(taken)
     if "{n}" in template:
         taken.append(person["n"])
-    slots = {"o": f"{dice.pick(thing.adjectives)} {thing.noun}", "e": dice.pick(rules["event"])}
-    return fill(template, {**person, **slots, "p": dice.pick(words().places)[0], "t": dice.pick(rules["time"])}, dice)
+    slots = {"o": f"{rng.pick(thing.adjectives)} {thing.noun}", "e": rng.pick(rules["event"])}
+    return fill(template, {**person, **slots, "p": rng.pick(words().places)[0], "t": rng.pick(rules["time"])}, rng)
 
 
 def _things() -> list[Thing]:

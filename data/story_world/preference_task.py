@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .engine import load_tables
-from .tasks import Dice, fill, split_of, templates, with_article, words
+from .tasks import PortableRandom, fill, split_of, templates, with_article, words
 
 PREFERENCE_SIZES = {"train": 4_000, "validation": 400, "test": 800}
 HAPPY = frozenset("happy happily glad laughed smile smiled danced sang friends hugged cheered joy proud".split())
@@ -35,74 +35,74 @@ def write_preferences(split: str) -> list[Preference]:
 
     Source: Taught in ch06, section 6.14.
     """
-    dice, stories, pairs = Dice(f"preferences-{split}"), set(), []
+    rng, stories, pairs = PortableRandom(f"preferences-{split}"), set(), []
     while len(pairs) < PREFERENCE_SIZES[split]:
-        facts = _facts(dice)
+        facts = _facts(rng)
         if split_of("preference", facts["A"], facts["t"]) == split:
-            pair = _pair(facts, CORRUPTIONS[len(pairs) % len(CORRUPTIONS)], dice)
+            pair = _pair(facts, CORRUPTIONS[len(pairs) % len(CORRUPTIONS)], rng)
             if pair.chosen not in stories:
                 stories.add(pair.chosen)
                 pairs.append(pair)
-    return dice.shuffled(pairs)
+    return rng.shuffled(pairs)
 
 
-def _facts(dice: Dice) -> dict[str, str]:
+def _facts(rng: PortableRandom) -> dict[str, str]:
     """Who and what the story is about."""
-    hero, (animal, other) = dice.person(), dice.sample(words().animals, 2)
-    friend, thing = dice.person([hero["n"]]), dice.pick([thing for thing in words().things if thing.kind != "food"])
+    hero, (animal, other) = rng.person(), rng.sample(words().animals, 2)
+    friend, thing = rng.person([hero["n"]]), rng.pick([thing for thing in words().things if thing.kind != "food"])
     facts = {**hero, "A": hero["n"], "a": animal, "B": friend["n"], "b": other, "t": thing.noun}
-    place, way = dice.pick(words().places)
-    return {**facts, "o": f"{dice.pick(thing.adjectives)} {thing.noun}", "p": place, "to": way, "kind": thing.kind}
+    place, way = rng.pick(words().places)
+    return {**facts, "o": f"{rng.pick(thing.adjectives)} {thing.noun}", "p": place, "to": way, "kind": thing.kind}
 
 
-def _pair(facts: dict[str, str], corruption: str, dice: Dice) -> Preference:
+def _pair(facts: dict[str, str], corruption: str, rng: PortableRandom) -> Preference:
     rules = templates("preferences")
     plots = rules["plot"] + (rules["plot.hard"] if facts["kind"] in ("toy", "ride", "frag") else [])
-    plot = dice.pick(plots).split(" // ")
-    sentences = [fill(sentence, facts, dice) for sentence in [*plot, dice.pick(rules["end"])]]
-    spoiled = SPOILERS[corruption](list(sentences), facts, dice)
-    prompt = fill(dice.pick(rules["request"]), facts, dice)
+    plot = rng.pick(plots).split(" // ")
+    sentences = [fill(sentence, facts, rng) for sentence in [*plot, rng.pick(rules["end"])]]
+    spoiled = SPOILERS[corruption](list(sentences), facts, rng)
+    prompt = fill(rng.pick(rules["request"]), facts, rng)
     return Preference(prompt, " ".join(sentences), spoiled, corruption)
 
 
 # ----------------------------------------------------------------------------------------------- ways to spoil a story
-def _other_name(sentences, facts, dice):
+def _other_name(sentences, facts, rng):
     """After the first sentence, the hero is called something else."""
-    other = dice.person([facts["A"], facts["B"]])["n"]
+    other = rng.person([facts["A"], facts["B"]])["n"]
     return " ".join([sentences[0], *(re.sub(rf"\b{facts['A']}\b", other, s) for s in sentences[1:])])
 
 
-def _other_thing(sentences, facts, dice):
+def _other_thing(sentences, facts, rng):
     """The story is about another thing than the one asked for."""
     text = " ".join(sentences)
     nouns = [t.noun for t in words().things if t.kind != "food" and t.noun not in text and facts["t"] not in t.noun]
-    adjective, other = facts["o"][: -len(facts["t"])].strip(), dice.pick(nouns)
+    adjective, other = facts["o"][: -len(facts["t"])].strip(), rng.pick(nouns)
     return re.sub(rf"\b{re.escape(facts['t'])}\b", other, text) if adjective else text
 
 
-def _sad_end(sentences, facts, dice):
-    return " ".join([*sentences[:-1], fill(dice.pick(templates("preferences")["sad"]), facts, dice)])
+def _sad_end(sentences, facts, rng):
+    return " ".join([*sentences[:-1], fill(rng.pick(templates("preferences")["sad"]), facts, rng)])
 
 
-def _said_twice(sentences, facts, dice):
-    at = dice.below(len(sentences))
+def _said_twice(sentences, facts, rng):
+    at = rng.below(len(sentences))
     return " ".join([*sentences[: at + 1], *sentences[at:]])
 
 
-def _cut_short(sentences, facts, dice):
+def _cut_short(sentences, facts, rng):
     """The story stops in the middle of a sentence."""
     text = " ".join(sentences).split()
-    kept = len(text) // 2 + dice.below(len(text) // 2 - 3)
+    kept = len(text) // 2 + rng.below(len(text) // 2 - 3)
     return " ".join(text[:kept]).rstrip('.!?,"')
 
 
-def _other_pronoun(sentences, facts, dice):
+def _other_pronoun(sentences, facts, rng):
     """He is she and she is he."""
     return re.sub(r"\b(he|she|his|him|her|He|She)\b", lambda match: SWAPPED[match.group()], " ".join(sentences))
 
 
-def _unkind(sentences, facts, dice):
-    return " ".join([*sentences[:-1], fill(dice.pick(templates("preferences")["unkind"]), facts, dice)])
+def _unkind(sentences, facts, rng):
+    return " ".join([*sentences[:-1], fill(rng.pick(templates("preferences")["unkind"]), facts, rng)])
 
 
 SPOILERS = {

@@ -1,4 +1,4 @@
-"""What the three tasks for fine-tuning share: the world's words, templates, dice, and a rule for the splits.
+"""What the three tasks for fine-tuning share: the world's words, templates, random draws, and a rule for the splits.
 
 A task is written from templates (`tables_tasks/*.txt`) and the words of the story world, so that a model that was
 pretrained on the stories knows every word. Which split a record belongs to is not drawn but decided by a hash of the
@@ -70,7 +70,7 @@ def templates(name: str) -> dict[str, list[str]]:
     return rules
 
 
-class Dice:
+class PortableRandom:
     """Draws that come out the same on every platform and Python version: only `random()` is used."""
 
     def __init__(self, seed: str):
@@ -100,11 +100,11 @@ class Dice:
         return {"n": name, "he": he, "him": him, "his": his, "He": he.capitalize(), "sex": sex}
 
 
-def fill(template: str, slots: dict[str, str], dice: Dice) -> str:
+def fill(template: str, slots: dict[str, str], rng: PortableRandom) -> str:
     """Write a template: choose between [a|b], fill {slots}, and put "an" where a vowel follows."""
     text = template
     while "[" in text:  # the innermost choices first
-        text = CHOICE.sub(lambda match: dice.pick(match.group(1).split("|")), text)
+        text = CHOICE.sub(lambda match: rng.pick(match.group(1).split("|")), text)
     return AN.sub(r"\1n ", SLOT.sub(lambda match: slots[match.group(1)], text))
 
 
