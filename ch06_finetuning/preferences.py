@@ -7,6 +7,7 @@ References: Rafailov et al. (2023), "Direct Preference Optimization: Your Langua
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -251,18 +252,10 @@ def reference_log_probabilities(model: nn.Module, dataset: PreferenceDataset, ba
 
 
 def train_preferences(
-    model: nn.Module,
-    dataset: PreferenceDataset,
-    val_dataset: PreferenceDataset | None = None,
-    *,
-    max_steps: int = 200,
-    batch_size: int = 16,
-    learning_rate: float = 1e-4,
-    beta: float = 0.1,
-    eval_every: int = 50,
-    seed: int = 0,
+    model: nn.Module, dataset: PreferenceDataset, val_dataset: PreferenceDataset | None = None, *, max_steps: int = 200,
+    batch_size: int = 16, learning_rate: float = 1e-4, beta: float = 0.1, eval_every: int = 50, seed: int = 0,
     on_step=None,
-) -> PreferenceHistory:
+) -> PreferenceHistory:  # fmt: skip
     """Fine-tune a model with DPO; the reference is the model as it comes in.
 
     Args:
@@ -288,22 +281,17 @@ def train_preferences(
     dataset.require_fit(model, batch_size)
     optimizer = torch.optim.AdamW(trainable_parameters(model), learning_rate, weight_decay=0.0)
     reference = reference_log_probabilities(model, dataset)  # (2, N)
-    val_reference = None if val_dataset is None else reference_log_probabilities(model, val_dataset)
     history = PreferenceHistory()
-
-    def validate(step: int) -> None:
-        if val_dataset is not None:
-            history.val_steps.append(step)
-            history.reports.append(preference_report(model, val_dataset, val_reference, beta))
-
+    validate = validation(model, val_dataset, beta, history)
     validate(0)
     with around_training(model) as ctrl_c:
-        for step, indices in enumerate(_batches(dataset, batch_size, max_steps, seed)):
+        for step, indices in enumerate(pair_batches(dataset, batch_size, max_steps, seed)):
             stop_if_pressed(ctrl_c, f"step {step} of {max_steps}", history)
             optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / max_steps)
             seed_dropout(seed, step)
-            before = to_device_of(model, *reference[:, indices])
-            loss = learn(model, optimizer, dpo_loss(*dataset.log_probabilities(model, indices), *before, beta), step)
+            before = to_device_of(model, *reference[:, indices])  # chosen (B,), rejected (B,)
+            now = dataset.log_probabilities(model, indices)  # chosen (B,), rejected (B,)
+            loss = learn(model, optimizer, dpo_loss(*now, *before, beta), step)
             history.steps.append(step + 1)
             history.losses.append(loss)
             if on_step is not None:
@@ -313,7 +301,29 @@ def train_preferences(
     return history
 
 
-def _batches(dataset: PreferenceDataset, batch_size: int, max_steps: int, seed: int):
+def validation(
+    model: nn.Module, val_dataset: PreferenceDataset | None, beta: float, history: PreferenceHistory
+) -> Callable[[int], None]:
+    """Give a function that ranks the held-out pairs after a step and notes the report; without pairs it does nothing.
+
+    Source: this course. Taught in ch06, section 6.14.
+    """
+    if val_dataset is None:
+        return lambda step: None
+    reference = reference_log_probabilities(model, val_dataset)  # (2, N)
+
+    def validate(step: int) -> None:
+        history.val_steps.append(step)
+        history.reports.append(preference_report(model, val_dataset, reference, beta))
+
+    return validate
+
+
+def pair_batches(dataset: PreferenceDataset, batch_size: int, max_steps: int, seed: int) -> Iterator[list[int]]:
+    """Serve the indices of some pairs of similar length for each step, epoch after epoch.
+
+    Source: this course. Taught in ch06, section 6.14.
+    """
     lengths = [len(chosen[0]) for chosen, _ in dataset.items]
     sampler = EpochBatches(lengths, batch_size, seed=seed, group_by_length=True)
     for step in range(max_steps):

@@ -191,10 +191,17 @@ def judge(model: nn.Module, tokenizer, prompts: Sequence[str], reward: Reward, *
     if len(prompts) < 2:
         raise ValueError(f"{len(prompts)} prompts give no interval: judge at least two")
     rollouts = write_answers(model, tokenizer, prompts, **settings)
-    return Score(rollouts.prompts, rollouts.texts, _rewards(reward, rollouts), rollouts.n_truncated)
+    return Score(rollouts.prompts, rollouts.texts, rewards_of(reward, rollouts), rollouts.n_truncated)
 
 
-def _rewards(reward: Reward, rollouts: Rollouts) -> Tensor:
+def rewards_of(reward: Reward, rollouts: Rollouts) -> Tensor:
+    """Judge every answer of some rollouts: -> (B,).
+
+    Raises:
+        ValueError: a reward is no finite number; shows the answer.
+
+    Source: this course. Taught in ch06, section R.5.
+    """
     given = [reward(*pair) for pair in zip(rollouts.prompts, rollouts.texts)]
     for text, number in zip(rollouts.texts, given):
         try:
@@ -339,6 +346,10 @@ class RewardConfig:
         self._require(0 < self.clip < 1, "clip", "between 0 and 1")
         self._require(isinstance(self.seed, Integral), "seed", "a whole number")
 
+    def seed_of(self, step: int) -> int:
+        """Give the seed with which the answers of a step are drawn."""
+        return (self.seed * 1_000_003 + step) % 2**64
+
     def _require(self, holds: bool, name: str, expected: str) -> None:
         if not holds:
             raise ValueError(f"{name}={getattr(self, name)!r}: expected {expected}; change it in RewardConfig")
@@ -360,6 +371,20 @@ class RewardHistory:
     lengths: list[float] = field(default_factory=list)  # tokens an answer
     truncated: list[float] = field(default_factory=list)  # share of answers that `max_new_tokens` cut off
     n_left_out: int = 0
+
+    def note(
+        self, rollouts: Rollouts, rewards: Tensor, new: Tensor, old: Tensor, reference: Tensor, clip: float
+    ) -> None:
+        """Take down what happened in a step: the answers, their rewards, and three log-probabilities of each token."""
+        written = rollouts.written  # (B, T)
+        far = ((new - old).exp() - 1).abs() > clip  # (B, T)
+        several = any(len(text.split()) > 1 for text in rollouts.texts)
+        self.rewards.append(rewards.mean().item())
+        self.divergences.append(kl_estimate(old, reference)[written].mean().item())
+        self.clipped.append(far[written].float().mean().item())
+        self.distinct.append(distinct_share(rollouts.texts) if several else 0.0)
+        self.lengths.append(written.sum(dim=1).float().mean().item())
+        self.truncated.append(rollouts.n_truncated / len(rollouts.texts))
 
 
 def train_grpo(
@@ -385,56 +410,67 @@ def train_grpo(
     Source: Shao et al. (2024), algorithm 1. Taught in ch06, section R.5.
     """
     config = config or RewardConfig()
-    groups = _groups_to_ask(model, tokenizer, prompts, config)
+    groups = groups_to_ask(model, tokenizer, prompts, config)
     history = RewardHistory(n_left_out=len(prompts) - sum(map(len, groups)))
     optimizer = torch.optim.AdamW(trainable_parameters(model), config.learning_rate)
     reference = copy.deepcopy(model).eval().requires_grad_(False)
-    earlier = itertools.cycle(replay)
+    earlier, n_new = itertools.cycle(replay), config.max_new_tokens
     with around_training(model, dropout=False) as ctrl_c:
-        for step, asked in enumerate(_prompt_batches(groups, config)):
+        for step, asked in enumerate(prompt_batches(groups, config)):
             stop_if_pressed(ctrl_c, f"step {step} of {config.max_steps}", history)
-            rollouts = write_answers(model, tokenizer, asked, config.group_size, max_new_tokens=config.max_new_tokens,
-                                     seed=(config.seed * 1_000_003 + step) % 2**64)  # fmt: skip
-            rewards = _rewards(reward, rollouts)  # (B,)
-            (advantages,) = to_device_of(model, group_advantages(rewards.view(-1, config.group_size)).flatten())
+            seed = config.seed_of(step)
+            rollouts = write_answers(model, tokenizer, asked, config.group_size, max_new_tokens=n_new, seed=seed)
+            (rewards,) = to_device_of(model, rewards_of(reward, rollouts))  # (B,)
+            advantages = group_advantages(rewards.view(-1, config.group_size)).flatten()  # (B,)
+            ids, targets, written = rollouts.ids, rollouts.targets, rollouts.written  # (B, T) each
             with torch.no_grad():
-                before = token_log_probabilities(reference, rollouts.ids, rollouts.targets)  # (B, T)
-            _learn(model, optimizer, step, rollouts, advantages, before, earlier, config, history)
-            history.rewards.append(rewards.mean().item())
+                before = token_log_probabilities(reference, ids, targets)  # (B, T)
+            for update in range(config.updates):
+                new = token_log_probabilities(model, ids, targets)  # (B, T)
+                if update == 0:
+                    old = new.detach()  # (B, T), under the model that wrote the answers
+                loss = grpo_loss(new, old, before, advantages, written, clip=config.clip, kl_weight=config.kl_weight)
+                for batch in itertools.islice(earlier, 1):
+                    loss = loss + config.replay_weight * replay_loss(model, *batch)
+                learn(model, optimizer, loss, step)
+            history.note(rollouts, rewards, new.detach(), old, before, config.clip)
             if on_step is not None:
                 ctrl_c.call(on_step, step + 1, history)
     return history
 
 
-def _learn(model, optimizer, step, rollouts, advantages, reference, earlier, config, history) -> None:
-    """Take `updates` optimizer steps on one batch of answers and note what happened."""
-    old, written = None, rollouts.written
-    for _ in range(config.updates):
-        new = token_log_probabilities(model, rollouts.ids, rollouts.targets)  # (B, T)
-        old = new.detach() if old is None else old
-        loss = grpo_loss(new, old, reference, advantages, written, clip=config.clip, kl_weight=config.kl_weight)
-        for batch in itertools.islice(earlier, 1):
-            loss = loss + config.replay_weight * _surprise(model, *to_device_of(model, *batch))
-        learn(model, optimizer, loss, step)
-    far = ((new.detach() - old).exp() - 1).abs() > config.clip  # (B, T)
-    history.clipped.append(far[written].float().mean().item())
-    history.divergences.append(kl_estimate(old, reference)[written].mean().item())
-    history.distinct.append(distinct_share(rollouts.texts) if any(len(t.split()) > 1 for t in rollouts.texts) else 0.0)
-    history.lengths.append(written.sum(dim=1).float().mean().item())
-    history.truncated.append(rollouts.n_truncated / len(rollouts.texts))
+def replay_loss(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of a batch of earlier work, in nats per graded token.
 
+    Args:
+        model: the policy.
+        ids: the batch.
+        targets: -100 where nothing is graded.
 
-def _surprise(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
-    """Nats per graded token of a batch of earlier work."""
+    Shape:
+        ids (B, T), targets (B, T) -> ().
+
+    Raises:
+        ValueError: the rows are longer than the context, or nothing is graded.
+
+    Source: Ouyang et al. (2022), equation 2. Taught in ch06, section R.5.
+    """
     require_room(ids.shape[1], context_length_of(model), "make the batches of `replay` with a smaller max_length")
+    ids, targets = to_device_of(model, ids, targets)
     n_graded = (targets != IGNORE_INDEX).sum()
     if not n_graded:
         raise ValueError(f"a batch of `replay` has no target other than {IGNORE_INDEX}: give it a token to predict")
     return -token_log_probabilities(model, ids, targets).sum() / n_graded
 
 
-def _groups_to_ask(model, tokenizer, prompts: Sequence[str], config: RewardConfig) -> list[list[str]]:
-    """Sort the prompts by their number of tokens, leaving out what no step can ask."""
+def groups_to_ask(model, tokenizer, prompts: Sequence[str], config: RewardConfig) -> list[list[str]]:
+    """Sort the prompts by their number of tokens, leaving out what no step can ask.
+
+    Raises:
+        ValueError: no step's prompts have the same length, or prompt and answer do not fit the context together.
+
+    Source: this course. Taught in ch06, section R.5.
+    """
     groups = {n: group for n, group in _by_length(tokenizer, prompts).items() if len(group) >= config.prompts_per_step}
     if not groups:
         raise ValueError(
@@ -446,11 +482,14 @@ def _groups_to_ask(model, tokenizer, prompts: Sequence[str], config: RewardConfi
     return list(groups.values())
 
 
-def _prompt_batches(groups: list[list[str]], config: RewardConfig) -> Iterator[list[str]]:
-    """Draw the prompts of each step: of one length, lengths as frequent as among all prompts."""
-    chance = torch.Generator().manual_seed(config.seed % 2**64)
+def prompt_batches(groups: list[list[str]], config: RewardConfig) -> Iterator[list[str]]:
+    """Draw the prompts of each step: of one length, lengths as frequent as among all prompts.
+
+    Source: this course. Taught in ch06, section R.5.
+    """
+    generator = torch.Generator().manual_seed(config.seed % 2**64)
     sizes = torch.tensor([len(group) for group in groups]).cumsum(dim=0)
     for _ in range(config.max_steps):
-        place = torch.randint(int(sizes[-1]), (), generator=chance)
+        place = torch.randint(int(sizes[-1]), (), generator=generator)
         group = groups[int(torch.searchsorted(sizes, place, right=True))]
-        yield [group[k] for k in torch.randperm(len(group), generator=chance)[: config.prompts_per_step]]
+        yield [group[k] for k in torch.randperm(len(group), generator=generator)[: config.prompts_per_step]]

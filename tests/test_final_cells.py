@@ -21,6 +21,10 @@ FLOORS = {  # what a module shows at least; one below the target may only rise
     "ch05_pretraining/pretraining.py": 6,
     "ch06_finetuning/finetuning.py": 25,
 }
+LOOPS = {  # functions that are read from top to bottom where they are taught
+    "train_preferences": "ch06_finetuning/preferences.py",
+    "train_grpo": "ch06_finetuning/rewards.py",
+}
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
@@ -64,6 +68,11 @@ def coverage(module: Path) -> tuple[float, list[str]]:
 def test_what_a_core_module_defines_stands_in_final_cells(module):
     percent, hidden = coverage(ROOT / module)
     assert percent >= FLOORS[module], f"{percent:.0f} % of {module} are shown; not: {', '.join(hidden)}"
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_training_loop_stands_whole_in_a_final_cell(name):
+    assert name not in coverage(ROOT / LOOPS[name])[1]
 
 
 def test_lines_are_counted_without_blanks_comments_and_docstrings():
