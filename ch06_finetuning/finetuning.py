@@ -4,8 +4,8 @@ A classifier reads a text and answers with one of a few classes: a small head lo
 real token, the only one that has read everything. An assistant answers in words: the model stays as it is and learns
 from records of a prompt and its answer, where only the answer is graded.
 
-The supporting modules beside this one hold the scores, the baseline, LoRA and preferences; their names can be imported
-from here.
+The supporting modules beside this one hold the rows of instructions, the assistant, the scores, the baseline, LoRA and
+preferences.
 
 References: Radford et al. (2018), section 3.2; Ouyang et al. (2022), section 3.5.
 """
@@ -21,34 +21,12 @@ from ch02_text_data.any_tokenizer import encode_text, pad_id_of, special_tokens_
 from ch02_text_data.batches import EpochBatches
 from ch05_pretraining.loop_care import in_mode, to_device_of, training_only
 from ch05_pretraining.pretraining import History, TrainConfig, train
-from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
-from ch06_finetuning.baselines import BagOfWords
-from ch06_finetuning.instructions import (
-    InstructionDataset,
-    ReplayBatches,
-    collate_instructions,
-    create_instruction_loader,
-    prompt_ids,
-    texts_of,
-)
-from ch06_finetuning.lora import LoRALinear, apply_lora, merge_lora
-from ch06_finetuning.preferences import (
-    PreferenceDataset,
-    dpo_loss,
-    preference_report,
-    reference_log_probabilities,
-    sequence_log_probabilities,
-    train_preferences,
-)
-from ch06_finetuning.scoring import Rate, classification_report, wilson_interval
+from ch06_finetuning.instructions import texts_of
+from ch06_finetuning.lora import LoRALinear
 
 __all__ = [
-    "Assistant", "BagOfWords", "GPTClassifier", "InstructionDataset", "LoRALinear", "MessageDataset",
-    "PreferenceDataset", "Rate", "ReplayBatches", "apply_lora", "classification_report", "collate_instructions",
-    "collate_messages", "create_instruction_loader", "create_message_loader", "dpo_loss", "last_real_tokens",
-    "load_assistant", "mark_assistant", "merge_lora", "predict", "preference_report", "prompt_ids",
-    "reference_log_probabilities", "sequence_log_probabilities", "set_trainable", "train_assistant",
-    "train_classifier", "train_preferences", "wilson_interval",
+    "GPTClassifier", "MessageDataset", "collate_messages", "create_message_loader", "last_real_tokens", "predict",
+    "set_trainable", "train_assistant", "train_classifier",
 ]  # fmt: skip
 
 # ---------------------------------------------------------------------------------------------------- classifier

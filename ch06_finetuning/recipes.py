@@ -14,12 +14,18 @@ from pathlib import Path
 
 import torch
 
+from ch02_text_data.any_tokenizer import pad_id_of
 from ch02_text_data.text_data import BPETokenizer
 from ch05_pretraining.checkpoints import load_model, save_model
 from ch05_pretraining.machine import choose_device
 from ch05_pretraining.pretraining import TrainConfig
-from ch05_pretraining.story_recipe import StoryScores, evaluate_stories
+from ch05_pretraining.story_scores import StoryScores, evaluate_stories
+from ch06_finetuning.assistant import Assistant, mark_assistant
+from ch06_finetuning.baselines import BagOfWords
 from ch06_finetuning.finetuned_models import MESSAGE_LENGTH, TextClassifier, load_classifier, save_classifier
+from ch06_finetuning.finetuning import GPTClassifier, create_message_loader, predict, train_assistant, train_classifier
+from ch06_finetuning.instructions import create_instruction_loader
+from ch06_finetuning.scoring import classification_report
 from ch06_finetuning.finetuning import (
     Assistant,
     BagOfWords,

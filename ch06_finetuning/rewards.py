@@ -36,7 +36,7 @@ from ch06_finetuning.preferences import token_log_probabilities
 
 __all__ = [
     "RewardConfig", "RewardHistory", "Rollouts", "Score", "clipped_gain", "distinct_share", "group_advantages",
-    "grpo_loss", "judge", "kl_estimate", "same_length", "token_log_probabilities", "train_grpo", "write_answers",
+    "grpo_loss", "judge", "kl_estimate", "same_length", "train_grpo", "write_answers",
 ]  # fmt: skip
 
 Reward = Callable[[str, str], float]  # (prompt, answer) -> how good the answer is

@@ -14,14 +14,9 @@ from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.checkpoints import save_model
 from ch05_pretraining.pretraining import TrainConfig
 from ch06_finetuning import assistant as assistant_module
-from ch06_finetuning.finetuning import (
-    Assistant,
-    create_instruction_loader,
-    load_assistant,
-    mark_assistant,
-    prompt_ids,
-    train_assistant,
-)
+from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
+from ch06_finetuning.finetuning import train_assistant
+from ch06_finetuning.instructions import create_instruction_loader, prompt_ids
 from data.loaders import load_instructions
 from shared.commands.chat import clean, example_questions, talk
 

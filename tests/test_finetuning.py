@@ -14,42 +14,46 @@ from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS, add_special_tokens
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches
+from ch02_text_data.merging import GPT2_PATTERN
 from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
+from ch05_pretraining.evaluation import evaluate
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
-from ch05_pretraining.pretraining import TrainConfig, cross_entropy, evaluate, train
+from ch05_pretraining.pretraining import TrainConfig, cross_entropy, train
 from ch05_pretraining.story_scores import evaluate_stories
+from ch06_finetuning.assistant import Assistant, mark_assistant
+from ch06_finetuning.baselines import BagOfWords
 from ch06_finetuning.finetuning import (
-    Assistant,
-    BagOfWords,
     GPTClassifier,
-    InstructionDataset,
     MessageDataset,
-    PreferenceDataset,
-    Rate,
-    ReplayBatches,
-    apply_lora,
-    classification_report,
-    collate_instructions,
     collate_messages,
-    create_instruction_loader,
     create_message_loader,
-    dpo_loss,
     last_real_tokens,
-    mark_assistant,
-    merge_lora,
     predict,
-    prompt_ids,
     set_trainable,
     train_assistant,
     train_classifier,
-    train_preferences,
-    wilson_interval,
 )
-from ch06_finetuning.lora import LoRALinear, lora_layers
+from ch06_finetuning.instructions import (
+    InstructionDataset,
+    ReplayBatches,
+    collate_instructions,
+    create_instruction_loader,
+    prompt_ids,
+)
+from ch06_finetuning.lora import LoRALinear, apply_lora, lora_layers, merge_lora
 from ch06_finetuning.ppo import ActorCritic, RewardModel
+from ch06_finetuning.preferences import (
+    PreferenceDataset,
+    dpo_loss,
+    reference_log_probabilities,
+    sequence_log_probabilities,
+    train_preferences,
+)
+from ch06_finetuning.recipes import baseline_report, classifier_report
+from ch06_finetuning.scoring import Rate, classification_report, wilson_interval
 from ch06_finetuning.preferences import reference_log_probabilities, sequence_log_probabilities
 from ch06_finetuning.recipes import baseline_report, classifier_report
 from ch06_finetuning.vocabulary import grow_vocabulary

@@ -22,19 +22,21 @@ from ch05_pretraining.pretraining import History, Muon, TrainConfig, evaluate, m
 from ch06_finetuning.baselines import BagOfWords
 from ch06_finetuning.finetuning import (
     GPTClassifier,
-    PreferenceDataset,
-    apply_lora,
-    create_instruction_loader,
     create_message_loader,
     predict,
-    preference_report,
-    reference_log_probabilities,
     set_trainable,
     train_assistant,
     train_classifier,
+)
+from ch06_finetuning.instructions import create_instruction_loader
+from ch06_finetuning.lora import apply_lora
+from ch06_finetuning.ppo import ActorCritic, RewardModel, ppo_step, rank_pairs, train_reward_model
+from ch06_finetuning.preferences import (
+    PreferenceDataset,
+    preference_report,
+    reference_log_probabilities,
     train_preferences,
 )
-from ch06_finetuning.ppo import ActorCritic, RewardModel, ppo_step, rank_pairs, train_reward_model
 from ch06_finetuning.rewards import RewardConfig, judge, train_grpo, write_answers
 from tests.far_device import FAR, far_away, far_copy
 

@@ -14,16 +14,10 @@ from ch02_text_data.batches import IGNORE_INDEX
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.pretraining import TrainConfig
-from ch05_pretraining.story_recipe import evaluate_stories
-from ch06_finetuning.finetuning import (
-    Assistant,
-    PreferenceDataset,
-    create_instruction_loader,
-    load_assistant,
-    mark_assistant,
-    prompt_ids,
-    train_assistant,
-)
+from ch05_pretraining.story_scores import evaluate_stories
+from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
+from ch06_finetuning.finetuning import train_assistant
+from ch06_finetuning.instructions import create_instruction_loader, prompt_ids
 from ch06_finetuning.ppo import (
     ActorCritic,
     RewardModel,
@@ -33,6 +27,7 @@ from ch06_finetuning.ppo import (
     rank_pairs,
     train_reward_model,
 )
+from ch06_finetuning.preferences import PreferenceDataset, token_log_probabilities
 from ch06_finetuning.rewards import (
     RewardConfig,
     Rollouts,
@@ -43,7 +38,6 @@ from ch06_finetuning.rewards import (
     judge,
     kl_estimate,
     same_length,
-    token_log_probabilities,
     train_grpo,
     write_answers,
 )

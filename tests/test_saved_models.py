@@ -38,6 +38,7 @@ from ch05_pretraining.checkpoints import (
 )
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
 from ch05_pretraining.pretraining import TrainConfig, make_optimizers
+from ch06_finetuning.assistant import load_assistant
 from ch06_finetuning.finetuned_models import (
     TextClassifier,
     load_classifier,
@@ -45,8 +46,8 @@ from ch06_finetuning.finetuned_models import (
     save_classifier,
     save_finetuned,
 )
-from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, apply_lora, load_assistant, merge_lora, predict
-from ch06_finetuning.lora import LoRALinear, lora_layers
+from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, predict
+from ch06_finetuning.lora import LoRALinear, apply_lora, lora_layers, merge_lora
 from ch06_finetuning.ppo import ActorCritic, RewardModel
 from data.paths import DATA_DIR
 from tests.small_models import weights

@@ -242,7 +242,7 @@ def test_another_page_can_neither_ask_nor_read(page):
 
 
 def test_the_command_serves_the_assistant_that_comes_with_the_course(browser):
-    from ch06_finetuning.finetuning import load_assistant
+    from ch06_finetuning.assistant import load_assistant
 
     command = [sys.executable, "-m", "shared.commands.serve", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

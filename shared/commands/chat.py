@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = parser().parse_args(arguments)
     sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
     from ch04_gpt_model.sampling import check_sampling
-    from ch06_finetuning.finetuning import load_assistant
+    from ch06_finetuning.assistant import load_assistant
 
     check_sampling(settings.temperature, None, settings.top_p)
     assistant = load_assistant(settings.run or "shipped")

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Load the assistant and serve its page until Ctrl-C; return the exit status."""
     settings = parser().parse_args(arguments)
-    from ch06_finetuning.finetuning import load_assistant
+    from ch06_finetuning.assistant import load_assistant
     from shared.commands.chat import example_questions
 
     server = make_server(load_assistant(settings.run or "shipped"), settings.port, example_questions())
