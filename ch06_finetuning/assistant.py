@@ -20,7 +20,7 @@ from ch05_pretraining.checkpoints import find_model, read_model
 from ch05_pretraining.loop_care import device_of
 from ch06_finetuning.instructions import chat_specials, prompt_ids
 from ch06_finetuning.lora import build_gpt
-from ch06_finetuning.scoring import Rate
+from ch06_finetuning.metrics import Rate
 from data.story_world.instruction_task import mark
 
 __all__ = ["Assistant", "MarkReport", "load_assistant", "mark_assistant"]

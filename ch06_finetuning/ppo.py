@@ -28,9 +28,9 @@ from ch05_pretraining.loop_care import (
 )
 from ch06_finetuning.finetuning import last_real_tokens
 from ch06_finetuning.instructions import prompt_ids
+from ch06_finetuning.metrics import Rate
 from ch06_finetuning.preferences import PreferenceDataset, token_log_probabilities
 from ch06_finetuning.rewards import Rollouts, clipped_gain
-from ch06_finetuning.scoring import Rate
 
 __all__ = [
     "ActorCritic", "RewardModel", "bradley_terry_loss", "generalized_advantages", "ppo_step", "rank_pairs",

@@ -30,7 +30,7 @@ from ch05_pretraining.loop_care import (
     trainable_parameters,
 )
 from ch06_finetuning.instructions import answer_row, texts_of
-from ch06_finetuning.scoring import Rate
+from ch06_finetuning.metrics import Rate
 
 __all__ = [
     "PreferenceDataset", "PreferenceHistory", "PreferenceReport", "dpo_loss", "preference_report",

@@ -21,10 +21,11 @@ from ch05_pretraining.machine import choose_device
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.story_scores import StoryScores, evaluate_stories
 from ch06_finetuning.assistant import Assistant, mark_assistant
-from ch06_finetuning.baselines import BagOfWords
+from ch06_finetuning.bag_of_words import BagOfWords
 from ch06_finetuning.finetuned_models import MESSAGE_LENGTH, TextClassifier, load_classifier, save_classifier
 from ch06_finetuning.finetuning import GPTClassifier, create_message_loader, predict, train_assistant, train_classifier
 from ch06_finetuning.instructions import create_instruction_loader
+from ch06_finetuning.metrics import classification_report
 from ch06_finetuning.scoring import classification_report
 from ch06_finetuning.finetuning import (
     Assistant,

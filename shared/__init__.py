@@ -66,8 +66,8 @@ _MODULES = {
         train_classifier predict train_assistant
     """,
     "ch06_finetuning.vocabulary": "grow_vocabulary",
-    "ch06_finetuning.scoring": "classification_report wilson_interval Rate",
-    "ch06_finetuning.baselines": "BagOfWords",
+    "ch06_finetuning.metrics": "classification_report wilson_interval Rate",
+    "ch06_finetuning.bag_of_words": "BagOfWords",
     "ch06_finetuning.instructions": """
         prompt_ids InstructionDataset collate_instructions create_instruction_loader ReplayBatches
     """,

@@ -24,7 +24,7 @@ from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
 from ch05_pretraining.pretraining import TrainConfig, cross_entropy, train
 from ch05_pretraining.story_scores import evaluate_stories
 from ch06_finetuning.assistant import Assistant, mark_assistant
-from ch06_finetuning.baselines import BagOfWords
+from ch06_finetuning.bag_of_words import BagOfWords
 from ch06_finetuning.finetuning import (
     GPTClassifier,
     MessageDataset,
@@ -44,6 +44,7 @@ from ch06_finetuning.instructions import (
     prompt_ids,
 )
 from ch06_finetuning.lora import LoRALinear, apply_lora, lora_layers, merge_lora
+from ch06_finetuning.metrics import Rate, classification_report, wilson_interval
 from ch06_finetuning.ppo import ActorCritic, RewardModel
 from ch06_finetuning.preferences import (
     PreferenceDataset,

@@ -19,7 +19,7 @@ from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.loop_care import TrainingInterrupted, fingerprint, in_mode
 from ch05_pretraining.pretraining import History, Muon, TrainConfig, evaluate, make_optimizers, train
-from ch06_finetuning.baselines import BagOfWords
+from ch06_finetuning.bag_of_words import BagOfWords
 from ch06_finetuning.finetuning import (
     GPTClassifier,
     create_message_loader,

@@ -362,7 +362,7 @@ def percent(rate: dict) -> str:
     Args:
         rate: {"n_correct": …, "n": …}.
     """
-    from ch06_finetuning.scoring import wilson_interval
+    from ch06_finetuning.metrics import wilson_interval
 
     low, high = wilson_interval(rate["n_correct"], rate["n"])
     return f"{rate['n_correct'] / rate['n']:.1%} of {rate['n']:,} (95 % interval {low:.1%} to {high:.1%})"
