@@ -18,7 +18,8 @@ from ch05_pretraining.checkpoints import CheckpointError, find_model, read_model
 from ch05_pretraining.model_parts import bare, refuse_other
 from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, check_labels, predict
 from ch06_finetuning.lora import about_gpt, build_gpt
-from ch06_finetuning.ppo import ActorCritic, RewardModel
+from ch06_finetuning.ppo import ActorCritic
+from ch06_finetuning.reward_model import RewardModel
 
 __all__ = ["TextClassifier", "load_classifier", "load_finetuned", "save_classifier", "save_finetuned"]
 

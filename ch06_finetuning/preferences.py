@@ -1,14 +1,11 @@
-"""Preferences: learn from pairs of a better and a worse answer, without a reward model.
-
-DPO asks of a model that, compared with the model it started as, the chosen answer has become more probable than the
-rejected one has. The loss is a logistic regression on that comparison.
+"""Preferences: pairs of a better and a worse answer, and how probable a model finds the two.
 
 References: Rafailov et al. (2023), "Direct Preference Optimization: Your Language Model is Secretly a Reward Model".
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,59 +14,18 @@ from torch.utils.data import Dataset
 
 from ch02_text_data.any_tokenizer import pad_id_of
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
-from ch05_pretraining.loop_care import (
-    around_training,
-    check_settings,
-    context_length_of,
-    in_mode,
-    learn,
-    require_room,
-    seed_dropout,
-    stop_if_pressed,
-    to_device_of,
-    trainable_parameters,
-)
+from ch05_pretraining.loop_care import context_length_of, in_mode, require_room, to_device_of
 from ch06_finetuning.instructions import answer_row, texts_of
 from ch06_finetuning.metrics import Rate
 
 __all__ = [
-    "PreferenceDataset", "PreferenceHistory", "PreferenceReport", "dpo_loss", "preference_report",
-    "reference_log_probabilities", "sequence_log_probabilities", "token_log_probabilities", "train_preferences",
-]  # fmt: skip
-
-
-def dpo_loss(
-    policy_chosen: Tensor,
-    policy_rejected: Tensor,
-    reference_chosen: Tensor,
-    reference_rejected: Tensor,
-    beta: float = 0.1,
-) -> Tensor:
-    """Return the mean DPO loss of a batch of pairs; ln 2 while the policy is still the reference.
-
-    Args:
-        policy_chosen: log-probability of each chosen answer under the model being trained, in nats.
-        policy_rejected: the same for the rejected answers.
-        reference_chosen: the same for the chosen answers under the model it started as.
-        reference_rejected: the same for the rejected answers.
-        beta: how strongly the policy is held to the reference, above 0.
-
-    Shape:
-        four times (B,) -> ().
-
-    Raises:
-        ValueError: `beta` is not positive, or the four tensors have different shapes.
-
-    Source: Rafailov et al. (2023), equation 7. Taught in ch06, section 6.14.
-    """
-    if not beta > 0:
-        raise ValueError(f"beta={beta} is not positive: 0.1 is a common choice")
-    shapes = [tuple(part.shape) for part in (policy_chosen, policy_rejected, reference_chosen, reference_rejected)]
-    if len(set(shapes)) > 1:
-        raise ValueError(f"the log-probabilities have shapes {shapes}: give four of one shape, a number for each pair")
-    chosen_reward = beta * (policy_chosen - reference_chosen)  # (B,)
-    rejected_reward = beta * (policy_rejected - reference_rejected)  # (B,)
-    return -F.logsigmoid(chosen_reward - rejected_reward).mean()
+    "PreferenceDataset",
+    "PreferenceReport",
+    "preference_report",
+    "reference_log_probabilities",
+    "sequence_log_probabilities",
+    "token_log_probabilities",
+]
 
 
 def token_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
@@ -155,6 +111,29 @@ class PreferenceDataset(Dataset):
         require_room(longest, context_length_of(model), "make the PreferenceDataset with a smaller max_length")
 
 
+def pair_batches(
+    dataset: PreferenceDataset, batch_size: int, max_steps: int, seed: int, *, group_by_length: bool = True
+) -> Iterator[list[int]]:
+    """Serve the indices of some pairs for each step, epoch after epoch.
+
+    Args:
+        dataset: the pairs.
+        batch_size: pairs in a step, 1 to the number of pairs.
+        max_steps: number of steps.
+        seed: decides the order.
+        group_by_length: put pairs of similar length together.
+
+    Source: this course. Taught in ch06, section 6.14.
+    """
+    lengths = [len(chosen[0]) for chosen, _ in dataset.items]
+    sampler = EpochBatches(lengths, batch_size, seed=seed, group_by_length=group_by_length)
+    for step in range(max_steps):
+        if step % len(sampler) == 0:
+            sampler.set_epoch(step // len(sampler))
+            batches = iter(sampler)
+        yield next(batches)
+
+
 @dataclass(frozen=True)
 class PreferenceReport:
     """How a model ranks held-out pairs.
@@ -185,19 +164,6 @@ class PreferenceReport:
     @property
     def margin(self) -> float:
         return self.margins.mean().item()
-
-
-@dataclass
-class PreferenceHistory:
-    """What `train_preferences` saw: one entry a step, one report at each validation.
-
-    Source: Taught in ch06, section 6.14.
-    """
-
-    steps: list[int] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    val_steps: list[int] = field(default_factory=list)
-    reports: list[PreferenceReport] = field(default_factory=list)
 
 
 def preference_report(model: nn.Module, dataset: PreferenceDataset, reference: Tensor, beta: float = 0.1):
@@ -249,85 +215,3 @@ def reference_log_probabilities(model: nn.Module, dataset: PreferenceDataset, ba
             indices = order[start : start + batch_size]
             scores[:, indices] = torch.stack(dataset.log_probabilities(model, indices)).float().cpu()
     return scores
-
-
-def train_preferences(
-    model: nn.Module, dataset: PreferenceDataset, val_dataset: PreferenceDataset | None = None, *, max_steps: int = 200,
-    batch_size: int = 16, learning_rate: float = 1e-4, beta: float = 0.1, eval_every: int = 50, seed: int = 0,
-    on_step=None,
-) -> PreferenceHistory:  # fmt: skip
-    """Fine-tune a model with DPO; the reference is the model as it comes in.
-
-    Args:
-        model: a fine-tuned GPTModel, changed in place; frozen weights stay, so LoRA works. Its modes are given back.
-        dataset: training pairs.
-        val_dataset: held-out pairs, reported at the start, every `eval_every` steps and at the end.
-        max_steps: optimizer steps, at least 1.
-        batch_size: pairs in a step, 1 to the number of pairs.
-        learning_rate: of AdamW; falls linearly to zero.
-        beta: how strongly the model is held to the reference.
-        eval_every: steps between two reports, at least 1.
-        seed: decides the order of the pairs, and dropout.
-        on_step: called with (step, loss) after every step.
-
-    Raises:
-        ValueError: there are fewer pairs than `batch_size`, everything is frozen, a row is longer than the context, a
-            number is out of its range, or a loss is not finite.
-        TrainingInterrupted: Ctrl-C, after a whole step; its `history` holds what happened.
-
-    Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.14.
-    """
-    check_settings(learning_rate, max_steps=max_steps, eval_every=eval_every)
-    dataset.require_fit(model, batch_size)
-    optimizer = torch.optim.AdamW(trainable_parameters(model), learning_rate, weight_decay=0.0)
-    reference = reference_log_probabilities(model, dataset)  # (2, N)
-    history = PreferenceHistory()
-    validate = validation(model, val_dataset, beta, history)
-    validate(0)
-    with around_training(model) as ctrl_c:
-        for step, indices in enumerate(pair_batches(dataset, batch_size, max_steps, seed)):
-            stop_if_pressed(ctrl_c, f"step {step} of {max_steps}", history)
-            optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / max_steps)
-            seed_dropout(seed, step)
-            before = to_device_of(model, *reference[:, indices])  # chosen (B,), rejected (B,)
-            now = dataset.log_probabilities(model, indices)  # chosen (B,), rejected (B,)
-            loss = learn(model, optimizer, dpo_loss(*now, *before, beta), step)
-            history.steps.append(step + 1)
-            history.losses.append(loss)
-            if on_step is not None:
-                ctrl_c.call(on_step, step + 1, loss)
-            if (step + 1) % eval_every == 0 or step + 1 == max_steps:
-                validate(step + 1)
-    return history
-
-
-def validation(
-    model: nn.Module, val_dataset: PreferenceDataset | None, beta: float, history: PreferenceHistory
-) -> Callable[[int], None]:
-    """Give a function that ranks the held-out pairs after a step and notes the report; without pairs it does nothing.
-
-    Source: this course. Taught in ch06, section 6.14.
-    """
-    if val_dataset is None:
-        return lambda step: None
-    reference = reference_log_probabilities(model, val_dataset)  # (2, N)
-
-    def validate(step: int) -> None:
-        history.val_steps.append(step)
-        history.reports.append(preference_report(model, val_dataset, reference, beta))
-
-    return validate
-
-
-def pair_batches(dataset: PreferenceDataset, batch_size: int, max_steps: int, seed: int) -> Iterator[list[int]]:
-    """Serve the indices of some pairs of similar length for each step, epoch after epoch.
-
-    Source: this course. Taught in ch06, section 6.14.
-    """
-    lengths = [len(chosen[0]) for chosen, _ in dataset.items]
-    sampler = EpochBatches(lengths, batch_size, seed=seed, group_by_length=True)
-    for step in range(max_steps):
-        if step % len(sampler) == 0:
-            sampler.set_epoch(step // len(sampler))
-            batches = iter(sampler)
-        yield next(batches)

@@ -74,9 +74,10 @@ _MODULES = {
     "ch06_finetuning.assistant": "Assistant load_assistant mark_assistant",
     "ch06_finetuning.lora": "LoRALinear apply_lora merge_lora",
     "ch06_finetuning.preferences": """
-        PreferenceDataset dpo_loss sequence_log_probabilities preference_report reference_log_probabilities
-        train_preferences token_log_probabilities
+        PreferenceDataset sequence_log_probabilities preference_report reference_log_probabilities
+        token_log_probabilities
     """,
+    "ch06_finetuning.dpo": "dpo_loss train_preferences",
     "ch06_finetuning.recipes": """
         CLASSIFIER_CONFIG ASSISTANT_CONFIG classifier_report baseline_report finetune_classifier
         finetune_assistant
@@ -84,14 +85,12 @@ _MODULES = {
     "ch06_finetuning.finetuned_models": """
         TextClassifier save_classifier load_classifier save_finetuned load_finetuned
     """,
-    "ch06_finetuning.rewards": """
-        RewardConfig RewardHistory Rollouts Score clipped_gain distinct_share group_advantages grpo_loss judge
-        kl_estimate same_length train_grpo write_answers
+    "ch06_finetuning.rollouts": "Rollouts Score distinct_share judge same_length write_answers",
+    "ch06_finetuning.grpo": """
+        RewardConfig RewardHistory clipped_gain group_advantages grpo_loss kl_estimate train_grpo
     """,
-    "ch06_finetuning.ppo": """
-        ActorCritic RewardModel bradley_terry_loss generalized_advantages ppo_step rank_pairs
-        train_reward_model
-    """,
+    "ch06_finetuning.reward_model": "RewardModel bradley_terry_loss rank_pairs train_reward_model",
+    "ch06_finetuning.ppo": "ActorCritic generalized_advantages ppo_step",
     # the data and the world it comes from
     "data.loaders": "load_text load_stories load_messages load_instructions load_preferences catalogue",
     "data.story_world.instruction_task": "mark INSTRUCTION_KINDS Instruction",

@@ -22,8 +22,8 @@ FLOORS = {  # what a module shows at least; one below the target may only rise
     "ch06_finetuning/finetuning.py": 25,
 }
 LOOPS = {  # functions that are read from top to bottom where they are taught
-    "train_preferences": "ch06_finetuning/preferences.py",
-    "train_grpo": "ch06_finetuning/rewards.py",
+    "train_preferences": "ch06_finetuning/dpo.py",
+    "train_grpo": "ch06_finetuning/grpo.py",
 }
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 

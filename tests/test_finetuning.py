@@ -25,6 +25,7 @@ from ch05_pretraining.pretraining import TrainConfig, cross_entropy, train
 from ch05_pretraining.story_scores import evaluate_stories
 from ch06_finetuning.assistant import Assistant, mark_assistant
 from ch06_finetuning.bag_of_words import BagOfWords
+from ch06_finetuning.dpo import dpo_loss, train_preferences
 from ch06_finetuning.finetuning import (
     GPTClassifier,
     MessageDataset,
@@ -45,15 +46,10 @@ from ch06_finetuning.instructions import (
 )
 from ch06_finetuning.lora import LoRALinear, apply_lora, lora_layers, merge_lora
 from ch06_finetuning.metrics import Rate, classification_report, wilson_interval
-from ch06_finetuning.ppo import ActorCritic, RewardModel
-from ch06_finetuning.preferences import (
-    PreferenceDataset,
-    dpo_loss,
-    reference_log_probabilities,
-    sequence_log_probabilities,
-    train_preferences,
-)
+from ch06_finetuning.ppo import ActorCritic
+from ch06_finetuning.preferences import PreferenceDataset, reference_log_probabilities, sequence_log_probabilities
 from ch06_finetuning.recipes import baseline_report, classifier_report
+from ch06_finetuning.reward_model import RewardModel
 from ch06_finetuning.scoring import Rate, classification_report, wilson_interval
 from ch06_finetuning.preferences import reference_log_probabilities, sequence_log_probabilities
 from ch06_finetuning.recipes import baseline_report, classifier_report

@@ -20,6 +20,7 @@ from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.loop_care import TrainingInterrupted, fingerprint, in_mode
 from ch05_pretraining.pretraining import History, Muon, TrainConfig, evaluate, make_optimizers, train
 from ch06_finetuning.bag_of_words import BagOfWords
+from ch06_finetuning.dpo import train_preferences
 from ch06_finetuning.finetuning import (
     GPTClassifier,
     create_message_loader,
@@ -28,16 +29,13 @@ from ch06_finetuning.finetuning import (
     train_assistant,
     train_classifier,
 )
+from ch06_finetuning.grpo import RewardConfig, train_grpo
 from ch06_finetuning.instructions import create_instruction_loader
 from ch06_finetuning.lora import apply_lora
-from ch06_finetuning.ppo import ActorCritic, RewardModel, ppo_step, rank_pairs, train_reward_model
-from ch06_finetuning.preferences import (
-    PreferenceDataset,
-    preference_report,
-    reference_log_probabilities,
-    train_preferences,
-)
-from ch06_finetuning.rewards import RewardConfig, judge, train_grpo, write_answers
+from ch06_finetuning.ppo import ActorCritic, ppo_step
+from ch06_finetuning.preferences import PreferenceDataset, preference_report, reference_log_probabilities
+from ch06_finetuning.reward_model import RewardModel, rank_pairs, train_reward_model
+from ch06_finetuning.rollouts import judge, write_answers
 from tests.far_device import FAR, far_away, far_copy
 
 TEXT = "".join(f"the owl {n} sat in the old mill and the fox ran home. " for n in range(30))

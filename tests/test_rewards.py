@@ -17,30 +17,12 @@ from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.story_scores import evaluate_stories
 from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
 from ch06_finetuning.finetuning import train_assistant
+from ch06_finetuning.grpo import RewardConfig, clipped_gain, group_advantages, grpo_loss, kl_estimate, train_grpo
 from ch06_finetuning.instructions import create_instruction_loader, prompt_ids
-from ch06_finetuning.ppo import (
-    ActorCritic,
-    RewardModel,
-    bradley_terry_loss,
-    generalized_advantages,
-    ppo_step,
-    rank_pairs,
-    train_reward_model,
-)
+from ch06_finetuning.ppo import ActorCritic, generalized_advantages, ppo_step
 from ch06_finetuning.preferences import PreferenceDataset, token_log_probabilities
-from ch06_finetuning.rewards import (
-    RewardConfig,
-    Rollouts,
-    clipped_gain,
-    distinct_share,
-    group_advantages,
-    grpo_loss,
-    judge,
-    kl_estimate,
-    same_length,
-    train_grpo,
-    write_answers,
-)
+from ch06_finetuning.reward_model import RewardModel, bradley_terry_loss, rank_pairs, train_reward_model
+from ch06_finetuning.rollouts import Rollouts, distinct_share, judge, same_length, write_answers
 from data.loaders import load_instructions, load_preferences, load_stories
 from data.story_world.instruction_task import Instruction
 from data.story_world.preference_task import story_reward
@@ -80,7 +62,7 @@ def test_only_what_the_model_wrote_is_learned_from(model, tokenizer):
 
 
 def test_the_end_of_an_answer_is_learned_once_and_what_follows_never(tokenizer):
-    from ch06_finetuning.rewards import _targets
+    from ch06_finetuning.rollouts import _targets
 
     end = tokenizer.special_tokens["<|endoftext|>"]
     rows = torch.tensor([[7, 8, 9, 4, end, end, end], [7, 8, 9, 4, 5, 6, 3]])  # prompts of three tokens

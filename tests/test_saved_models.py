@@ -48,7 +48,8 @@ from ch06_finetuning.finetuned_models import (
 )
 from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, predict
 from ch06_finetuning.lora import LoRALinear, apply_lora, lora_layers, merge_lora
-from ch06_finetuning.ppo import ActorCritic, RewardModel
+from ch06_finetuning.ppo import ActorCritic
+from ch06_finetuning.reward_model import RewardModel
 from data.paths import DATA_DIR
 from tests.small_models import weights
 

@@ -8,6 +8,7 @@ import torch
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.batches import IGNORE_INDEX
 from ch02_text_data.text_data import BPETokenizer
+from ch06_finetuning.dpo import dpo_loss
 from ch06_finetuning.instructions import prompt_ids
 from ch06_finetuning.metrics import wilson_interval
 from ch06_finetuning.preferences import dpo_loss
