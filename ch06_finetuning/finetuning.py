@@ -22,7 +22,7 @@ from ch02_text_data.batches import EpochBatches
 from ch05_pretraining.loop_care import in_mode, to_device_of, training_only
 from ch05_pretraining.pretraining import History, TrainConfig, train
 from ch06_finetuning.instructions import texts_of
-from ch06_finetuning.lora import LoRALinear
+from ch06_finetuning.lora import learning_parameters
 
 __all__ = [
     "GPTClassifier", "MessageDataset", "collate_messages", "create_message_loader", "last_real_tokens", "predict",
@@ -107,22 +107,26 @@ def set_trainable(classifier: GPTClassifier, part: str) -> int:
 
     Source: Howard and Ruder (2018), section 3.3. Taught in ch06, section 6.5.
     """
-    chosen = _parameters_of(classifier, part)
+    chosen = parameters_of(classifier, part)
     for parameter in classifier.parameters():
         parameter.requires_grad_(parameter in chosen)
     return sum(parameter.numel() for parameter in chosen)
 
 
-def _parameters_of(classifier: GPTClassifier, part: str) -> set[nn.Parameter]:
+def parameters_of(classifier: GPTClassifier, part: str) -> set[nn.Parameter]:
+    """Say which parameters a part of a classifier has that may learn; see `set_trainable`.
+
+    Raises:
+        ValueError: `part` is none of the three.
+
+    Source: Howard and Ruder (2018), section 3.3. Taught in ch06, section 6.5.
+    """
     model = classifier.model
     parts = {"head": [], "last_block": [model.blocks[-1], model.final_norm], "all": [model]}
     if part not in parts:
         raise ValueError(f"part={part!r} is unknown: choose 'head', 'last_block' or 'all'")
-    lora = [module for module in classifier.modules() if isinstance(module, LoRALinear)]
-    frozen = {parameter for module in lora for parameter in module.linear.parameters()}
-    corrections = {parameter for module in lora for parameter in module.parameters()} - frozen
     body = {parameter for module in parts[part] for parameter in module.parameters()}
-    return set(classifier.head.parameters()) - frozen | (body & corrections if lora else body)
+    return learning_parameters(classifier.head) | body & learning_parameters(model)
 
 
 def check_labels(labels) -> None:
@@ -165,7 +169,8 @@ class MessageDataset(Dataset):
         check_labels(labels)
         if max_length < 2:
             raise ValueError(f"max_length={max_length} leaves no room for a message: give at least 2")
-        start = [id_ for token, id_ in special_tokens_of(tokenizer).items() if token == "<|endoftext|>"]
+        specials = special_tokens_of(tokenizer)
+        start = [specials["<|endoftext|>"]] if "<|endoftext|>" in specials else []
         classes = {label: index for index, label in enumerate(labels)}
         self.items, self.n_truncated = [], 0
         for row, message in enumerate(messages):
@@ -223,7 +228,7 @@ def train_classifier(
 
     Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.5.
     """
-    with training_only(classifier, _parameters_of(classifier, part)):
+    with training_only(classifier, parameters_of(classifier, part)):
         return train(classifier, train_loader, val_loader, config, **options)
 
 

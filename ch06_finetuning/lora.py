@@ -121,6 +121,18 @@ def lora_layers(model: nn.Module) -> dict[str, dict]:
     }
 
 
+def learning_parameters(module: nn.Module) -> set[nn.Parameter]:
+    """Say what of a module may learn: with LoRA layers in it only their corrections, without any all parameters.
+
+    Args:
+        module: a GPT, or a part of one.
+
+    Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.12.
+    """
+    layers = [part for part in module.modules() if isinstance(part, LoRALinear)]
+    return {thin for layer in layers for thin in (layer.lora_a, layer.lora_b)} or set(module.parameters())
+
+
 def add_lora_layers(gpt: nn.Module, layers: dict[str, dict], generator: torch.Generator | None = None) -> nn.Module:
     """Freeze a GPT and put LoRA layers in the place of linear ones, as `lora_layers` describes them.
 
