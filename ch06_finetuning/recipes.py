@@ -23,7 +23,14 @@ from ch05_pretraining.story_scores import StoryScores, evaluate_stories
 from ch06_finetuning.assistant import Assistant, mark_assistant
 from ch06_finetuning.bag_of_words import BagOfWords
 from ch06_finetuning.finetuned_models import MESSAGE_LENGTH, TextClassifier, load_classifier, save_classifier
-from ch06_finetuning.finetuning import GPTClassifier, create_message_loader, predict, train_assistant, train_classifier
+from ch06_finetuning.finetuning import (
+    GPTClassifier,
+    check_labels,
+    create_message_loader,
+    predict,
+    train_assistant,
+    train_classifier,
+)
 from ch06_finetuning.instructions import create_instruction_loader
 from ch06_finetuning.metrics import classification_report
 from ch06_finetuning.scoring import classification_report
@@ -143,14 +150,15 @@ def classifier_report(classifier: GPTClassifier, tokenizer, messages, labels=Non
         max_length: longest message in tokens, as in its training; None takes the classifier's own, or 128.
 
     Raises:
-        ValueError: there are no messages, or the labels are not those of the classifier.
+        ValueError: there are no messages, or the labels have no order or are not those of the classifier.
 
     Source: Taught in ch06, section 6.6.
     """
-    messages, own = list(messages), labels or getattr(classifier, "labels", None)
-    classes = list(own or MESSAGE_LABELS)
+    messages, own = list(messages), getattr(classifier, "labels", None) if labels is None else labels
+    classes = MESSAGE_LABELS if own is None else own
+    check_labels(classes)
     unseen = _labels_of(messages, "messages", known=classes)
-    if unseen and not own:
+    if unseen and own is None:
         raise ValueError(f"the messages have the label {unseen[0]!r}: pass labels=…, in the order of the training")
     longest = getattr(classifier, "max_length", min(MESSAGE_LENGTH, classifier.model.config.context_length))
     settings = {"batch_size": 64, "max_length": max_length or longest, "shuffle": False}
@@ -158,7 +166,9 @@ def classifier_report(classifier: GPTClassifier, tokenizer, messages, labels=Non
         classifier, create_message_loader(messages, tokenizer, [*classes, *unseen], **settings)
     )
     if (n_classes := probabilities.shape[1]) != len(classes):
-        raise ValueError(f"the classifier has {n_classes} classes, but labels={classes}: pass one label for each class")
+        raise ValueError(
+            f"the classifier has {n_classes} classes, but labels={list(classes)}: pass one label for each class"
+        )
     return classification_report(targets, probabilities.argmax(dim=-1), [*classes, *unseen], unseen=unseen)
 
 

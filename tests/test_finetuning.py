@@ -422,6 +422,7 @@ def test_a_classifier_is_not_graded_with_guessed_labels(model, tokenizer):
     for arguments, sentence in (
         ((rows,), r"the messages have the label '\w+': pass labels=…, in the order of the training"),
         ((rows, MOODS[:2]), r"the classifier has 3 classes, but labels=\['glad', 'sad'\]: pass one label for each"),
+        ((rows, set(MOODS)), "labels are a set: give a list, whose order is the order of the classes"),
         (([], MOODS), "messages is empty"),
     ):
         with pytest.raises(ValueError, match=sentence):
