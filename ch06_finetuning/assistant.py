@@ -34,7 +34,7 @@ class Assistant:
         tokenizer: the BPETokenizer it was trained with.
         max_new_tokens: longest answer in tokens, at least 1.
 
-    Source: Taught in ch06, section 6.8.
+    Source: this course. Taught in ch06, section 6.11.
     """
 
     def __init__(self, model: nn.Module, tokenizer, *, max_new_tokens: int = 200):
@@ -123,7 +123,7 @@ def load_assistant(source: str | Path = "shipped") -> Assistant:
     Raises:
         ValueError: there is no such assistant, or its files are damaged.
 
-    Source: Taught in ch06, section 6.11.
+    Source: this course. Taught in ch06, section 6.11.
     """
     return Assistant(*read_model(find_model(source, "assistant"), lambda about, _: build_gpt(about)))
 
@@ -132,7 +132,7 @@ def load_assistant(source: str | Path = "shipped") -> Assistant:
 class MarkReport:
     """Exact marks of an assistant: every answer, the share that is right, over all and by kind.
 
-    Source: Taught in ch06, section 6.11.
+    Source: this course. Taught in ch06, section 6.11.
     """
 
     records: list
@@ -174,7 +174,7 @@ def mark_assistant(assistant: Assistant, records, *, batch_size: int = 64, max_n
     Raises:
         ValueError: a number is below 1, or a prompt is empty or too long; names the record.
 
-    Source: Taught in ch06, section 6.11.
+    Source: this course. Taught in ch06, section 6.11.
     """
     records = list(records)
     if batch_size < 1 or max_new_tokens < 1:

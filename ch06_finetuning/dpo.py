@@ -71,7 +71,7 @@ def dpo_loss(
 class PreferenceHistory:
     """What `train_preferences` saw: one entry a step, one report at each validation.
 
-    Source: Taught in ch06, section 6.14.
+    Source: this course. Taught in ch06, section 6.14.
     """
 
     steps: list[int] = field(default_factory=list)

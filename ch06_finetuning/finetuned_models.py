@@ -41,7 +41,7 @@ class TextClassifier(GPTClassifier):
     Raises:
         ValueError: the labels do not name at least two classes one by one, or the tokenizer has no padding token.
 
-    Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.6.
+    Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.7.
     """
 
     def __init__(self, model: nn.Module, tokenizer, labels: Sequence, *, max_length: int = MESSAGE_LENGTH):
@@ -137,7 +137,7 @@ def save_classifier(
             back; nothing has been written then.
         CheckpointError: the folder cannot be written.
 
-    Source: Taught in ch06, section 6.5.
+    Source: this course. Taught in ch06, section 6.7.
     """
     classifier = bare(classifier)
     if not isinstance(classifier, GPTClassifier):
@@ -161,7 +161,7 @@ def load_classifier(source: str | Path) -> tuple[TextClassifier, object]:
     Raises:
         CheckpointError: the folder is missing or damaged, or holds no classifier.
 
-    Source: Taught in ch06, section 6.5.
+    Source: this course. Taught in ch06, section 6.7.
     """
     folder = find_model(source, "classifier")
     classifier, tokenizer = load_finetuned(folder)

@@ -105,7 +105,7 @@ def set_trainable(classifier: GPTClassifier, part: str) -> int:
     Raises:
         ValueError: `part` is none of the three.
 
-    Source: Howard and Ruder (2018), section 3.3. Taught in ch06, section 6.5.
+    Source: Howard and Ruder (2018), section 3.3. Taught in ch06, section 6.16.
     """
     chosen = parameters_of(classifier, part)
     for parameter in classifier.parameters():
@@ -138,7 +138,7 @@ def check_labels(labels) -> None:
     Raises:
         ValueError: a set or a string, which have no order of labels; a label twice; one that is no word.
 
-    Source: Taught in ch06, section 6.2.
+    Source: this course. Taught in ch06, section 6.2.
     """
     if not isinstance(labels, (list, tuple)):
         raise ValueError(f"labels are a {type(labels).__name__}: give a list, whose order is the order of the classes")
@@ -162,7 +162,7 @@ class MessageDataset(Dataset):
         ValueError: a text is empty or a label unknown, which names the row; the labels have no order, or `max_length`
             is below 2.
 
-    Source: Taught in ch06, section 6.2.
+    Source: this course. Taught in ch06, section 6.2.
     """
 
     def __init__(self, messages, tokenizer, labels, max_length: int):
@@ -191,7 +191,7 @@ class MessageDataset(Dataset):
 def collate_messages(items, pad_id: int) -> tuple[Tensor, Tensor]:
     """Pad rows on the right to the longest of the batch: items -> ids (B, T), classes (B,).
 
-    Source: Taught in ch06, section 6.2.
+    Source: this course. Taught in ch06, section 6.2.
     """
     rows, classes = zip(*items)
     return pad_sequence(rows, True, pad_id), torch.stack(classes)
@@ -200,7 +200,7 @@ def collate_messages(items, pad_id: int) -> tuple[Tensor, Tensor]:
 def create_message_loader(messages, tokenizer, labels, *, batch_size, max_length, shuffle=True, seed=0) -> DataLoader:
     """Serve batches of messages of similar length, in an order that is a function of (seed, epoch).
 
-    Source: Taught in ch06, section 6.2.
+    Source: this course. Taught in ch06, section 6.2.
     """
     dataset = MessageDataset(messages, tokenizer, labels, max_length)
     lengths = [len(ids) for ids, _ in dataset.items]
@@ -239,7 +239,7 @@ def predict(classifier: GPTClassifier, loader) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: the loader has no batch.
 
-    Source: Taught in ch06, section 6.6.
+    Source: this course. Taught in ch06, section 6.5.
     """
     targets, probabilities = [], []
     with in_mode(classifier, training=False):

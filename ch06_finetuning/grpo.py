@@ -166,7 +166,7 @@ class RewardHistory:
 
     `n_left_out` prompts were never asked, because too few others have their number of tokens.
 
-    Source: Taught in ch06, section R.5.
+    Source: this course. Taught in ch06, section R.5.
     """
 
     rewards: list[float] = field(default_factory=list)

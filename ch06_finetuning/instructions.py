@@ -31,7 +31,7 @@ def prompt_ids(tokenizer, prompt: str, history=()) -> list[int]:
     Raises:
         ValueError: the prompt is empty, or the tokenizer has no chat specials.
 
-    Source: Taught in ch06, section 6.8.
+    Source: this course. Taught in ch06, section 6.8.
     """
     if not prompt.strip():
         raise ValueError("the prompt is empty: type a question or a request")
@@ -117,7 +117,7 @@ def collate_instructions(items, pad_id: int) -> tuple[Tensor, Tensor]:
     Shape:
         items of (ids (T,), targets (T,)) -> ids (B, T), targets (B, T).
 
-    Source: Taught in ch06, section 6.9.
+    Source: this course. Taught in ch06, section 6.9.
     """
     return pad_batch(items, pad_id)
 
@@ -191,7 +191,7 @@ def create_instruction_loader(
     Raises:
         ValueError: as `InstructionDataset`, fewer records than `batch_size`, or a number of the replay out of range.
 
-    Source: Taught in ch06, sections 6.9 and 6.10.
+    Source: this course. Taught in ch06, section 6.10.
     """
     dataset = InstructionDataset(records, tokenizer, max_length, mask_prompt=mask_prompt)
     lengths = [len(ids) for ids, _ in dataset.items]
@@ -208,7 +208,10 @@ def create_instruction_loader(
 
 
 def texts_of(record, index: int, *names: str) -> list[str]:
-    """Take some texts out of a record; a missing or empty one is refused with the record's number."""
+    """Take some texts out of a record; a missing or empty one is refused with the record's number.
+
+    Source: this course. Taught in ch06, section 6.2.
+    """
     for name in names:
         value = getattr(record, name, None)
         if not isinstance(value, str) or not value.strip():
@@ -217,7 +220,13 @@ def texts_of(record, index: int, *names: str) -> list[str]:
 
 
 def chat_specials(tokenizer) -> tuple[int, int, int]:
-    """Give the ids of <|user|>, <|assistant|> and <|endoftext|>."""
+    """Give the ids of <|user|>, <|assistant|> and <|endoftext|>.
+
+    Raises:
+        ValueError: the tokenizer lacks one of them.
+
+    Source: this course.
+    """
     specials, names = special_tokens_of(tokenizer), ("<|user|>", "<|assistant|>", "<|endoftext|>")
     if missing := [name for name in names if name not in specials]:
         raise ValueError(

@@ -112,7 +112,7 @@ def lora_layers(model: nn.Module) -> dict[str, dict]:
     Args:
         model: any module.
 
-    Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.12.
+    Source: Hu et al. (2021), section 4.1.
     """
     return {
         name: {"rank": len(part.lora_a), "alpha": part.alpha}
@@ -127,7 +127,7 @@ def learning_parameters(module: nn.Module) -> set[nn.Parameter]:
     Args:
         module: a GPT, or a part of one.
 
-    Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.12.
+    Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.5.
     """
     layers = [part for part in module.modules() if isinstance(part, LoRALinear)]
     return {thin for layer in layers for thin in (layer.lora_a, layer.lora_b)} or set(module.parameters())
@@ -144,7 +144,7 @@ def add_lora_layers(gpt: nn.Module, layers: dict[str, dict], generator: torch.Ge
     Raises:
         ValueError: a rank or an alpha is out of range; the model is left as it was.
 
-    Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.12.
+    Source: Hu et al. (2021), section 4.1.
     """
     _freeze(gpt)
     try:
@@ -167,7 +167,7 @@ def about_gpt(gpt: nn.Module) -> dict:
     Raises:
         ValueError: the model is of another class.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     about = class_and_config(gpt)
     layers = lora_layers(gpt)
@@ -183,7 +183,7 @@ def build_gpt(about: dict) -> nn.Module:
     Raises:
         ValueError: a class or a setting is unknown.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     if "lora" not in about:
         return build_model(about)

@@ -40,7 +40,7 @@ def wilson_interval(n_correct: int, n: int, z: float = 1.96) -> tuple[float, flo
 class Rate:
     """A share of `n` trials, with Wilson's 95 % interval.
 
-    Source: Wilson (1927). Taught in ch06, section 6.6.
+    Source: Wilson (1927). Taught in ch06, section 6.7.
     """
 
     n_correct: int
@@ -71,7 +71,7 @@ class ClassificationReport:
     `confusion[i, j]` counts rows of class i that were called class j. `unseen` are labels that training never saw:
     no row of theirs can be right.
 
-    Source: Taught in ch06, section 6.6.
+    Source: this course. Taught in ch06, section 6.6.
     """
 
     labels: tuple[str, ...]
@@ -125,7 +125,7 @@ def classification_report(targets, predictions, labels, *, unseen=()) -> Classif
     Raises:
         ValueError: the two lists differ in length, are empty, or hold an index outside the labels.
 
-    Source: Taught in ch06, section 6.6.
+    Source: this course. Taught in ch06, section 6.6.
     """
     targets, predictions = torch.as_tensor(targets).long(), torch.as_tensor(predictions).long()
     if targets.shape != predictions.shape or targets.numel() == 0:

@@ -34,7 +34,7 @@ def token_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -> T
     Shape:
         ids (B, T), targets (B, T) -> (B, T).
 
-    Source: Taught in ch06, section R.3.
+    Source: this course. Taught in ch06, section R.5.
     """
     counts = targets != IGNORE_INDEX  # (B, T)
     logits = model.head(model.hidden(ids)[counts])  # (N, V): the head is costly, so only where it is needed

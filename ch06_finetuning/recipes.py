@@ -71,7 +71,10 @@ QUICK_STEPS = 20
 
 @dataclass(frozen=True)
 class ClassifierRun:
-    """A fine-tuned classifier with its scores on the test split, and the baseline's beside them."""
+    """A fine-tuned classifier with its scores on the test split, and the baseline's beside them.
+
+    Source: this course.
+    """
 
     classifier: TextClassifier
     tokenizer: BPETokenizer
@@ -81,7 +84,10 @@ class ClassifierRun:
 
 @dataclass(frozen=True)
 class AssistantRun:
-    """A fine-tuned assistant with its exact marks on the test split, and story scores before and after."""
+    """A fine-tuned assistant with its exact marks on the test split, and story scores before and after.
+
+    Source: this course.
+    """
 
     assistant: Assistant
     marks: object
@@ -107,7 +113,7 @@ def finetune_classifier(
     Raises:
         ValueError: the base is missing or damaged.
 
-    Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.5.
+    Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.6.
     """
     folder = Path(folder)
     train_rows, test_rows = load_messages("train"), load_messages("test")
@@ -152,7 +158,7 @@ def classifier_report(classifier: GPTClassifier, tokenizer, messages, labels=Non
     Raises:
         ValueError: there are no messages, or the labels have no order or are not those of the classifier.
 
-    Source: Taught in ch06, section 6.6.
+    Source: this course. Taught in ch06, section 6.6.
     """
     messages, own = list(messages), getattr(classifier, "labels", None) if labels is None else labels
     classes = MESSAGE_LABELS if own is None else own
@@ -185,7 +191,7 @@ def baseline_report(train_rows, test_rows):
     Raises:
         ValueError: there are no test rows, fewer than two labels to learn, or no word that two training texts share.
 
-    Source: Taught in ch06, section 6.6.
+    Source: this course. Taught in ch06, section 6.6.
     """
     train_rows, test_rows = list(train_rows), list(test_rows)
     labels = _labels_of(train_rows, "train_rows")
@@ -225,7 +231,7 @@ def finetune_assistant(
     Raises:
         ValueError: the base is missing or damaged.
 
-    Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section 6.10.
+    Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section 6.11.
     """
     folder = Path(folder)
     if not (resume and (folder / "manifest.json").is_file()):

@@ -34,7 +34,7 @@ class Rollouts:
     not written by the model: in the prompt and after the answer's end. `n_truncated` answers came to no end, because
     they had reached `max_new_tokens`.
 
-    Source: Taught in ch06, section R.2.
+    Source: this course. Taught in ch06, section R.2.
     """
 
     prompts: list[str]
@@ -116,7 +116,7 @@ def same_length(tokenizer, prompts: Sequence[str]) -> list[str]:
     Raises:
         ValueError: there is no prompt, or one is empty.
 
-    Source: Taught in ch06, section R.2.
+    Source: this course. Taught in ch06, section R.1.
     """
     groups = by_length(tokenizer, prompts)
     return max(groups.values(), key=len)
@@ -128,7 +128,7 @@ def by_length(tokenizer, prompts: Sequence[str]) -> dict[int, list[str]]:
     Raises:
         ValueError: there is no prompt, or one is empty.
 
-    Source: this course. Taught in ch06, section R.2.
+    Source: this course.
     """
     groups = defaultdict(list)
     for prompt, row in zip(prompts, _prompt_rows(tokenizer, prompts)):
@@ -140,7 +140,7 @@ def by_length(tokenizer, prompts: Sequence[str]) -> dict[int, list[str]]:
 class Score:
     """The rewards of many answers, with their mean and its 95 % interval; `n_truncated` answers came to no end.
 
-    Source: Taught in ch06, section R.2.
+    Source: this course. Taught in ch06, section R.1.
     """
 
     prompts: list[str]
@@ -175,7 +175,7 @@ def judge(model: nn.Module, tokenizer, prompts: Sequence[str], reward: Reward, *
     Raises:
         ValueError: the prompts have different lengths, or there are fewer than two.
 
-    Source: Taught in ch06, section R.2.
+    Source: this course. Taught in ch06, section R.1.
     """
     if len(prompts) < 2:
         raise ValueError(f"{len(prompts)} prompts give no interval: judge at least two")
