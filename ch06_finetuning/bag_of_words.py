@@ -27,7 +27,7 @@ class BagOfWords:
     """Logistic regression on which words a text holds.
 
     A word is a run of letters, digits and apostrophes; an emoji is a word. Where a script writes no spaces, as Chinese
-    and Thai do not, each sign and each pair of neighbours takes the place of a word.
+    and Thai do not, each sign and each pair of neighbors takes the place of a word.
 
     Args:
         n_classes: number of classes, at least 2.

@@ -31,9 +31,9 @@ def wilson_interval(n_correct: int, n: int, z: float = 1.96) -> tuple[float, flo
     if not 0 <= n_correct <= n or n == 0:
         raise ValueError(f"{n_correct} correct of {n} is no rate: pass at least one trial and 0 to n correct ones")
     rate = n_correct / n
-    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    center = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 @dataclass(frozen=True)

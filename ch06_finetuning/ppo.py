@@ -120,24 +120,23 @@ def ppo_step(
 
     Source: Schulman et al. (2017), algorithm 1; Ouyang et al. (2022), section 3.5. Taught in ch06, section R.8.
     """
-    trainable_parameters(policy)  # refuses a policy that is frozen
     rewards = torch.as_tensor(rewards)
-    _check_rewards(policy, rollouts, rewards, updates)
+    check_rewards(policy, rollouts, rewards, updates)
     ids, targets, rewards = to_device_of(policy, rollouts.ids, rollouts.targets, rewards)
     written = targets != IGNORE_INDEX  # (B, T)
     n, remedy = written.sum(), "lower the optimizer's learning rate"
     with around_training(policy, dropout=False) as ctrl_c:
         with torch.no_grad(), in_mode(reference, training=False):
-            old, values = _scored(policy, ids, targets)  # (B, T), (B, T)
-            left = old - token_log_probabilities(reference, *to_device_of(reference, ids, targets)).to(old)  # (B, T)
-            last = written & (written.flip(1).cumsum(1).flip(1) == 1)  # (B, T)
-            earned = last * rewards[:, None] - kl_weight * left  # (B, T), `left` in nats of log-ratio
+            old, values = scored(policy, ids, targets)  # (B, T), (B, T)
+            left = old - token_log_probabilities(reference, *to_device_of(reference, ids, targets)).to(old)
+            last = written & (written.flip(1).cumsum(1).flip(1) == 1)  # (B, T), the end of each answer
+            earned = last * rewards[:, None] - kl_weight * left  # (B, T)
             advantages = generalized_advantages(earned, values, written, trace=trace)
         returns = advantages + values  # (B, T)
-        centre = advantages[written].mean()
-        scaled = (advantages - centre) / (advantages[written].std(correction=0) + 1e-6)  # (B, T)
+        center = advantages[written].mean()
+        scaled = (advantages - center) / (advantages[written].std(correction=0) + 1e-6)  # (B, T)
         for update in range(updates):
-            new, guesses = _scored(policy, ids, targets)
+            new, guesses = scored(policy, ids, targets)
             gain = (clipped_gain(new, old, scaled, clip) * written).sum() / n
             error = ((guesses - returns).square() * written).sum() / n
             learn(policy, optimizer, value_weight * error - gain, update, remedy)
@@ -146,7 +145,15 @@ def ppo_step(
     return mean_error
 
 
-def _check_rewards(policy: ActorCritic, rollouts: Rollouts, rewards: Tensor, updates: int) -> None:
+def check_rewards(policy: ActorCritic, rollouts: Rollouts, rewards: Tensor, updates: int) -> None:
+    """Refuse a `ppo_step` without one finite reward for each answer, without a written token, or without an update.
+
+    Raises:
+        ValueError: one of the three is missing, the policy is frozen, or a row is longer than the context.
+
+    Source: this course. Taught in ch06, section R.8.
+    """
+    trainable_parameters(policy)  # refuses a policy that is frozen
     if rewards.shape != (len(rollouts.ids),) or not rewards.isfinite().all():
         found = f"rewards of shape {tuple(rewards.shape)} and up to {rewards.max()}"
         raise ValueError(f"found {found} for {len(rollouts.ids)} answers: give one finite number for each")
@@ -156,7 +163,14 @@ def _check_rewards(policy: ActorCritic, rollouts: Rollouts, rewards: Tensor, upd
     require_room(rollouts.ids.shape[1], context_length_of(policy), remedy)
 
 
-def _scored(policy: ActorCritic, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def scored(policy: ActorCritic, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the log-probability of every target, 0 where it is -100, and the value at every token.
+
+    Shape:
+        ids (B, T), targets (B, T) -> (B, T), (B, T).
+
+    Source: this course. Taught in ch06, section R.8.
+    """
     logits, values = policy(ids)  # (B, T, V), (B, T)
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
     return -losses.view_as(targets), values

@@ -24,6 +24,7 @@ FLOORS = {  # what a module shows at least; one below the target may only rise
 LOOPS = {  # functions that are read from top to bottom where they are taught
     "train_preferences": "ch06_finetuning/dpo.py",
     "train_grpo": "ch06_finetuning/grpo.py",
+    "ppo_step": "ch06_finetuning/ppo.py",
 }
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
