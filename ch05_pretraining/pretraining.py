@@ -12,7 +12,7 @@ References: Radford et al. (2019); Loshchilov and Hutter (2017), "SGDR" (1608.03
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
@@ -62,7 +62,7 @@ from ch05_pretraining.optimizers import Muon, adamw_step, clip_gradients, orthog
 __all__ = [
     "History", "Muon", "Progress", "TrainConfig", "TrainingInterrupted", "adamw_step", "clip_gradients",
     "cross_entropy", "evaluate", "export_hugging_face", "learning_rate_at", "load_checkpoint", "load_gpt2",
-    "load_story_gpt", "make_optimizers", "orthogonalize", "save_checkpoint", "train",
+    "load_story_gpt", "make_optimizers", "orthogonalize", "save_checkpoint", "train", "train_plainly",
 ]  # fmt: skip
 
 BATCHES_KEPT = 32  # whose fingerprints a checkpoint keeps: enough to hold a batch of everything that is mixed in
@@ -230,6 +230,42 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
 
 
 # ---------------------------------------------------------------- the loop
+
+
+def train_plainly(model: nn.Module, loader: Iterable, config: TrainConfig) -> list[float]:
+    """Train a model in place by the loop that stands in every training: forward, loss, backward, clip, step.
+
+    The losses are those of `train`, which also validates, saves, resumes, collects gradients over several batches and
+    uses 16-bit numbers and other processes; what `config` says about these is left aside here. Dropout draws from
+    PyTorch's global generator.
+
+    Args:
+        model: maps ids to logits.
+        loader: batches of (ids, targets), sized; after the last one comes the first again.
+        config: steps, learning rates, optimizer and clipping.
+
+    Shape:
+        batches (B, T), (B, T) -> one loss for each step, in nats per token.
+
+    Raises:
+        ValueError: an empty loader, or a batch whose targets are all masked.
+
+    Source: this course. Taught in ch05, section 5.5.
+    """
+    optimizers, losses = make_optimizers(model, config), []
+    model.train()  # dropout is on
+    for step, (ids, targets) in enumerate(islice(batches_from(loader, 0), config.max_steps)):
+        loss = cross_entropy(model(ids), targets)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf)
+        share = learning_rate_at(step, config) / config.learning_rate  # 0 to 1, the same for all optimizers
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * optimizer.defaults["lr"]
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
 
 
 @dataclass

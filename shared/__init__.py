@@ -44,7 +44,7 @@ _MODULES = {
     """,
     # chapter 5: pretraining
     "ch05_pretraining.pretraining": """
-        TrainConfig History Progress cross_entropy make_optimizers train learning_rate_at
+        TrainConfig History Progress cross_entropy learning_rate_at make_optimizers train_plainly train
     """,
     "ch05_pretraining.optimizers": "Muon adamw_step clip_gradients orthogonalize",
     "ch05_pretraining.loop_care": "TrainingInterrupted",
@@ -53,7 +53,7 @@ _MODULES = {
         save_checkpoint load_checkpoint CheckpointError save_model load_model load_story_gpt
     """,
     "ch05_pretraining.hugging_face": "load_gpt2 export_hugging_face",
-    "ch05_pretraining.curriculum": "RepeatedTokens FirstReader Curriculum",
+    "ch05_pretraining.curriculum": "RepeatedTokens FirstReader Curriculum batches_from",
     "ch05_pretraining.head_loss": "head_loss",
     "ch05_pretraining.scaling": "PowerLaw fit_power_law flops_per_token matrix_product_ceiling",
     "ch05_pretraining.story_recipe": "train_story_gpt begin_story_gpt StoryRecipe StoryResult",

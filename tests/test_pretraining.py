@@ -32,6 +32,7 @@ from ch05_pretraining.pretraining import (
     learning_rate_at,
     make_optimizers,
     train,
+    train_plainly,
 )
 from ch05_pretraining.story_scores import _windows, evaluate_stories
 from ch06_finetuning.instructions import create_instruction_loader
@@ -235,6 +236,32 @@ def test_learning_lowers_the_loss_on_batches_never_seen():
     unseen = list(RepeatedTokens(4, 60, 16, 31, (2, 4), seed=2))
     config = TrainConfig(200, learning_rate=1e-2, optimizer="muon", muon_learning_rate=0.02, eval_every=200)
     assert train(model, seen, unseen, config).val_losses[-1] < 2.0
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("warmup_steps, grad_clip", [(0, 0), (0, 0.1), (10, 1.0)])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_plain_loop_is_train_without_its_surroundings(optimizer, warmup_steps, grad_clip, masked):
+    batches = random_batches(7)
+    if masked:
+        batches = [(ids, targets.masked_fill(targets % 3 == 0, IGNORE_INDEX)) for ids, targets in batches]
+    config = TrainConfig(20, learning_rate=5e-3, warmup_steps=warmup_steps, grad_clip=grad_clip, optimizer=optimizer)
+    plain, full = tiny_model().double(), tiny_model().double()
+    plain_losses = train_plainly(plain, batches, config)
+    full_losses = train(full, batches, None, config).losses
+    assert len(plain_losses) == 20 and plain_losses[-1] < plain_losses[0] - 0.1
+    assert_close(torch.tensor(plain_losses), torch.tensor(full_losses), rtol=1e-9, atol=1e-9)
+    assert_close(weights_of(plain), weights_of(full), rtol=1e-6, atol=1e-8)
+    single = train_plainly(tiny_model(), batches, config)
+    assert_close(torch.tensor(single), torch.tensor(full_losses).float(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_plain_loop_refuses_what_it_cannot_learn_from():
+    ids, targets = random_batches(1)[0]
+    with pytest.raises(ValueError, match="the loader has no batches"):
+        train_plainly(tiny_model(), [], TrainConfig(1))
+    with pytest.raises(ValueError, match="unmask at least one"):
+        train_plainly(tiny_model(), [(ids, torch.full_like(targets, IGNORE_INDEX))], TrainConfig(1))
 
 
 # ---------------------------------------------------------------- exactness
