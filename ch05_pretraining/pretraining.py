@@ -1,28 +1,25 @@
-"""Pretraining: the loss, the schedule and the loop that turn random weights into a GPT.
+"""Pretraining: the loss, the schedule, the optimizers, the step and the loop that turn random weights into a GPT.
 
-`cross_entropy` stands here in plain arithmetic and is tested equal to PyTorch's, which `train` calls for speed.
-Around the loop: `optimizers.py`, `evaluation.py`, `head_loss.py` (the same loss in slices), `curriculum.py` (the order
-of lessons), `checkpoints.py`, `hugging_face.py`, `loop_care.py` (what all loops of the course share), `machine.py`
-(processes, precision, Ctrl-C) and `story_recipe.py`, which puts them together.
+`train_plainly` is the loop as it is taught. `train` is the same loop with its surroundings: what a run keeps and how it
+goes on stands in `run_state.py`, what all loops of the course share in `loop_care.py`, processes, precision and Ctrl-C
+in `machine.py`. `cross_entropy` stands here in plain arithmetic; `train` takes the equal losses of `evaluation.py`.
 
 Left out: sharded optimizers, pipelines.
 References: Radford et al. (2019); Loshchilov and Hutter (2017), "SGDR" (1608.03983). Taught in ch05.
 """
 
 import math
-import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from itertools import islice
-from numbers import Integral
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
+from ch02_text_data.text_data import IGNORE_INDEX
+from ch05_pretraining.config_ranges import refuse_out_of_range
 from ch02_text_data.batches import IGNORE_INDEX
 from ch05_pretraining.checkpoints import (
     CheckpointError,
@@ -34,38 +31,19 @@ from ch05_pretraining.checkpoints import (
     unique_tensors,
 )
 from ch05_pretraining.curriculum import batches_from
-from ch05_pretraining.evaluation import evaluate, evaluation_totals, loss_sum
-from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
+from ch05_pretraining.evaluation import evaluation_totals, loss_sum
 from ch05_pretraining.loop_care import (
     TrainingInterrupted,
     around_training,
     checked_step,
-    context_length_of,
-    device_of,
-    fingerprint,
     require_room,
     seed_dropout,
     to_device_of,
     trainable_parameters,
 )
-from ch05_pretraining.machine import (
-    LossScale,
-    arithmetic,
-    faster_precision,
-    faster_products,
-    own_random_numbers,
-    rank_and_world_size,
-    sum_over_ranks,
-)
-from ch05_pretraining.optimizers import Muon, adamw_step, clip_gradients, orthogonalize
-
-__all__ = [
-    "History", "Muon", "Progress", "TrainConfig", "TrainingInterrupted", "adamw_step", "clip_gradients",
-    "cross_entropy", "evaluate", "export_hugging_face", "learning_rate_at", "load_checkpoint", "load_gpt2",
-    "load_story_gpt", "make_optimizers", "orthogonalize", "save_checkpoint", "train", "train_plainly",
-]  # fmt: skip
-
-BATCHES_KEPT = 32  # whose fingerprints a checkpoint keeps: enough to hold a batch of everything that is mixed in
+from ch05_pretraining.machine import arithmetic, faster_precision, faster_products, sum_over_ranks
+from ch05_pretraining.optimizers import Muon
+from ch05_pretraining.run_state import History, Progress, Run
 
 # ---------------------------------------------------------------- the formulas, by hand
 
@@ -150,31 +128,7 @@ class TrainConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas))
-        choices = {
-            "optimizer": ("adamw", "muon"),
-            "schedule": ("cosine", "linear", "constant"),
-            "precision": ("float32", "bfloat16", "float16", "auto"),
-            "products": ("linear", "convolution", "auto"),
-        }
-        for name, allowed in choices.items():
-            _require(getattr(self, name) in allowed, self, name, f"one of {', '.join(allowed)}")
-        for name in ("max_steps", "accumulation_steps", "eval_every"):
-            _require(getattr(self, name) >= 1, self, name, "at least 1")
-        for name in ("eval_batches", "checkpoint_every"):
-            value = getattr(self, name)
-            _require(value is None or value >= 1, self, name, "1 or more, or None")
-        for name in ("learning_rate", "muon_learning_rate"):
-            _require(0 < getattr(self, name) < math.inf, self, name, "above 0 and finite")
-        for name in ("warmup_steps", "weight_decay", "grad_clip"):
-            _require(0 <= getattr(self, name) < math.inf, self, name, "0 or more")
-        _require(0 <= self.min_learning_rate <= self.learning_rate, self, "min_learning_rate", "0 to learning_rate")
-        _require(0 < self.decay_fraction <= 1, self, "decay_fraction", "above 0 and at most 1")
-        _require(isinstance(self.seed, Integral), self, "seed", "a whole number")
-
-
-def _require(holds: bool, config: TrainConfig, name: str, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"{name}={getattr(config, name)!r}: expected {expected}; change it in TrainConfig")
+        refuse_out_of_range(self)
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
@@ -268,38 +222,89 @@ def train_plainly(model: nn.Module, loader: Iterable, config: TrainConfig) -> li
     return losses
 
 
-@dataclass
-class History:
-    """What happened in a run: training loss and seconds for each step, validation loss now and then.
+def take_step(run: Run, micro_batches: list, count: int) -> float:
+    """Take one optimizer step; its loss is a mean over all targets of all micro-batches and processes.
 
-    `skipped` names the steps that moved no weight, because a gradient in float16 had overflowed.
+    Args:
+        run: model, optimizers and state; a step whose gradient overflows in float16 moves no weight.
+        micro_batches: this process's batches of (ids, targets).
+        count: unmasked targets in the batches of all processes.
+
+    Shape:
+        batches (B, T), (B, T) -> nats per token, a float.
+
+    Raises:
+        ValueError: no target, a row longer than the context, a loss or gradient that is not finite.
+
+    Source: this course. Taught in ch05, section 5.5.
     """
+    if not count:
+        raise ValueError(f"all targets of step {run.step} are {IGNORE_INDEX}: give each step a token to predict")
+    seed_dropout(run.config.seed, run.step, run.rank)
+    share = learning_rate_at(run.step, run.config) / run.config.learning_rate
+    for optimizer in run.optimizers:
+        optimizer.zero_grad()
+        for group in optimizer.param_groups:
+            group["lr"] = share * optimizer.defaults["lr"]
+    total = 0.0
+    for number, (ids, targets) in enumerate(micro_batches, 1):
+        total += _backward(run, ids, targets, count, last=number == len(micro_batches))
+    loss = sum_over_ranks([total], run.device)[0] / count
+    run.note(micro_batches, count)
+    if run.loss_scale.overflowed(run.model.parameters(), run.precision) and math.isfinite(loss):
+        run.history.skipped.append(run.step + 1)
+        return loss
+    remedy = "lower learning_rate, or raise warmup_steps"
+    remedy += ", or use precision='float32'" if run.precision == "float16" else ""
+    checked_step(run.model, run.optimizers, loss, run.step, grad_clip=run.config.grad_clip, remedy=remedy)
+    return loss
 
-    steps: list[int] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    val_steps: list[int] = field(default_factory=list)
-    val_losses: list[float] = field(default_factory=list)
-    skipped: list[int] = field(default_factory=list)
 
-    @property
-    def best_step(self) -> int | None:
-        """The step with the lowest validation loss, the earliest of equals; None where nothing was validated."""
-        looks = [look for look in zip(self.val_losses, self.val_steps) if not math.isnan(look[0])]
-        return min(looks)[1] if looks else None
+def _backward(run: Run, ids: Tensor, targets: Tensor, count: int, *, last: bool) -> float:
+    require_room(ids.shape[-1], run.room)
+    wait = run.world_size > 1 and not last  # gradients travel between processes once a step
+    with run.network.no_sync() if wait else nullcontext():
+        if "auto" in (run.precision, run.products):
+            _choose_by_trial(run, ids, targets)
+        with arithmetic(run.device, run.precision, run.products):
+            part = loss_sum(run.network, *to_device_of(run.model, ids, targets))
+        lifted = part * (run.world_size / count * run.loss_scale.factor_in(run.precision))
+        lifted.backward()  # DDP averages over processes; we want their sum
+    return part.item()
 
 
-@dataclass(frozen=True)
-class Progress:
-    """One finished step, as `on_step` sees it."""
+def _choose_by_trial(run: Run, ids: Tensor, targets: Tensor) -> None:
+    sample = to_device_of(run.model, *(part[:8][..., :256] for part in (ids, targets)))
+    trial = (lambda: loss_sum(run.model, *sample)), trainable_parameters(run.model), run.device
+    if run.precision == "auto":
+        run.precision = faster_precision(*trial)
+    if run.products == "auto":
+        run.products = faster_products(*trial) if run.precision == "float32" else "linear"
 
-    step: int
-    max_steps: int
-    loss: float
-    learning_rate: float
-    tokens_per_second: float
-    seconds_left: float
-    val_loss: float | None = None
+
+def validate(run: Run, val_loader: Iterable | None) -> float | None:
+    """Measure the validation loss over all processes where a step is due for it; None elsewhere.
+
+    Args:
+        run: the run, with the step that was just taken not yet recorded.
+        val_loader: batches of (ids, targets), or None.
+
+    Shape:
+        batches (B, T), (B, T) -> nats per token, a float.
+
+    Raises:
+        ValueError: no unmasked target.
+
+    Source: this course. Taught in ch05, section 5.7.
+    """
+    done, config = run.step + 1, run.config
+    if val_loader is None or (done % config.eval_every and done < config.max_steps):
+        return None
+    totals = evaluation_totals(run.model, val_loader, config.eval_batches)
+    total, count = sum_over_ranks(totals, run.device)
+    if not count:
+        raise ValueError(f"the validation loader has no target other than {IGNORE_INDEX}: give it one to grade")
+    return total / count
 
 
 def train(
@@ -330,7 +335,7 @@ def train(
     """
     if config.keep_best and val_loader is None:
         raise ValueError("keep_best=True needs a val_loader to tell the best weights by: give one, or keep_best=False")
-    run = _Run(model, train_loader, config, checkpoint_dir)
+    run = Run(model, make_optimizers(model, config), train_loader, config, checkpoint_dir)
     run.resume_or_start(resume)
     batches = batches_from(train_loader, run.step * config.accumulation_steps)
     with around_training(model) as ctrl_c:
@@ -340,174 +345,10 @@ def train(
             count, pressed = sum_over_ranks([count, ctrl_c.pressed], run.device)
             if pressed:
                 raise TrainingInterrupted(run.stopped(), run.history)
-            loss = run.take_step(micro_batches, count)
-            val_loss = run.validate(val_loader)
+            loss = take_step(run, micro_batches, count)
+            val_loss = validate(run, val_loader)
             run.record(loss, val_loss)
             if on_step:
-                ctrl_c.call(on_step, run.progress(loss, val_loss, count))
-    if run.best:
-        copy_tensors(model, run.best, "the best step")
+                ctrl_c.call(on_step, run.progress(learning_rate_at(run.step - 1, config), val_loss))
+    run.take_best()
     return run.history
-
-
-def _length(loader) -> int:
-    if not hasattr(loader, "__len__"):
-        kind = type(loader).__name__
-        raise ValueError(f"train_loader is a {kind}, which has no length: give a list of batches or a DataLoader")
-    return len(loader)
-
-
-class _Run:
-    """The state of one training run: model, optimizers, history and the number of steps done."""
-
-    def __init__(self, model: nn.Module, train_loader, config: TrainConfig, checkpoint_dir: str | Path | None):
-        self.model, self.config, self.history = model, config, History()
-        self.folder = None if checkpoint_dir is None else Path(checkpoint_dir)
-        self.device, self.rank, self.world_size = device_of(model), *rank_and_world_size()
-        self.optimizers = make_optimizers(model, config)
-        self.network = DistributedDataParallel(model) if self.world_size > 1 else model
-        self.loader, self.n_batches, self.room = train_loader, _length(train_loader), context_length_of(model)
-        self.read: deque[str] = deque(maxlen=BATCHES_KEPT)  # fingerprints of the newest batches
-        self.precision, self.products, self.loss_scale = config.precision, config.products, LossScale()
-        self.seconds_before, self.begun, self.tokens = 0.0, time.perf_counter(), 0
-        self.best: dict[str, Tensor] = {}  # with keep_best: the weights of the lowest validation loss so far
-
-    @property
-    def step(self) -> int:
-        return len(self.history.steps)
-
-    def take_step(self, micro_batches: list, count: int) -> float:
-        """One optimizer step; the loss is a mean over all targets of all micro-batches and ranks."""
-        if not count:
-            raise ValueError(f"all targets of step {self.step} are {IGNORE_INDEX}: give each step a token to predict")
-        seed_dropout(self.config.seed, self.step, self.rank)
-        scale = learning_rate_at(self.step, self.config) / self.config.learning_rate
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-            for group in optimizer.param_groups:
-                group["lr"] = scale * (optimizer.defaults["lr"])
-        total = 0.0
-        for number, (ids, targets) in enumerate(micro_batches, 1):
-            total += self._backward(ids, targets, count, last=number == len(micro_batches))
-        loss = sum_over_ranks([total], self.device)[0] / count
-        self.tokens += int(count)
-        if self.folder is not None and self.rank == 0:
-            self.read.extend(map(fingerprint, micro_batches))
-        if self.loss_scale.overflowed(self.model.parameters(), self.precision) and math.isfinite(loss):
-            self.history.skipped.append(self.step + 1)
-            return loss
-        remedy = "lower learning_rate, or raise warmup_steps"
-        remedy += ", or use precision='float32'" if self.precision == "float16" else ""
-        checked_step(self.model, self.optimizers, loss, self.step, grad_clip=self.config.grad_clip, remedy=remedy)
-        return loss
-
-    def _backward(self, ids: Tensor, targets: Tensor, count: int, last: bool) -> float:
-        require_room(ids.shape[-1], self.room)
-        wait = self.world_size > 1 and not last  # gradients travel between ranks once a step
-        with self.network.no_sync() if wait else nullcontext():
-            if "auto" in (self.precision, self.products):
-                self._choose_by_trial(ids, targets)
-            with arithmetic(self.device, self.precision, self.products):
-                part = loss_sum(self.network, *to_device_of(self.model, ids, targets))
-            lifted = part * (self.world_size / count * self.loss_scale.factor_in(self.precision))
-            lifted.backward()  # DDP averages over ranks; we want their sum
-        return part.item()
-
-    def _choose_by_trial(self, ids: Tensor, targets: Tensor) -> None:
-        sample = to_device_of(self.model, *(part[:8][..., :256] for part in (ids, targets)))
-        trial = (lambda: loss_sum(self.model, *sample)), trainable_parameters(self.model), self.device
-        if self.precision == "auto":
-            self.precision = faster_precision(*trial)
-        if self.products == "auto":
-            self.products = faster_products(*trial) if self.precision == "float32" else "linear"
-
-    def validate(self, val_loader) -> float | None:
-        done = self.step + 1
-        if val_loader is None or (done % self.config.eval_every and done < self.config.max_steps):
-            return None
-        totals = evaluation_totals(self.model, val_loader, self.config.eval_batches)
-        total, count = sum_over_ranks(totals, self.device)
-        if not count:
-            raise ValueError(f"the validation loader has no target other than {IGNORE_INDEX}: give it one to grade")
-        return total / count
-
-    def record(self, loss: float, val_loss: float | None) -> None:
-        history, done = self.history, self.step + 1
-        history.steps.append(done)
-        history.losses.append(loss)
-        history.seconds.append(self.seconds_before + time.perf_counter() - self.begun)
-        if val_loss is not None:
-            history.val_steps.append(done)
-            history.val_losses.append(val_loss)
-            if self.config.keep_best and history.best_step == done:
-                self.best = {name: tensor.detach().clone() for name, tensor in unique_tensors(self.model).items()}
-        if done % (self.config.checkpoint_every or self.config.eval_every) == 0 or done == self.config.max_steps:
-            self.save()
-
-    def progress(self, loss: float, val_loss: float | None, count: int) -> Progress:
-        recent = [self.seconds_before, *self.history.seconds][-50:]
-        pace = (recent[-1] - recent[0]) / max(1, len(recent) - 1)
-        here = time.perf_counter() - self.begun
-        rate = learning_rate_at(self.step - 1, self.config)
-        left = (self.config.max_steps - self.step) * pace
-        return Progress(self.step, self.config.max_steps, loss, rate, self.tokens / here, left, val_loss)
-
-    def save(self) -> None:
-        if self.folder is not None and self.rank == 0:
-            extra = {"config": asdict(self.config), "n_batches": self.n_batches, "history": asdict(self.history),
-                     "precision": self.precision, "products": self.products,
-                     "loss_scale": asdict(self.loss_scale),
-                     "read": {"by_processes": self.world_size, "newest": list(self.read)}}  # fmt: skip
-            save_checkpoint(self.folder, self.step, self.model, self.optimizers, extra, self.best)
-
-    def stopped(self) -> str:
-        stopped = f"stopped after step {self.step} of {self.config.max_steps}"
-        if self.folder is None:
-            return f"{stopped}; nothing was saved: give checkpoint_dir to be able to go on"
-        self.save()
-        return f"{stopped}; everything is saved in {self.folder}: call train again with resume=True to go on"
-
-    def resume_or_start(self, resume: bool) -> None:
-        if self.folder is None or not list_checkpoints(self.folder):
-            return
-        if not resume:
-            raise CheckpointError(
-                f"{self.folder} holds checkpoints of an earlier run: pass resume=True to go on, or use another folder"
-            )
-        checkpoint = load_checkpoint(self.folder)
-        self._refuse_other_run(checkpoint)
-        self._refuse_other_rows(checkpoint)
-        checkpoint.restore(self.model, self.optimizers)
-        self.best = {name: tensor.to(self.device) for name, tensor in checkpoint.best.items()}
-        self.history = History(**checkpoint.extra["history"])
-        self.precision, self.products = checkpoint.extra["precision"], checkpoint.extra["products"]
-        self.loss_scale = LossScale(**checkpoint.extra.get("loss_scale", {}))
-        self.seconds_before = self.history.seconds[-1] if self.history.seconds else 0.0
-
-    def _refuse_other_run(self, checkpoint) -> None:
-        now = asdict(self.config) | {"betas": list(self.config.betas), "n_batches": self.n_batches}
-        unset = {setting.name: setting.default for setting in fields(TrainConfig)}  # younger than the checkpoint
-        then = unset | checkpoint.extra["config"] | {"n_batches": checkpoint.extra["n_batches"]}
-        free = {"eval_every", "eval_batches", "checkpoint_every"}
-        changed = [f"{k} was {then.get(k)!r}, now {now[k]!r}" for k in now if k not in free and now[k] != then.get(k)]
-        if changed:
-            raise CheckpointError(
-                f"{checkpoint.folder} belongs to another run ({'; '.join(changed)}): "
-                "use the same values to go on, or another folder to start anew"
-            )
-
-    def _refuse_other_rows(self, checkpoint) -> None:
-        """Read the newest batches once more; every process has rows of its own, and those of the first were kept."""
-        kept = checkpoint.extra.get("read", {"by_processes": None, "newest": []})
-        first, other = checkpoint.step * self.config.accumulation_steps - len(kept["newest"]), 0
-        if self.rank == 0 and kept["by_processes"] == self.world_size:
-            with own_random_numbers(self.device):
-                now = map(fingerprint, batches_from(self.loader, first))
-                other = next((n for n, pair in enumerate(zip(kept["newest"], now), first + 1) if len(set(pair)) > 1), 0)
-            self.read.extend(kept["newest"])
-        if other := int(sum_over_ranks([other], self.device)[0]):
-            raise CheckpointError(
-                f"{checkpoint.folder} belongs to a run with other data: the loader's batch number {other} is not the "
-                "one that was learned from; use the same texts, tokenizer, row lengths, batch size and seed to go on, "
-                "or another folder to start anew"
-            )

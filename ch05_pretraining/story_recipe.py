@@ -35,7 +35,7 @@ from ch05_pretraining.checkpoints import CheckpointError, load_model, save_model
 from ch05_pretraining.curriculum import Curriculum, FirstReader
 from ch05_pretraining.machine import choose_device, leave_together, rank_and_world_size
 from ch05_pretraining.own_text import text_loaders
-from ch05_pretraining.pretraining import History, Progress, TrainConfig, train
+from ch05_pretraining.pretraining import TrainConfig, train
 from ch05_pretraining.run_settings import (
     FORMAT,
     check_options,
@@ -46,6 +46,7 @@ from ch05_pretraining.run_settings import (
     stored_settings,
     world_of,
 )
+from ch05_pretraining.run_state import History, Progress
 from ch05_pretraining.story_scores import StoryScores, evaluate_stories
 from data.files import write_atomically
 from data.loaders import load_stories

@@ -44,8 +44,9 @@ _MODULES = {
     """,
     # chapter 5: pretraining
     "ch05_pretraining.pretraining": """
-        TrainConfig History Progress cross_entropy learning_rate_at make_optimizers train_plainly train
+        cross_entropy TrainConfig learning_rate_at make_optimizers train_plainly train take_step validate
     """,
+    "ch05_pretraining.run_state": "History Progress Run",
     "ch05_pretraining.optimizers": "Muon adamw_step clip_gradients orthogonalize",
     "ch05_pretraining.loop_care": "TrainingInterrupted",
     "ch05_pretraining.evaluation": "evaluate",

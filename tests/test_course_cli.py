@@ -736,7 +736,7 @@ OWN_TEXT_MOMENTS = [
     ("ch05_pretraining.run_settings.write_atomically", True, 2),  # just after
     ("ch05_pretraining.story_recipe._train_tokenizer", False, 1),
     ("ch05_pretraining.story_recipe._train_tokenizer", True, 1),
-    ("ch05_pretraining.pretraining.save_checkpoint", True, 1),
+    ("ch05_pretraining.run_state.save_checkpoint", True, 1),
     ("ch05_pretraining.checkpoints._replace_folder", False, 2),
     ("ch05_pretraining.story_recipe.evaluate_stories", True, 1),
     ("ch05_pretraining.story_recipe.save_model", False, 1),

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 from ch02_text_data.batches import IGNORE_INDEX
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining import head_loss as module
+from ch05_pretraining.evaluation import evaluate
 from ch05_pretraining.head_loss import head_loss
-from ch05_pretraining.pretraining import evaluate
 from tests.sizes import n
 
 D, V = 6, 11

@@ -12,8 +12,9 @@ from torch.testing import assert_close
 
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining import machine
+from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.machine import LossScale, choose_device, faster_precision
-from ch05_pretraining.pretraining import TrainConfig, TrainingInterrupted, train
+from ch05_pretraining.pretraining import TrainConfig, train
 from tests.small_models import press_at, weights
 
 TINY = GPTConfig(vocab_size=64, context_length=32, d_model=32, n_heads=2, n_layers=2)
@@ -333,7 +334,7 @@ def test_a_step_that_overflows_moves_nothing_is_counted_and_schedule_and_data_go
 
 def test_the_factor_falls_until_the_gradients_fit(monkeypatch):
     made = []
-    monkeypatch.setattr("ch05_pretraining.pretraining.LossScale", lambda: made.append(LossScale()) or made[-1])
+    monkeypatch.setattr("ch05_pretraining.run_state.LossScale", lambda: made.append(LossScale()) or made[-1])
     torch.manual_seed(0)
     model = Overflowing(TINY, above=2.0**12)
 

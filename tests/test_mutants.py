@@ -89,7 +89,8 @@ def the_cache_changes_nothing():
 
 
 def a_resumed_run_is_the_same_run():
-    from ch05_pretraining.pretraining import TrainConfig, TrainingInterrupted, train
+    from ch05_pretraining.loop_care import TrainingInterrupted
+    from ch05_pretraining.pretraining import TrainConfig, train
 
     config = TrainConfig(8, optimizer="muon", warmup_steps=3, accumulation_steps=2, eval_every=3)
     whole, resumed = model(dropout=0.2), model(dropout=0.2)
@@ -117,7 +118,8 @@ def only_unmasked_targets_count():
     from ch02_text_data.datasets import create_story_dataloader
     from ch02_text_data.text_data import BPETokenizer
     from ch05_pretraining.curriculum import RepeatedTokens
-    from ch05_pretraining.pretraining import TrainConfig, cross_entropy, evaluate, train
+    from ch05_pretraining.evaluation import evaluate
+    from ch05_pretraining.pretraining import TrainConfig, cross_entropy, train
 
     gpt, (ids, targets) = model(), batches()[0]
     targets[0, 3:] = IGNORE_INDEX
@@ -179,7 +181,7 @@ def no_held_out_combination_is_in_training():
 
 
 ATTENTION, GPT, CACHE = "ch03_attention.attention", "ch04_gpt_model.gpt_model", "ch04_gpt_model.generation"
-TRAINING, SAVING = "ch05_pretraining.pretraining", "ch05_pretraining.checkpoints"
+TRAINING, RUN, SAVING = "ch05_pretraining.pretraining", "ch05_pretraining.run_state", "ch05_pretraining.checkpoints"
 EVALUATION = "ch05_pretraining.evaluation"
 LESSONS, BATCHES, WORLD = "ch05_pretraining.curriculum", "ch02_text_data.batches", "data.story_world.engine"
 
@@ -197,9 +199,9 @@ MUTANTS_OF = {
     ],
     a_resumed_run_is_the_same_run: [
         (TRAINING, "run.step * config.accumulation_steps)", "run.step)"),
-        (TRAINING, "restore(self.model, self.optimizers)", "restore(self.model)"),
-        (TRAINING, "seed_dropout(self.config.seed, self.step, self.rank)", "pass"),
-        (TRAINING, "self.history = History(**", "_ = History(**"),
+        (RUN, "restore(self.model, self.optimizers)", "restore(self.model)"),
+        (TRAINING, "seed_dropout(run.config.seed, run.step, run.rank)", "pass"),
+        (RUN, "self.history = History(**", "_ = History(**"),
         (SAVING, "torch.as_tensor(value)\n", "torch.as_tensor(value).half()\n"),
         (LESSONS, "islice(loader, position, None)", "islice(loader, 0, None)"),
     ],

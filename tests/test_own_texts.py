@@ -13,7 +13,7 @@ from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig
 from ch05_pretraining import own_text
 from ch05_pretraining.own_text import DocumentWindows, text_advice, text_baselines, text_verdict
-from ch05_pretraining.pretraining import History
+from ch05_pretraining.run_state import History
 from ch05_pretraining.story_scores import graded_windows, ngram_bits
 from data.own_texts import BORDER, read_own_text
 

@@ -21,19 +21,18 @@ from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining import pretraining
 from ch05_pretraining.checkpoints import load_checkpoint, save_checkpoint
 from ch05_pretraining.curriculum import Curriculum, FirstReader, RepeatedTokens, batches_from
-from ch05_pretraining.loop_care import fingerprint
+from ch05_pretraining.evaluation import evaluate
+from ch05_pretraining.loop_care import TrainingInterrupted, fingerprint
 from ch05_pretraining.optimizers import Muon, adamw_step, clip_gradients, orthogonalize
 from ch05_pretraining.pretraining import (
-    History,
     TrainConfig,
-    TrainingInterrupted,
     cross_entropy,
-    evaluate,
     learning_rate_at,
     make_optimizers,
     train,
     train_plainly,
 )
+from ch05_pretraining.run_state import History
 from ch05_pretraining.story_scores import _windows, evaluate_stories
 from ch06_finetuning.instructions import create_instruction_loader
 from tests.sizes import n

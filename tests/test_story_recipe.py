@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from ch04_gpt_model.gpt_model import GPTConfig
 from ch05_pretraining import story_recipe
 from ch05_pretraining.checkpoints import load_model, load_story_gpt
-from ch05_pretraining.pretraining import TrainingInterrupted
+from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.run_settings import LARGEST_SEED, story_config
 from ch05_pretraining.story_recipe import train_story_gpt
 from data.own_texts import read_own_text

@@ -255,7 +255,8 @@ def learning(optimizer: str, seconds: float, shape: str = "story", n_stories: in
     from ch02_text_data.datasets import create_story_dataloader
     from ch04_gpt_model.gpt_model import GPTModel
     from ch05_pretraining.checkpoints import load_story_gpt
-    from ch05_pretraining.pretraining import TrainConfig, evaluate, train
+    from ch05_pretraining.evaluation import evaluate
+    from ch05_pretraining.pretraining import TrainConfig, train
     from ch05_pretraining.story_recipe import StoryRecipe
     from data.loaders import load_stories
 
@@ -299,7 +300,8 @@ def yardstick(recipe: str, n_steps: int, n_bytes: int = 1_000_000, every: int = 
 
     from ch02_text_data.datasets import create_dataloader
     from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
-    from ch05_pretraining.pretraining import TrainConfig, evaluate, train
+    from ch05_pretraining.evaluation import evaluate
+    from ch05_pretraining.pretraining import TrainConfig, train
 
     text = "\n\n".join(story_texts(n_bytes))[:n_bytes]
     characters, cut = _Characters(text), int(0.9 * n_bytes)
