@@ -267,7 +267,7 @@ def _backward(run: Run, ids: Tensor, targets: Tensor, count: int, *, last: bool)
         if "auto" in (run.precision, run.products):
             _choose_by_trial(run, ids, targets)
         with arithmetic(run.device, run.precision, run.products):
-            part = loss_sum(run.network, *to_device_of(run.model, ids, targets))
+            part = run.loss(run.network, *to_device_of(run.model, ids, targets))
         lifted = part * (run.world_size / count * run.loss_scale.factor_in(run.precision))
         lifted.backward()  # DDP averages over processes; we want their sum
     return part.item()
@@ -275,7 +275,7 @@ def _backward(run: Run, ids: Tensor, targets: Tensor, count: int, *, last: bool)
 
 def _choose_by_trial(run: Run, ids: Tensor, targets: Tensor) -> None:
     sample = to_device_of(run.model, *(part[:8][..., :256] for part in (ids, targets)))
-    trial = (lambda: loss_sum(run.model, *sample)), trainable_parameters(run.model), run.device
+    trial = (lambda: run.loss(run.model, *sample)), trainable_parameters(run.model), run.device
     if run.precision == "auto":
         run.precision = faster_precision(*trial)
     if run.products == "auto":
@@ -300,7 +300,7 @@ def validate(run: Run, val_loader: Iterable | None) -> float | None:
     done, config = run.step + 1, run.config
     if val_loader is None or (done % config.eval_every and done < config.max_steps):
         return None
-    totals = evaluation_totals(run.model, val_loader, config.eval_batches)
+    totals = evaluation_totals(run.model, val_loader, config.eval_batches, run.loss)
     total, count = sum_over_ranks(totals, run.device)
     if not count:
         raise ValueError(f"the validation loader has no target other than {IGNORE_INDEX}: give it one to grade")
@@ -309,6 +309,7 @@ def validate(run: Run, val_loader: Iterable | None) -> float | None:
 
 def train(
     model: nn.Module, train_loader, val_loader, config: TrainConfig, *,
+    loss: Callable[[nn.Module, Tensor, Tensor], Tensor] = loss_sum,
     checkpoint_dir: str | Path | None = None, resume: bool = False,
     on_step: Callable[[Progress], None] | None = None,
 ) -> History:  # fmt: skip
@@ -319,6 +320,8 @@ def train(
         train_loader: batches of (ids, targets); their order must be a function of (seed, epoch).
         val_loader: the same for the validation set; None only without `keep_best`.
         config: steps, learning rates and the rest.
+        loss: sums over a batch in nats, `loss(model, ids, targets)`; the default is next-token prediction, or
+            classification where the model gives one row of logits for each text. Give the same when resuming.
         checkpoint_dir: where checkpoints go; None saves nothing.
         resume: go on from the newest good checkpoint there, if there is one.
         on_step: called after every step.
@@ -335,7 +338,7 @@ def train(
     """
     if config.keep_best and val_loader is None:
         raise ValueError("keep_best=True needs a val_loader to tell the best weights by: give one, or keep_best=False")
-    run = Run(model, make_optimizers(model, config), train_loader, config, checkpoint_dir)
+    run = Run(model, make_optimizers(model, config), train_loader, loss, config, checkpoint_dir)
     run.resume_or_start(resume)
     batches = batches_from(train_loader, run.step * config.accumulation_steps)
     with around_training(model) as ctrl_c:
@@ -345,9 +348,9 @@ def train(
             count, pressed = sum_over_ranks([count, ctrl_c.pressed], run.device)
             if pressed:
                 raise TrainingInterrupted(run.stopped(), run.history)
-            loss = take_step(run, micro_batches, count)
+            step_loss = take_step(run, micro_batches, count)
             val_loss = validate(run, val_loader)
-            run.record(loss, val_loss)
+            run.record(step_loss, val_loss)
             if on_step:
                 ctrl_c.call(on_step, run.progress(learning_rate_at(run.step - 1, config), val_loss))
     run.take_best()

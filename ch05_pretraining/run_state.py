@@ -7,6 +7,7 @@ gone on with under the same settings and with the same rows. Taught in ch05, sec
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
@@ -76,6 +77,7 @@ class Run:
         model: maps ids to logits.
         optimizers: move its weights.
         train_loader: sized batches of (ids, targets).
+        loss: sums over a batch, in nats.
         config: a `TrainConfig`.
         checkpoint_dir: where checkpoints go; None saves nothing.
 
@@ -86,12 +88,13 @@ class Run:
     """
 
     def __init__(
-        self, model: nn.Module, optimizers: list, train_loader, config, checkpoint_dir: str | Path | None
+        self, model: nn.Module, optimizers: list, train_loader, loss: Callable, config,
+        checkpoint_dir: str | Path | None,
     ):  # fmt: skip
         self.model, self.config, self.history = model, config, History()
         self.folder = None if checkpoint_dir is None else Path(checkpoint_dir)
         self.device, self.rank, self.world_size = device_of(model), *rank_and_world_size()
-        self.optimizers = optimizers
+        self.optimizers, self.loss = optimizers, loss
         self.network = DistributedDataParallel(model) if self.world_size > 1 else model
         self.loader, self.n_batches, self.room = train_loader, _length(train_loader), context_length_of(model)
         self.read: deque[str] = deque(maxlen=BATCHES_KEPT)  # fingerprints of the newest batches

@@ -49,7 +49,7 @@ _MODULES = {
     "ch05_pretraining.run_state": "History Progress Run",
     "ch05_pretraining.optimizers": "Muon adamw_step clip_gradients orthogonalize",
     "ch05_pretraining.loop_care": "TrainingInterrupted",
-    "ch05_pretraining.evaluation": "evaluate",
+    "ch05_pretraining.evaluation": "loss_sum loss_of_logits evaluate",
     "ch05_pretraining.checkpoints": """
         save_checkpoint load_checkpoint CheckpointError save_model load_model load_story_gpt
     """,

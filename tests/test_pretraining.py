@@ -21,7 +21,7 @@ from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining import pretraining
 from ch05_pretraining.checkpoints import load_checkpoint, save_checkpoint
 from ch05_pretraining.curriculum import Curriculum, FirstReader, RepeatedTokens, batches_from
-from ch05_pretraining.evaluation import evaluate
+from ch05_pretraining.evaluation import evaluate, loss_of_logits, loss_sum
 from ch05_pretraining.loop_care import TrainingInterrupted, fingerprint
 from ch05_pretraining.optimizers import Muon, adamw_step, clip_gradients, orthogonalize
 from ch05_pretraining.pretraining import (
@@ -623,6 +623,43 @@ def test_windows_grade_every_token_once_with_all_the_context_there_is(length):
                 assert target == token + 1 and place >= min(4, token - 100)
                 graded.append(target)
     assert graded == row[1:]
+
+
+class Capped(GPTModel):
+    """A GPT of somebody else's, whose logits never leave (-2, 2)."""
+
+    def forward(self, ids, cache=None):
+        return 2 * torch.tanh(self.head(self.hidden(ids, cache)) / 2)
+
+
+def with_a_bias():
+    model = tiny_model()
+    model.head = torch.nn.Linear(32, 64)
+    return model
+
+
+@pytest.mark.parametrize("make", [tiny_model, with_a_bias, lambda: Capped(TINY), lambda: torch.nn.Embedding(64, 64)])
+def test_the_loss_is_that_of_the_logits_that_a_model_gives(make):
+    torch.manual_seed(0)
+    model, (ids, targets) = make().double(), random_batches(1)[0]
+    targets[0, :5] = IGNORE_INDEX
+    expected = F.cross_entropy(model(ids).flatten(0, 1), targets.flatten(), reduction="sum")
+    for loss in (loss_sum, loss_of_logits):
+        assert_close(loss(model, ids, targets), expected, rtol=1e-12, atol=1e-12)
+        assert_close(evaluate(model, [(ids, targets)], loss=loss), expected.item() / int((targets >= 0).sum()))
+
+
+def test_another_loss_is_what_is_lowered_and_measured():
+    def gap(model, ids, targets):
+        """The squared distance of the scores to 1 at the target and 0 elsewhere: no cross-entropy."""
+        return (model(ids) - F.one_hot(targets, 64)).square().sum()
+
+    batches, config = random_batches(2), TrainConfig(60, learning_rate=1e-2, warmup_steps=5, eval_every=30)
+    model = tiny_model()
+    before = evaluate(model, batches, loss=gap)
+    history = train(model, batches, batches, config, loss=gap)
+    assert math.isclose(history.losses[0], evaluate(tiny_model(), batches[:1], loss=gap), rel_tol=1e-5)
+    assert history.val_losses[-1] == evaluate(model, batches, loss=gap) < 0.7 * before
 
 
 # ---------------------------------------------------------------- what bad input gets
