@@ -344,6 +344,12 @@ class GPTModel(nn.Module):
             x = block(x)
         return maps
 
+    def block_matrices(self) -> dict[nn.Parameter, int]:
+        """Give the matrices of the blocks, each with how many lie in it: one for q, k and v of every head, or 1."""
+        stacked = {"attention.qkv_proj.weight": 3 * self.config.n_heads}
+        parameters = self.blocks.named_parameters()  # such as 0.attention.qkv_proj.weight
+        return {p: stacked.get(name.split(".", 1)[1], 1) for name, p in parameters if p.ndim == 2}
+
     @property
     def n_parameters(self) -> int:
         """Number of trained values; shared weights count once."""

@@ -247,3 +247,9 @@ class ModernGPT(GPTModel):
         n_cached = 0 if cache is None else cache.length
         check_ids(ids, self.config.vocab_size, self.config.context_length, n_cached=n_cached)
         return self.token_embedding(ids)
+
+    def block_matrices(self) -> dict[nn.Parameter, int]:
+        """Give the matrices of the blocks, each with how many lie in it: one for each head of q, k or v, or 1."""
+        stacked = {"q_proj": self.config.n_heads, "k_proj": self.config.n_kv_heads, "v_proj": self.config.n_kv_heads}
+        stacked = {f"attention.{name}.weight": n_heads for name, n_heads in stacked.items()}
+        return {p: stacked.get(name.split(".", 1)[1], 1) for name, p in self.blocks.named_parameters() if p.ndim == 2}

@@ -155,32 +155,40 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     """Give each parameter its optimizer: decayed matrices, undecayed vectors and, if asked for, Muon for the blocks.
 
     Args:
-        model: only parameters that require a gradient are taken.
+        model: only parameters that require a gradient are taken. For Muon it, or a part of it, says by a method
+            `block_matrices()` which matrices its blocks have, and how many lie in each, as `GPTModel` does.
         config: optimizer, learning rates and weight decay.
 
     Raises:
-        ValueError: everything is frozen, or Muon is asked for and no parameter named `blocks.…` is a matrix.
+        ValueError: everything is frozen, or Muon is asked for and no matrix of a block may learn.
 
     Source: this course. Taught in ch05, section 5.5.
     """
-    trainable_parameters(model)  # refuses a model that is frozen
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    by_muon = {n for n, p in named.items() if config.optimizer == "muon" and p.ndim == 2 and "blocks." in n}
-    matrices = [p for n, p in named.items() if p.ndim >= 2 and n not in by_muon]
-    vectors = [p for p in named.values() if p.ndim < 2]
+    parameters = trainable_parameters(model)
+    by_muon = _matrices_of_blocks(model, parameters) if config.optimizer == "muon" else {}
+    matrices = [p for p in parameters if p.ndim >= 2 and p not in by_muon]
+    vectors = [p for p in parameters if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
-    adamw = [torch.optim.AdamW(groups, config.learning_rate, config.betas, fused=True)] if groups else []
-    if config.optimizer == "adamw":
-        return adamw
-    if not by_muon:
-        raise ValueError("optimizer='muon' found no matrix in `blocks`: use optimizer='adamw' for this model")
-    heads = {f"{name}.qkv_proj.weight": 3 * m.n_heads for name, m in model.named_modules() if hasattr(m, "qkv_proj")}
-    by_pieces: dict[int, list] = {}  # queries, keys and values of every head are matrices of their own
-    for name in (name for name in named if name in by_muon):
-        by_pieces.setdefault(heads.get(name, 1), []).append(named[name])
-    groups = [{"params": matrices, "pieces": pieces} for pieces, matrices in by_pieces.items()]
-    return [Muon(groups, config.muon_learning_rate, weight_decay=config.weight_decay), *adamw]
+    optimizers = [torch.optim.AdamW(groups, config.learning_rate, config.betas, fused=True)] if groups else []
+    if by_muon:
+        of_size = {pieces: [p for p in by_muon if by_muon[p] == pieces] for pieces in by_muon.values()}
+        groups = [{"params": matrices, "pieces": pieces} for pieces, matrices in of_size.items()]
+        optimizers.insert(0, Muon(groups, config.muon_learning_rate, weight_decay=config.weight_decay))
+    return optimizers
+
+
+def _matrices_of_blocks(model: nn.Module, parameters: list[nn.Parameter]) -> dict[nn.Parameter, int]:
+    """Ask the parts of a model for their blocks' matrices; those that may learn, each with its number of pieces."""
+    named = [part.block_matrices() for part in model.modules() if hasattr(part, "block_matrices")]
+    pieces = {p: n for matrices in named for p, n in matrices.items()}
+    found = {p: pieces[p] for p in parameters if p in pieces}
+    if not found:
+        raise ValueError(
+            "optimizer='muon' found no trainable matrix that the model's block_matrices() names: write that method "
+            "for a model of your own, unfreeze a block, or use optimizer='adamw'"
+        )
+    return found
 
 
 # ---------------------------------------------------------------- the loop

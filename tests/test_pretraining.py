@@ -18,6 +18,7 @@ from ch02_text_data.batches import IGNORE_INDEX
 from ch02_text_data.datasets import create_dataloader, create_story_dataloader
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining import pretraining
 from ch05_pretraining.checkpoints import load_checkpoint, save_checkpoint
 from ch05_pretraining.curriculum import Curriculum, FirstReader, RepeatedTokens, batches_from
@@ -34,6 +35,7 @@ from ch05_pretraining.pretraining import (
 )
 from ch05_pretraining.run_state import History
 from ch05_pretraining.story_scores import _windows, evaluate_stories
+from ch06_finetuning.finetuning import GPTClassifier
 from ch06_finetuning.instructions import create_instruction_loader
 from tests.sizes import n
 from tests.small_models import press_at
@@ -139,6 +141,21 @@ def test_muon_gives_queries_keys_and_values_of_every_head_an_update_of_their_own
         Muon([{"params": parts, "pieces": 5}])
 
 
+def test_muon_learns_from_the_model_which_matrices_lie_in_one():
+    torch.manual_seed(0)
+    modern = ModernGPT(ModernConfig(64, 32, d_model=32, n_heads=4, n_layers=2, n_kv_heads=2))
+    pieces = {"qkv_proj": 3 * TINY.n_heads, "q_proj": 4, "k_proj": 2, "v_proj": 2}
+    for model in (tiny_model(), modern, GPTClassifier(tiny_model(), 3)):
+        muon, _ = make_optimizers(model, TrainConfig(1, optimizer="muon"))
+        placed = {id(p): group["pieces"] for group in muon.param_groups for p in group["params"]}
+        expected = {
+            id(p): pieces.get(name.split(".")[-2], 1)
+            for name, p in model.named_parameters()
+            if "blocks." in name and p.ndim == 2
+        }
+        assert placed == expected and len(set(placed.values())) > 1
+
+
 def test_orthogonalize_evens_out_the_singular_values_and_keeps_the_directions():
     for shape in [(16, 16), (16, 48), (48, 16)]:
         u, s, vt = torch.linalg.svd(torch.randn(shape), full_matrices=False)
@@ -207,8 +224,10 @@ def test_muon_moves_the_matrices_of_the_blocks_only():
     by_muon = {id(p) for group in muon.param_groups for p in group["params"]}
     for name, p in model.named_parameters():
         assert (id(p) in by_muon) == (name.startswith("blocks.") and p.ndim == 2)
-    with pytest.raises(ValueError, match="use optimizer='adamw'"):
-        make_optimizers(torch.nn.Linear(2, 2), TrainConfig(1, optimizer="muon"))
+    model.blocks.requires_grad_(False)
+    for without in (torch.nn.Sequential(torch.nn.Linear(2, 2)), model):
+        with pytest.raises(ValueError, match="block_matrices.* use optimizer='adamw'"):
+            make_optimizers(without, TrainConfig(1, optimizer="muon"))
     with pytest.raises(ValueError, match="give the others to AdamW"):
         Muon([torch.nn.Parameter(torch.zeros(3))])
 
