@@ -8,7 +8,6 @@ Left out: other architectures, sharded files, downloads (`python course.py fetch
 References: Radford et al. (2019); the file layout of the transformers library. Taught in ch05, section 5.13.
 """
 
-import json
 from pathlib import Path
 
 import torch
@@ -19,9 +18,10 @@ from torch import Tensor, nn
 from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
-from ch05_pretraining.checkpoints import rounded, write_folder
 from ch05_pretraining.gpt2_config import gpt2_config, read_gpt2_config
 from ch05_pretraining.model_parts import bare, build_model, class_and_config, refuse_other
+from ch05_pretraining.saved_models import rounded
+from data.durable_folders import json_bytes, write_folder
 from data.paths import DATA_DIR
 
 # GPT-2's name -> our name, stored transposed?
@@ -189,11 +189,11 @@ def export_hugging_face(model: GPTModel, tokenizer: BPETokenizer, folder: str | 
     specials = tokenizer.special_tokens
     end, pad = specials["<|endoftext|>"], specials.get("<|pad|>", specials["<|endoftext|>"])
     files = {
-        "config.json": _json(gpt2_config(model.config, end, pad)),
-        "generation_config.json": _json({"bos_token_id": end, "eos_token_id": end, "pad_token_id": pad}),
+        "config.json": json_bytes(gpt2_config(model.config, end, pad)),
+        "generation_config.json": json_bytes({"bos_token_id": end, "eos_token_id": end, "pad_token_id": pad}),
         "model.safetensors": tensors_to_bytes(_their_tensors(model), metadata={"format": "pt"}),
-        "tokenizer.json": _json(_their_tokenizer(tokenizer)),
-        "tokenizer_config.json": _json(_their_tokenizer_config(model.config, "<|pad|>" in specials)),
+        "tokenizer.json": json_bytes(_their_tokenizer(tokenizer)),
+        "tokenizer_config.json": json_bytes(_their_tokenizer_config(model.config, "<|pad|>" in specials)),
     }
     return write_folder(folder, files)
 
@@ -269,7 +269,3 @@ def _byte_letters() -> dict[int, str]:
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {byte: chr(byte) for byte in visible} | {byte: chr(256 + n) for n, byte in enumerate(hidden)}
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8")

@@ -43,7 +43,7 @@ from ch05_pretraining.loop_care import (
 )
 from ch05_pretraining.machine import arithmetic, faster_precision, faster_products, sum_over_ranks
 from ch05_pretraining.optimizers import Muon
-from ch05_pretraining.run_state import History, Progress, Run
+from ch05_pretraining.run_state import History, Progress, RunState
 
 # ---------------------------------------------------------------- the formulas, by hand
 
@@ -230,7 +230,7 @@ def train_plainly(model: nn.Module, loader: Iterable, config: TrainConfig) -> li
     return losses
 
 
-def take_step(run: Run, micro_batches: list, count: int) -> float:
+def take_step(run: RunState, micro_batches: list, count: int) -> float:
     """Take one optimizer step; its loss is a mean over all targets of all micro-batches and processes.
 
     Args:
@@ -268,7 +268,7 @@ def take_step(run: Run, micro_batches: list, count: int) -> float:
     return loss
 
 
-def _backward(run: Run, ids: Tensor, targets: Tensor, count: int, *, last: bool) -> float:
+def _backward(run: RunState, ids: Tensor, targets: Tensor, count: int, *, last: bool) -> float:
     require_room(ids.shape[-1], run.room)
     wait = run.world_size > 1 and not last  # gradients travel between processes once a step
     with run.network.no_sync() if wait else nullcontext():
@@ -281,7 +281,7 @@ def _backward(run: Run, ids: Tensor, targets: Tensor, count: int, *, last: bool)
     return part.item()
 
 
-def _choose_by_trial(run: Run, ids: Tensor, targets: Tensor) -> None:
+def _choose_by_trial(run: RunState, ids: Tensor, targets: Tensor) -> None:
     sample = to_device_of(run.model, *(part[:8][..., :256] for part in (ids, targets)))
     trial = (lambda: run.loss(run.model, *sample)), trainable_parameters(run.model), run.device
     if run.precision == "auto":
@@ -290,7 +290,7 @@ def _choose_by_trial(run: Run, ids: Tensor, targets: Tensor) -> None:
         run.products = faster_products(*trial) if run.precision == "float32" else "linear"
 
 
-def validate(run: Run, val_loader: Iterable | None) -> float | None:
+def validate(run: RunState, val_loader: Iterable | None) -> float | None:
     """Measure the validation loss over all processes where a step is due for it; None elsewhere.
 
     Args:
@@ -346,7 +346,7 @@ def train(
     """
     if config.keep_best and val_loader is None:
         raise ValueError("keep_best=True needs a val_loader to tell the best weights by: give one, or keep_best=False")
-    run = Run(model, make_optimizers(model, config), train_loader, loss, config, checkpoint_dir)
+    run = RunState(model, make_optimizers(model, config), train_loader, loss, config, checkpoint_dir)
     run.resume_or_start(resume)
     batches = batches_from(train_loader, run.step * config.accumulation_steps)
     with around_training(model) as ctrl_c:

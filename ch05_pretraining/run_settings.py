@@ -16,6 +16,7 @@ from pathlib import Path
 from ch01_understanding_llms.understanding_llms import gpt_parameter_count
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch04_gpt_model.gpt_model import GPTConfig
+from data.durable_folders import json_bytes
 from data.files import write_atomically
 from data.own_texts import OwnText, read_own_text
 from data.story_cache import world_hash
@@ -25,7 +26,7 @@ __all__ = ["OptionError", "OtherSettings", "story_config"]
 DEFAULTS = {"seed": 0, "minutes": None, "quick": False, "device": "cpu"}
 PARTS = {*DEFAULTS, "text", "world", "shape", "recipe"}
 FORMAT = 2  # 1: runs whose settings stood partly in run.json, and whose own texts had no documents
-LARGEST_SEED = 2**32 - 1  # (seed * 1_000_003 + step) * 1_009 + rank must stay below 2**64
+LARGEST_RUN_SEED = 2**32 - 1  # (seed * 1_000_003 + step) * 1_009 + rank must stay below 2**64
 LONGEST_MINUTES = 7 * 24 * 60
 MOST_PARAMETERS = 200_000_000  # each needs 16 bytes while it is trained
 LEAST_FOR_STORIES = {"context_length": 256, "vocab_size": 512}  # the longest question then fits, with its answer
@@ -102,7 +103,7 @@ def check_options(seed: int, minutes: float | None, quick: bool, config: GPTConf
 
     Source: this course. Taught in ch05, section 5.7.
     """
-    _require_whole("seed", seed, 0, LARGEST_SEED)
+    _require_whole("seed", seed, 0, LARGEST_RUN_SEED)
     if minutes is not None and not (isinstance(minutes, Real) and 0 < minutes <= LONGEST_MINUTES):
         use = f"a number above 0, at most {LONGEST_MINUTES:,} (a week)"
         raise OptionError("minutes", minutes, "is no time to train in", use)
@@ -163,7 +164,7 @@ def keep_settings(folder: Path, settings: dict, own: OwnText | None = None) -> d
     """Write a run's settings, and its text before them, each all at once; return the settings."""
     if own is not None:
         write_atomically(folder / "text.txt", own.text)
-    write_atomically(folder / "settings.json", json.dumps(settings, indent=1) + "\n")
+    write_atomically(folder / "settings.json", json_bytes(settings))
     return settings
 
 

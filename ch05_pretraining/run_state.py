@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ch05_pretraining.checkpoints import (
-    CheckpointError,
     copy_tensors,
     list_checkpoints,
     load_checkpoint,
@@ -25,6 +24,7 @@ from ch05_pretraining.checkpoints import (
 from ch05_pretraining.curriculum import batches_from
 from ch05_pretraining.loop_care import context_length_of, device_of, fingerprint
 from ch05_pretraining.machine import LossScale, own_random_numbers, rank_and_world_size, sum_over_ranks
+from data.durable_folders import CheckpointError
 
 BATCHES_KEPT = 32  # whose fingerprints a checkpoint keeps: enough to hold a batch of everything that is mixed in
 
@@ -70,7 +70,7 @@ def _length(loader) -> int:
     return len(loader)
 
 
-class Run:
+class RunState:
     """The state of one training run: model, optimizers, history, and all that a later process needs to go on.
 
     Args:

@@ -31,7 +31,6 @@ from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.datasets import StoryDataset, create_story_dataloader
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
-from ch05_pretraining.checkpoints import CheckpointError, load_model, save_model
 from ch05_pretraining.curriculum import Curriculum, FirstReader
 from ch05_pretraining.machine import choose_device, leave_together, rank_and_world_size
 from ch05_pretraining.own_text import text_loaders
@@ -47,7 +46,9 @@ from ch05_pretraining.run_settings import (
     world_of,
 )
 from ch05_pretraining.run_state import History, Progress
+from ch05_pretraining.saved_models import load_model, save_model
 from ch05_pretraining.story_scores import StoryScores, evaluate_stories
+from data.durable_folders import CheckpointError, json_bytes
 from data.files import write_atomically
 from data.loaders import load_stories
 from data.locks import alone_in
@@ -363,7 +364,7 @@ def _grade_and_save(folder, model, tokenizer, recipe, settings, history, own) ->
     else:
         sizes = {"validation": recipe.n_validation} | dict.fromkeys(HELD_OUT, recipe.n_heldout)
         scores = {split: evaluate_stories(model, tokenizer, load_stories(split, n)) for split, n in sizes.items()}
-    write_atomically(folder / "history.json", json.dumps(asdict(history), indent=1) + "\n")
+    write_atomically(folder / "history.json", json_bytes(asdict(history)))
     report = settings | {
         "scores": {split: asdict(score) for split, score in scores.items()},
         "steps": len(history.steps),

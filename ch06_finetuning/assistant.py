@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ch02_text_data.any_tokenizer import special_tokens_of
 from ch02_text_data.streaming import stream_text
 from ch04_gpt_model.generation import generate, stream
-from ch05_pretraining.checkpoints import find_model, read_model
 from ch05_pretraining.loop_care import device_of
+from ch05_pretraining.saved_models import find_model, read_model
 from ch06_finetuning.instructions import chat_specials, prompt_ids
 from ch06_finetuning.lora import build_gpt
 from ch06_finetuning.metrics import Rate

@@ -16,9 +16,10 @@ import torch
 
 from ch02_text_data.any_tokenizer import pad_id_of
 from ch02_text_data.text_data import BPETokenizer
-from ch05_pretraining.checkpoints import load_model, save_model
 from ch05_pretraining.machine import choose_device
 from ch05_pretraining.pretraining import TrainConfig
+from ch05_pretraining.saved_models import load_model, save_model
+from ch05_pretraining.story_recipe import StoryScores, evaluate_stories
 from ch05_pretraining.story_scores import StoryScores, evaluate_stories
 from ch06_finetuning.assistant import Assistant, mark_assistant
 from ch06_finetuning.bag_of_words import BagOfWords

@@ -50,15 +50,15 @@ def replace(source: Path, target: Path, attempts: int = 10) -> None:
             time.sleep(0.05 * 2**attempt)  # a virus scanner or an indexer holds the file for a moment
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text so that the file is complete or as it was before; its folder is made when absent.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a text or bytes so that the file is complete or as it was before; its folder is made when absent.
 
     Source: Pillai et al. (2014), section 2. Taught in ch05, section 5.12.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        write_durably(part, text.encode("utf-8"))
+        write_durably(part, content.encode("utf-8") if isinstance(content, str) else content)
         replace(part, path)
     finally:
         part.unlink(missing_ok=True)

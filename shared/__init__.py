@@ -46,13 +46,12 @@ _MODULES = {
     "ch05_pretraining.pretraining": """
         cross_entropy TrainConfig learning_rate_at make_optimizers train_plainly train take_step validate
     """,
-    "ch05_pretraining.run_state": "History Progress Run",
+    "ch05_pretraining.run_state": "History Progress RunState",
     "ch05_pretraining.optimizers": "Muon adamw_step clip_gradients orthogonalize",
     "ch05_pretraining.loop_care": "TrainingInterrupted",
     "ch05_pretraining.evaluation": "loss_sum loss_of_logits evaluate",
-    "ch05_pretraining.checkpoints": """
-        save_checkpoint load_checkpoint CheckpointError save_model load_model load_story_gpt
-    """,
+    "ch05_pretraining.checkpoints": "save_checkpoint load_checkpoint",
+    "ch05_pretraining.saved_models": "save_model load_model load_story_gpt",
     "ch05_pretraining.hugging_face": "load_gpt2 export_hugging_face",
     "ch05_pretraining.curriculum": "RepeatedTokens FirstReader Curriculum batches_from",
     "ch05_pretraining.head_loss": "head_loss",
@@ -97,6 +96,7 @@ _MODULES = {
     "data.story_world.instruction_task": "mark INSTRUCTION_KINDS Instruction",
     "data.story_world.message_task": "Message MESSAGE_LABELS",
     "data.story_world.preference_task": "Preference reward_parts story_reward",
+    "data.durable_folders": "CheckpointError",
     "data.own_texts": "read_own_text OwnText",
     "data.own_instructions": "read_instructions",
     "data.own_messages": "read_messages",

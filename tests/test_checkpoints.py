@@ -16,20 +16,10 @@ import torch
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
-from ch05_pretraining import checkpoints
-from ch05_pretraining.checkpoints import (
-    CheckpointError,
-    list_checkpoints,
-    load_checkpoint,
-    load_model,
-    load_story_gpt,
-    read_folder,
-    save_checkpoint,
-    save_model,
-    unique_tensors,
-    write_folder,
-)
+from ch05_pretraining.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint, unique_tensors
 from ch05_pretraining.pretraining import TrainConfig, make_optimizers, train
+from ch05_pretraining.saved_models import load_model, load_story_gpt, save_model
+from data.durable_folders import CheckpointError, json_bytes, read_folder, write_folder
 from tests.sizes import n
 from tests.test_pretraining import DROPPING, TINY, random_batches, tiny_model, weights_of
 
@@ -137,7 +127,7 @@ def test_the_loader_falls_back_to_the_newest_good_one_and_says_so(copied):
 def test_a_newer_format_names_the_remedy(copied):
     folder = copied / "step-00000003"
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    (folder / "manifest.json").write_bytes(checkpoints._json_bytes(manifest | {"format": 2}))
+    (folder / "manifest.json").write_bytes(json_bytes(manifest | {"format": 2}))
     with pytest.raises(CheckpointError, match="update the course"):
         load_checkpoint(folder)
 
@@ -164,7 +154,7 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path, name):
     folder = write_folder(tmp_path / "one", {"a": b"1"})
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"][name] = manifest["files"].pop("a")
-    (folder / "manifest.json").write_bytes(checkpoints._json_bytes(manifest))
+    (folder / "manifest.json").write_bytes(json_bytes(manifest))
     with pytest.raises(CheckpointError, match="damaged"):
         read_folder(folder)
 

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from ch05_pretraining.checkpoints import write_folder
+from data.durable_folders import write_folder
 from data.locks import alone_in
 from shared.commands import chat, doctor, lab, run, sample
 from shared.commands import test as test_command
@@ -737,7 +737,7 @@ OWN_TEXT_MOMENTS = [
     ("ch05_pretraining.story_recipe._train_tokenizer", False, 1),
     ("ch05_pretraining.story_recipe._train_tokenizer", True, 1),
     ("ch05_pretraining.run_state.save_checkpoint", True, 1),
-    ("ch05_pretraining.checkpoints._replace_folder", False, 2),
+    ("data.durable_folders._replace_folder", False, 2),
     ("ch05_pretraining.story_recipe.evaluate_stories", True, 1),
     ("ch05_pretraining.story_recipe.save_model", False, 1),
     ("shared.commands.run_report.text_scores", False, 1),
@@ -921,7 +921,7 @@ def finished_run(tmp_path):
     from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
     from ch02_text_data.text_data import BPETokenizer
     from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
-    from ch05_pretraining.checkpoints import save_model
+    from ch05_pretraining.saved_models import save_model
 
     tokenizer = BPETokenizer.train("the fox and the owl " * 20, 280, SPECIAL_TOKENS)
     folder = tmp_path / "runs" / "done"
@@ -940,7 +940,7 @@ def finished_run(tmp_path):
 
 
 def test_shipping_halves_the_models_and_keeps_recipe_and_scores(finished_run, tmp_path):
-    from ch05_pretraining.checkpoints import load_model
+    from ch05_pretraining.saved_models import load_model
 
     ship.ship(finished_run, tmp_path / "data")
     for name in ("story_gpt", "story_assistant"):

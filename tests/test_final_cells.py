@@ -21,6 +21,11 @@ FLOORS = {  # what a module shows at least; one below the target may only rise
     "ch05_pretraining/pretraining.py": TARGET,
     "ch06_finetuning/finetuning.py": TARGET,
 }
+LOOPS = {  # functions that are read from top to bottom where they are taught
+    "train_preferences": "ch06_finetuning/dpo.py",
+    "train_grpo": "ch06_finetuning/grpo.py",
+    "ppo_step": "ch06_finetuning/ppo.py",
+}
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 

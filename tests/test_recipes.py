@@ -9,9 +9,11 @@ from torch.testing import assert_close
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
-from ch05_pretraining.checkpoints import CheckpointError, load_model, save_model
 from ch05_pretraining.loop_care import TrainingInterrupted
+from ch05_pretraining.saved_models import load_model, save_model
 from ch06_finetuning import recipes
+from data.durable_folders import CheckpointError
+from data.loaders import MESSAGE_LABELS, load_instructions, load_messages, load_stories
 from data.loaders import load_instructions, load_messages, load_stories
 from data.story_world.message_task import MESSAGE_LABELS
 from tests.small_models import press_at, weights

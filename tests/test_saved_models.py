@@ -26,18 +26,10 @@ from ch02_text_data.text_data import BPETokenizer, RegexTokenizer
 from ch03_attention.attention import MultiHeadAttention
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
-from ch05_pretraining.checkpoints import (
-    CheckpointError,
-    find_model,
-    load_checkpoint,
-    load_model,
-    load_story_gpt,
-    save_checkpoint,
-    save_model,
-    unique_tensors,
-)
+from ch05_pretraining.checkpoints import load_checkpoint, save_checkpoint, unique_tensors
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
 from ch05_pretraining.pretraining import TrainConfig, make_optimizers
+from ch05_pretraining.saved_models import find_model, load_model, load_story_gpt, save_model
 from ch06_finetuning.assistant import load_assistant
 from ch06_finetuning.finetuned_models import (
     TextClassifier,
@@ -46,6 +38,10 @@ from ch06_finetuning.finetuned_models import (
     save_classifier,
     save_finetuned,
 )
+from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, apply_lora, load_assistant, merge_lora, predict
+from ch06_finetuning.lora import LoRALinear, lora_layers
+from ch06_finetuning.ppo import ActorCritic, RewardModel
+from data.durable_folders import CheckpointError
 from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, predict
 from ch06_finetuning.lora import LoRALinear, apply_lora, lora_layers, merge_lora
 from ch06_finetuning.ppo import ActorCritic

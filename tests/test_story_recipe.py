@@ -15,9 +15,9 @@ from torch.testing import assert_close
 
 from ch04_gpt_model.gpt_model import GPTConfig
 from ch05_pretraining import story_recipe
-from ch05_pretraining.checkpoints import load_model, load_story_gpt
 from ch05_pretraining.loop_care import TrainingInterrupted
-from ch05_pretraining.run_settings import LARGEST_SEED, story_config
+from ch05_pretraining.run_settings import LARGEST_RUN_SEED, story_config
+from ch05_pretraining.saved_models import load_model, load_story_gpt
 from ch05_pretraining.story_recipe import train_story_gpt
 from data.own_texts import read_own_text
 from data.story_cache import world_hash
@@ -292,7 +292,7 @@ def test_an_option_that_cannot_be_used_is_refused_and_begins_nothing(tmp_path, c
 
 def test_the_largest_seed_fits_every_generator():
     """With a billion steps and a thousand processes; the formulas are those of `train` and of the curriculum."""
-    seed, step, rank = LARGEST_SEED, 10**9, 1023
+    seed, step, rank = LARGEST_RUN_SEED, 10**9, 1023
     torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
     torch.Generator().manual_seed(seed * 1_000_003 + step)
     with pytest.raises((ValueError, RuntimeError)):

@@ -254,9 +254,9 @@ def learning(optimizer: str, seconds: float, shape: str = "story", n_stories: in
 
     from ch02_text_data.datasets import create_story_dataloader
     from ch04_gpt_model.gpt_model import GPTModel
-    from ch05_pretraining.checkpoints import load_story_gpt
     from ch05_pretraining.evaluation import evaluate
     from ch05_pretraining.pretraining import TrainConfig, train
+    from ch05_pretraining.saved_models import load_story_gpt
     from ch05_pretraining.story_recipe import StoryRecipe
     from data.loaders import load_stories
 

@@ -19,6 +19,7 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
+from data.durable_folders import json_bytes
 from data.files import write_atomically
 from shared.commands.command_line import CommandParser, command
 
@@ -70,7 +71,7 @@ class Run:
 
     def save(self) -> None:
         """Write `run.json` all at once."""
-        write_atomically(self.folder / "run.json", json.dumps(self.state, indent=1) + "\n")
+        write_atomically(self.folder / "run.json", json_bytes(self.state))
 
     def result(self, stage: str, model: str) -> dict | None:
         """Return a stage's stored result when the model it speaks of is still the one on disk."""
@@ -352,7 +353,7 @@ def finetune(run: Run, name: str, what: str, train, summary) -> dict:
 
 
 def _is_damaged(folder: Path) -> bool:
-    from ch05_pretraining.checkpoints import CheckpointError, read_folder
+    from data.durable_folders import CheckpointError, read_folder
 
     try:
         read_folder(folder)

@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the prompt and what the model adds; return the exit status."""
     options = parser().parse_args(arguments)
     from ch04_gpt_model.sampling import check_sampling
-    from ch05_pretraining.checkpoints import load_story_gpt
+    from ch05_pretraining.saved_models import load_story_gpt
 
     check_sampling(options.temperature, options.top_k, options.top_p)
     model, tokenizer = load_story_gpt(options.run)
