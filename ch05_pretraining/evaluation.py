@@ -10,9 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ch02_text_data.text_data import IGNORE_INDEX
-from ch04_gpt_model.gpt_model import GPTModel
 from ch02_text_data.batches import IGNORE_INDEX
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.head_loss import head_loss
 from ch05_pretraining.loop_care import context_length_of, in_mode, require_room, to_device_of
 

@@ -18,18 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ch02_text_data.text_data import IGNORE_INDEX
-from ch05_pretraining.config_ranges import refuse_out_of_range
 from ch02_text_data.batches import IGNORE_INDEX
-from ch05_pretraining.checkpoints import (
-    CheckpointError,
-    copy_tensors,
-    list_checkpoints,
-    load_checkpoint,
-    load_story_gpt,
-    save_checkpoint,
-    unique_tensors,
-)
+from ch05_pretraining.config_ranges import refuse_out_of_range
 from ch05_pretraining.curriculum import batches_from
 from ch05_pretraining.evaluation import evaluation_totals, loss_sum
 from ch05_pretraining.loop_care import (

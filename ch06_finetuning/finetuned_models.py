@@ -14,15 +14,13 @@ from types import SimpleNamespace
 from torch import Tensor, nn
 
 from ch02_text_data.any_tokenizer import pad_id_of
-from ch05_pretraining.checkpoints import CheckpointError, find_model, read_model, write_model
 from ch05_pretraining.model_parts import bare, refuse_other
 from ch05_pretraining.saved_models import find_model, read_model, write_model
 from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, check_labels, predict
 from ch06_finetuning.lora import about_gpt, build_gpt
-from ch06_finetuning.ppo import ActorCritic, RewardModel
-from data.durable_folders import CheckpointError
 from ch06_finetuning.ppo import ActorCritic
 from ch06_finetuning.reward_model import RewardModel
+from data.durable_folders import CheckpointError
 
 __all__ = ["TextClassifier", "load_classifier", "load_finetuned", "save_classifier", "save_finetuned"]
 

@@ -22,28 +22,9 @@ from ch02_text_data.batches import EpochBatches
 from ch05_pretraining.loop_care import in_mode, to_device_of, training_only
 from ch05_pretraining.pretraining import TrainConfig, train
 from ch05_pretraining.run_state import History
-from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
-from ch06_finetuning.baselines import BagOfWords
 from ch06_finetuning.instructions import (
-    InstructionDataset,
-    ReplayBatches,
-    collate_instructions,
-    create_instruction_loader,
-    prompt_ids,
     texts_of,
 )
-from ch06_finetuning.lora import LoRALinear, apply_lora, merge_lora
-from ch06_finetuning.preferences import (
-    PreferenceDataset,
-    dpo_loss,
-    preference_report,
-    reference_log_probabilities,
-    sequence_log_probabilities,
-    train_preferences,
-)
-from ch06_finetuning.scoring import Rate, classification_report, wilson_interval
-from ch05_pretraining.pretraining import History, TrainConfig, train
-from ch06_finetuning.instructions import texts_of
 from ch06_finetuning.lora import learning_parameters
 
 __all__ = [

@@ -14,7 +14,6 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from ch02_text_data.any_tokenizer import encode_text, pad_id_of, special_id, special_tokens_of
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
-from ch02_text_data.text_data import StoryDataset
 from ch02_text_data.datasets import StoryDataset
 
 __all__ = ["InstructionDataset", "ReplayBatches", "collate_instructions", "create_instruction_loader", "prompt_ids"]

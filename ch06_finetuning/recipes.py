@@ -19,7 +19,6 @@ from ch02_text_data.text_data import BPETokenizer
 from ch05_pretraining.machine import choose_device
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.saved_models import load_model, save_model
-from ch05_pretraining.story_recipe import StoryScores, evaluate_stories
 from ch05_pretraining.story_scores import StoryScores, evaluate_stories
 from ch06_finetuning.assistant import Assistant, mark_assistant
 from ch06_finetuning.bag_of_words import BagOfWords
@@ -34,20 +33,6 @@ from ch06_finetuning.finetuning import (
 )
 from ch06_finetuning.instructions import create_instruction_loader
 from ch06_finetuning.metrics import classification_report
-from ch06_finetuning.scoring import classification_report
-from ch06_finetuning.finetuning import (
-    Assistant,
-    BagOfWords,
-    GPTClassifier,
-    classification_report,
-    create_instruction_loader,
-    create_message_loader,
-    mark_assistant,
-    predict,
-    train_assistant,
-    train_classifier,
-)
-from ch06_finetuning.instructions import pad_id_of
 from data.loaders import load_instructions, load_messages, load_stories
 from data.story_world.message_task import MESSAGE_LABELS
 

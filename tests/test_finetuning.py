@@ -14,7 +14,6 @@ from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS, add_special_tokens
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches
-from ch02_text_data.merging import GPT2_PATTERN
 from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
@@ -50,9 +49,6 @@ from ch06_finetuning.ppo import ActorCritic
 from ch06_finetuning.preferences import PreferenceDataset, reference_log_probabilities, sequence_log_probabilities
 from ch06_finetuning.recipes import baseline_report, classifier_report
 from ch06_finetuning.reward_model import RewardModel
-from ch06_finetuning.scoring import Rate, classification_report, wilson_interval
-from ch06_finetuning.preferences import reference_log_probabilities, sequence_log_probabilities
-from ch06_finetuning.recipes import baseline_report, classifier_report
 from ch06_finetuning.vocabulary import grow_vocabulary
 from data.loaders import load_instructions, load_messages, load_preferences, load_stories
 from data.own_messages import read_messages

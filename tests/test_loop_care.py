@@ -22,8 +22,6 @@ from ch05_pretraining.loop_care import TrainingInterrupted, fingerprint, in_mode
 from ch05_pretraining.optimizers import Muon
 from ch05_pretraining.pretraining import TrainConfig, make_optimizers, train
 from ch05_pretraining.run_state import History
-from ch06_finetuning.baselines import BagOfWords
-from ch05_pretraining.pretraining import History, Muon, TrainConfig, evaluate, make_optimizers, train
 from ch06_finetuning.bag_of_words import BagOfWords
 from ch06_finetuning.dpo import train_preferences
 from ch06_finetuning.finetuning import (

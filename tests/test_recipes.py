@@ -13,7 +13,6 @@ from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.saved_models import load_model, save_model
 from ch06_finetuning import recipes
 from data.durable_folders import CheckpointError
-from data.loaders import MESSAGE_LABELS, load_instructions, load_messages, load_stories
 from data.loaders import load_instructions, load_messages, load_stories
 from data.story_world.message_task import MESSAGE_LABELS
 from tests.small_models import press_at, weights

@@ -38,14 +38,11 @@ from ch06_finetuning.finetuned_models import (
     save_classifier,
     save_finetuned,
 )
-from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, apply_lora, load_assistant, merge_lora, predict
-from ch06_finetuning.lora import LoRALinear, lora_layers
-from ch06_finetuning.ppo import ActorCritic, RewardModel
-from data.durable_folders import CheckpointError
 from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, predict
 from ch06_finetuning.lora import LoRALinear, apply_lora, lora_layers, merge_lora
 from ch06_finetuning.ppo import ActorCritic
 from ch06_finetuning.reward_model import RewardModel
+from data.durable_folders import CheckpointError
 from data.paths import DATA_DIR
 from tests.small_models import weights
 

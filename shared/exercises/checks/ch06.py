@@ -11,9 +11,6 @@ from ch02_text_data.text_data import BPETokenizer
 from ch06_finetuning.dpo import dpo_loss
 from ch06_finetuning.instructions import prompt_ids
 from ch06_finetuning.metrics import wilson_interval
-from ch06_finetuning.preferences import dpo_loss
-from ch06_finetuning.scoring import wilson_interval
-from ch06_finetuning.finetuning import dpo_loss, prompt_ids, wilson_interval
 from shared.exercises import expect, expect_close, expect_equal
 
 PAD, END = 0, 9
