@@ -38,7 +38,7 @@ def encode_text(tokenizer: Encodes, text: str) -> list[int]:
 
     Source: taught in ch02, section 2.11.
     """
-    encode = getattr(tokenizer, "encode_ordinary", None) or getattr(tokenizer, "encode", None)
+    encode: Any = getattr(tokenizer, "encode_ordinary", None) or getattr(tokenizer, "encode", None)
     try:
         return [operator.index(id_) for id_ in encode(checked_text(text))]
     except TypeError as error:

@@ -135,9 +135,9 @@ def learn_merges(words: Mapping[bytes, int], n_merges: int) -> list[Merge]:
     counts = Counter({pair: sum(map(weights.__getitem__, beads)) for pair, beads in chain.places.items()})
     tokens = [bytes([byte]) for byte in range(256)]
     ranking = _Ranking(tokens)
-    for pair, count in counts.items():
-        ranking.add(pair, count)
-    merges = []
+    for known, count in counts.items():
+        ranking.add(known, count)
+    merges: list[Merge] = []
     while len(merges) < n_merges and (pair := ranking.best(counts)):
         merges.append((tokens[pair[0]], tokens[pair[1]]))
         new_id = len(tokens)
@@ -159,7 +159,8 @@ class _Ranking:
     """Pairs, the best first. A count only falls once its pair is in: a stale entry goes back with its new count."""
 
     def __init__(self, tokens: list[bytes]):
-        self.tokens, self.heap = tokens, []
+        self.tokens = tokens
+        self.heap: list[tuple[int, tuple[tuple[int, ...], tuple[int, ...]], Pair]] = []
 
     def add(self, pair: Pair, count: int) -> None:
         if count > 0 and WALL not in pair:

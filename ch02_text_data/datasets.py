@@ -3,7 +3,7 @@
 `batches.py` decides which rows make a batch and in which order. Taught in ch02, sections 2.14 to 2.16.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ class GPTDataset(Dataset):
                 "after it: use a longer text or a smaller max_length"
             )
         self.max_length = max_length
-        self.starts = range(0, len(self.ids) - max_length, stride)
+        self.starts: Sequence[int] = range(0, len(self.ids) - max_length, stride)
         last = len(self.ids) - max_length - 1  # where the window begins that ends with the text
         if to_end and self.starts[-1] != last:
             self.starts = [*self.starts, last]

@@ -106,13 +106,13 @@ class WordVectors:
             ValueError: no word is frequent enough.
         """
         generator = torch.Generator().manual_seed(seed)
-        texts = [plain_words(text) for text in texts]
-        counts = Counter(word for text in texts for word in text)
+        corpus = [plain_words(text) for text in texts]
+        counts = Counter(word for text in corpus for word in text)
         words = sorted(word for word, count in counts.items() if count >= min_count)
         if len(words) < 2:
             raise ValueError(f"found {len(words)} words that occur {min_count} times; expected 2 or more: add text")
         frequency = torch.tensor([float(counts[word]) for word in words])
-        centers, contexts = _corpus_pairs(texts, words, frequency / frequency.sum(), window, generator)
+        centers, contexts = _corpus_pairs(corpus, words, frequency / frequency.sum(), window, generator)
         if not len(centers):
             raise ValueError("found no two neighbours in the texts; expected texts of several words")
         noise = frequency.pow(0.75).cumsum(0) / frequency.pow(0.75).sum()
@@ -138,7 +138,7 @@ class WordVectors:
     def nearest(self, query: str | Tensor, k: int = 5, exclude: Iterable[str] = ()) -> list[tuple[str, float]]:
         """Return the k words whose vectors point most nearly the same way, with the cosine of the angle."""
         if isinstance(query, str):
-            query, exclude = self[query], {query, *exclude}
+            exclude, query = {query, *exclude}, self[query]
         cosines = self.vectors @ F.normalize(query, dim=-1)  # (V,)
         for word in exclude:
             cosines[self.ids[word]] = -torch.inf

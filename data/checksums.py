@@ -9,6 +9,7 @@ A generator is only reproducible if somebody compares: the tables are what you c
 import hashlib
 import json
 import sys
+from collections.abc import Callable, Iterable, Sequence
 
 from data.loaders import TASK_SPLITS, load_instructions, load_messages, load_preferences
 from data.paths import DATA_DIR
@@ -29,19 +30,21 @@ def committed_files() -> list[tuple[str, int, str]]:
 
 def generated_splits() -> list[tuple[str, str, int, str]]:
     """Return (dataset, split, records, sha256 of the records as JSON lines) of everything that is generated."""
+    loaders: dict[str, Callable[[str], Sequence[tuple]]]
     loaders = {"messages": load_messages, "instructions": load_instructions, "preferences": load_preferences}
+    made: list[tuple[str, str, Sequence[tuple]]]
     made = [("stories", split, write_stories(split, N_STORIES, seed=0)) for split in SPLITS]
     made += [(name, split, load(split)) for name, load in loaders.items() for split in TASK_SPLITS]
     return [(name, split, len(records), _checksum(records)) for name, split, records in made]
 
 
-def _checksum(records) -> str:
+def _checksum(records: Iterable[tuple]) -> str:
     """The sha256 of the texts in the records; a story's probability is compared to a millionth of a bit."""
     lines = (json.dumps(_plain(record), ensure_ascii=False, sort_keys=True) for record in records)
     return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()
 
 
-def _plain(record) -> list:
+def _plain(record: tuple) -> list:
     return [round(field, 6) if isinstance(field, float) else field for field in record if not isinstance(field, dict)]
 
 

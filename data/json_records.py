@@ -94,7 +94,7 @@ def _place(text: str, at: int, path: str | Path) -> str:
 
 def _skip(text: str, at: int) -> int:
     """The place of the next sign that is not white."""
-    return WHITE.match(text, at).end()
+    return WHITE.match(text, at).end()  # type: ignore[union-attr]  # it matches nothing as well
 
 
 def _trouble(text: str, error: json.JSONDecodeError) -> str:

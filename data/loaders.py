@@ -10,7 +10,7 @@ Everything is made on this computer, the same everywhere; data/README.md lists t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from data.paths import CACHE_DIR, DATA_DIR
@@ -118,7 +118,7 @@ def load_preferences(split: str) -> list[Preference]:
 
 
 @lru_cache(maxsize=9)
-def _records(write, split: str) -> tuple:
+def _records(write: Callable[[str], list], split: str) -> tuple:
     return tuple(write(split))
 
 

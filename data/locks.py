@@ -1,10 +1,11 @@
 """One process at a time in a folder: a lock that the system lets go of when its process ends, in whatever way."""
 
-import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _held: set[tuple[Path, int]] = set()  # (folder, thread) pairs that hold their lock now
 
@@ -39,8 +40,8 @@ def alone_in(folder: str | Path) -> Iterator[None]:
             _held.discard(me)
 
 
-def _lock(file) -> None:
-    if os.name == "nt":
+def _lock(file: BinaryIO) -> None:
+    if sys.platform == "win32":
         import msvcrt
 
         file.seek(0)

@@ -9,6 +9,7 @@ import warnings
 from collections import defaultdict
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from data.files import as_seen, read_utf8, without_blank_lines
 from data.json_records import json_records
@@ -66,7 +67,7 @@ def _names_of_keys(keys: dict[str, str] | None) -> dict[str, str]:
 
 
 # -------------------------------------------------------------------------------------------------------- one record
-def _texts(record: object, names: dict[str, str], where: str) -> tuple[dict[str, str], list[str]]:
+def _texts(record: object, names: dict[str, str], where: str) -> tuple[dict[str, Any], list[str]]:
     """The texts of a record by our own names, and the other keys that hold text."""
     if not isinstance(record, dict):
         raise ValueError(f"{where}: found {_shown(record)}; expected a record like {RECORD_FORM}")
@@ -86,7 +87,7 @@ def _texts(record: object, names: dict[str, str], where: str) -> tuple[dict[str,
     return texts, others
 
 
-def _instruction(texts: dict[str, object], names: dict[str, str], where: str) -> Instruction:
+def _instruction(texts: dict[str, Any], names: dict[str, str], where: str) -> Instruction:
     """One record in our own form; instruction and input become one prompt."""
     for name, text in texts.items():
         if not isinstance(text, str):

@@ -9,7 +9,7 @@ import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -210,7 +210,8 @@ def _refuse_swapped(rows: list[Row], path: str | Path) -> None:
 
 def _refuse_twins(rows: list[Row], path: str | Path) -> None:
     """Labels that nobody can tell apart by looking would become two classes."""
-    lines, seen = {row.label: row.line for row in reversed(rows)}, {}
+    lines: dict[str, int] = {row.label: row.line for row in reversed(rows)}
+    seen: dict[str, str] = {}
     for label, line in lines.items():
         twin = seen.setdefault(as_seen(label), label)
         if twin != label:
@@ -254,8 +255,8 @@ def _is_quoted(row: Row) -> bool:
     return row.label == f'"{label}"' or (row.text == f'"{text}"' and '"' in text and '"' not in text.replace('""', ""))
 
 
-def _same_but_for_case(labels) -> Iterator[tuple[str, str]]:
-    seen = {}
+def _same_but_for_case(labels: Iterable[str]) -> Iterator[tuple[str, str]]:
+    seen: dict[str, str] = {}
     for label in labels:
         if (first := seen.setdefault(label.casefold(), label)) != label:
             yield first, label

@@ -5,7 +5,7 @@ import argparse
 from .engine import SPLITS, StoryWorld
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description="Write stories from the story world.")
     parser.add_argument("--stories", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .chooser import Chooser
 from .grammar import PRON, tidy
-from .template import Row, plain
+from .template import Row, plain, word
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -16,35 +16,41 @@ COVERS = ("umbrella", "blanket", "cape", "scarf", "map", "book", "box")
 
 
 class Character:
-    def __init__(self, name, sex, kind, row=None, role="friend", address=None):
-        self.name, self.sex, self.kind, self.row, self.role = name, sex, kind, row, role
+    """Somebody in the story; `row` holds what the tables say about the kind, nothing for family and listeners."""
+
+    def __init__(self, name: str, sex: str, kind: str, row: Row | None = None, role: str = "friend", address: str = ""):
+        self.name, self.sex, self.kind, self.role = name, sex, kind, role
+        self.row: Row = row or {}
         self.address = address or name  # what others call them: "Mom"
-        self.body = plain(row["body"]) if row and "body" in row else "hand"
+        self.body = plain(self.row["body"]) if "body" in self.row else "hand"
 
     @property
-    def is_child(self):
+    def is_child(self) -> bool:
         return self.kind in ("boy", "girl")
 
 
 class Thing:
-    def __init__(self, row, chooser):
-        self.row, self.chooser, self._adj = row, chooser, None
+    """A thing of the story, with the row of its table."""
+
+    def __init__(self, row: Row, chooser: Chooser):
+        self.row, self.chooser = row, chooser
+        self._adj: str | None = None
         self.noun, self.plural, self.cls = plain(row["noun"]), plain(row["plural"]), plain(row["cls"])
 
     @property
-    def is_described(self):
+    def is_described(self) -> bool:
         """Whether the text has needed the adjective."""
         return self._adj is not None
 
     @property
-    def adj(self):
+    def adj(self) -> str:
         """The adjective, chosen when the text first needs it."""
         if self._adj is None:
-            self._adj = self.chooser.pick(self.row["adj"])[0]
+            self._adj = word(self.chooser.pick(self.row["adj"]))
         return self._adj
 
     @property
-    def label(self):
+    def label(self) -> str:
         return f"{self.adj} {self.noun}"
 
 
@@ -55,13 +61,13 @@ class Cast(Writer):
         super().__init__(world, chooser)
         self.bound: dict[str, Any] = {}  # slot -> a character, a thing, a row of a table, or a text
         self.facts: dict[str, Any] = {}
-        self.object_pool: tuple[list[Row], str] | None = None
+        self.object_pool: tuple[list[Row], str] = [], ""  # things that the plot can be about, and the plot
 
     @property
-    def is_lesson(self):
+    def is_lesson(self) -> bool:
         return self.plot.startswith("mini.")
 
-    def cast(self, plot):
+    def cast(self, plot: str) -> None:
         world = self.world
         row = world.casts[plot]
         self.plot, self.budget, self.traits = plot, int(plain(row["budget"])), plain(row["traits"]).split()
@@ -75,7 +81,7 @@ class Cast(Writer):
         self.places = world.places(places)
         self._cast_extras(extras)
 
-    def _cast_object(self, plot, extras):
+    def _cast_object(self, plot: str, extras: list[str]) -> None:
         pool = self.world.objects(plot)
         if not pool:
             return
@@ -86,7 +92,7 @@ class Cast(Writer):
             self.flags.update({"food"} if thing.cls == "food" else ())
             self.flags.update({"cover"} if thing.noun in COVERS else ())
 
-    def _cast_extras(self, extras):
+    def _cast_extras(self, extras: list[str]) -> None:
         for key in extras:
             if key == "k1":
                 self.new_friend("k1", self.bound["h"])
@@ -97,7 +103,7 @@ class Cast(Writer):
                 rows = [r for r in self.world.tables["obj"] if plain(r["cls"]) in ("find", "food", "wear")]
                 self.new_object(key, [r for r in rows if plain(r["noun"]) not in taken])
 
-    def new_hero(self, plot):
+    def new_hero(self, plot: str) -> Character:
         """The hero's kind, then a name: the pair decides together with the plot which split the story is in."""
         world, chooser = self.world, self.chooser
         sex = "fm"[chooser.draw([1, 1])]
@@ -106,7 +112,7 @@ class Cast(Writer):
         name = chooser.masked(names, lambda name: world.allows_hero(name, row, plot))
         return self._enter("h", Character(name, sex, world.kind_name(row, sex), row))
 
-    def new_friend(self, key, other, adults=False):
+    def new_friend(self, key: str, other: Character, adults: bool = False) -> Character:
         """A second character; `adults` lets neighbors with a job come too."""
         world, chooser = self.world, self.chooser
         same, opposite = (2, 1) if self.is_lesson else (1, 2)  # in a lesson "she" must not give it away
@@ -123,21 +129,21 @@ class Cast(Writer):
             friend = Character(name, sex, world.kind_name(row, sex), row)
         return self._enter(key, friend)
 
-    def _kind_row(self):
+    def _kind_row(self) -> Row:
         return self.world.child if self.chooser.draw([5, 4]) else self.chooser.pick(self.world.animals)
 
-    def _enter(self, key, character):
+    def _enter(self, key: str, character: Character) -> Character:
         self.bound[key] = character
         return character
 
-    def new_object(self, key, pool, plot=None):
+    def new_object(self, key: str, pool: list[Row], plot: str | None = None) -> Thing:
         world = self.world
         row = self.chooser.masked(pool, lambda r: world.allows_object(r, plot)) if plot else self.chooser.pick(pool)
         self.flags.add(key)
         self.bound[key] = Thing(row, self.chooser)
         return self.bound[key]
 
-    def lazy(self, name):
+    def lazy(self, name: str) -> Any:
         """The value of a slot, bound the first time the text uses it."""
         bound, tables = self.bound, self.world.tables
         if name in bound:
@@ -162,7 +168,7 @@ class Cast(Writer):
                 self.facts[name] = bound[name]
         return bound[name]
 
-    def trait(self):
+    def trait(self) -> str:
         if "trait" not in self.facts:
             self.facts["trait"] = self.chooser.pick(self.traits)
         return self.facts["trait"]

@@ -7,6 +7,7 @@ same way.
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 
 from . import coherence_people as people
 from .reading import Reading
@@ -14,7 +15,7 @@ from .reading import Reading
 FEWEST_WORDS = 50
 
 
-def check_story(text):
+def check_story(text: str) -> list[str]:
     """List what is wrong with a story; an empty list means that it is coherent.
 
     Args:
@@ -34,7 +35,7 @@ def check_story(text):
     return [found for check in checks for found in check(story)]
 
 
-def _form(story):
+def _form(story: Reading) -> Iterator[str]:
     words = len(story.text.split())
     if words < FEWEST_WORDS:
         yield f"only {words} words; a story has at least {FEWEST_WORDS}"
@@ -61,7 +62,7 @@ CAPITALS = set(
 )
 
 
-def _words(story):
+def _words(story: Reading) -> Iterator[str]:
     for pattern, what in LITTLE_MISTAKES:
         match = re.search(pattern, story.flat)
         if match:
@@ -91,14 +92,14 @@ AGREEMENT = (
 )
 
 
-def _agreement(story):
+def _agreement(story: Reading) -> Iterator[str]:
     for pattern in AGREEMENT:
         match = re.search(pattern, story.flat, re.IGNORECASE if "he|she" in pattern else 0)
         if match:
             yield f"agreement: ...{story.flat[max(0, match.start() - 15) : match.end() + 15]!r}"
 
 
-def _sentences(story):
+def _sentences(story: Reading) -> Iterator[str]:
     """No sentence of five words or more comes twice, except a cry for help."""
     text = re.sub(r'"Help! [^"]*"', "", story.flat)
     sentences = [s.strip(' "') for s in re.split(r'(?<!Mr)(?<!Mrs)(?<=[.!?])"?\s+', text)]
@@ -107,12 +108,14 @@ def _sentences(story):
             yield f"a sentence comes twice: {sentence!r}"
 
 
-def _things(story):
+def _things(story: Reading) -> Iterator[str]:
     """A thing is first one of many, then the one of this story; and it keeps its color."""
     nouns = "|".join(sorted(map(re.escape, story.things), key=len, reverse=True))
     pattern = re.compile(rf"(?:\b([a-z]+|[A-Z][a-z]+'s|[A-Z][a-z]*) )?(?:\b([a-z-]+) )?\b({nouns})\b(?!-)")
-    looks = set().union(*story.things.values())
-    colors, known, main = {}, set(), None
+    looks = {adj for adjectives in story.things.values() for adj in adjectives}
+    colors: dict[str, set[str]] = {}
+    known: set[str] = set()
+    main = None
     for match in pattern.finditer(story.flat):
         one, two, noun = match.groups()
         before = (two or one or "").lower()

@@ -1,8 +1,9 @@
 """The checker's rules about people: names, kinds, pronouns, family and who speaks to whom."""
 
 import re
+from collections.abc import Iterator
 
-from .reading import FAMILY, PRONOUN_SEX, entities_of
+from .reading import FAMILY, PRONOUN_SEX, Entity, Reading, entities_of
 
 MOST_NAMES = 3
 ADDRESS = {"Mom": "mom", "Dad": "dad", "Grandma": "grandma", "Grandpa": "grandpa", "Auntie": "aunt", "Uncle": "uncle"}
@@ -18,7 +19,7 @@ OWN_BODY = re.compile(
 SCENERY_CAT = re.compile(r"[Tt]he cat (?:looked|stared|gazed) at h|(?:told|to|only|asked) the (?:cat|dog)\b")
 
 
-def names(story):
+def names(story: Reading) -> Iterator[str]:
     if not story.people:
         yield "nobody has a name"
         return
@@ -38,7 +39,7 @@ def names(story):
             yield f"{name} is introduced twice"
 
 
-def kinds(story):
+def kinds(story: Reading) -> Iterator[str]:
     kinds = {kind for kind in story.kind.values() if kind}
     for name, kind in story.kind.items():
         if kind in ("boy", "girl") and (kind == "girl") != (story.sex_of(name) == "f"):
@@ -62,7 +63,7 @@ def kinds(story):
             yield f"{match.group()!r}, but there is no {kind} in this story"
 
 
-def pronouns(story):
+def pronouns(story: Reading) -> Iterator[str]:
     """Each he and she of the narration has somebody to mean: see the three small rules below."""
     if not story.people:
         return
@@ -89,7 +90,7 @@ def pronouns(story):
         start = end + 1
 
 
-def _first_paragraph(story, hero_sex):
+def _first_paragraph(story: Reading, hero_sex: str) -> Iterator[str]:
     """While the hero is alone in the story, he and she mean the hero."""
     end = len(story.paragraphs[0])
     if len({name for name, at in story.mentions if at < end}) == 1:
@@ -107,7 +108,7 @@ ONESELF = re.compile(
 )
 
 
-def _to_oneself(story, told, start, end):
+def _to_oneself(story: Reading, told: list[Entity], start: int, end: int) -> Iterator[str]:
     """ "Mia told her everything": there must be another she."""
     for match in ONESELF.finditer(story.narration, start, end):
         name = next((word for word in match.groups() if word and word.lower() not in PRONOUN_SEX), None)
@@ -118,19 +119,28 @@ def _to_oneself(story, told, start, end):
                 yield f"{match.group()!r}, but {name} is the only {'she' if sex == 'f' else 'he'}"
 
 
-def _sentence(story, match, start, end):
+def _sentence(story: Reading, match: re.Match[str], start: int, end: int) -> tuple[int, int]:
     """Where the sentence around a match begins and stops."""
     begin = max(story.narration.rfind(sign, start, match.start()) for sign in '.!?"\n') + 1
     stop = re.compile(r"[.!?]").search(story.narration, match.end())
     return max(begin, start), stop.start() if stop else end
 
 
-def _means_nobody(sex, hero_sex, here, stop):
+def _means_nobody(sex: str, hero_sex: str, here: list[tuple[int, str]], stop: int) -> bool:
     """A pronoun that is not the hero's needs somebody of that sex in its paragraph, up to the end of its sentence."""
     return sex != hero_sex and not any(s == sex and at < stop for at, s in here)
 
 
-def _changes_subject(story, match, sex, hero_sex, here, begin, stop, start):
+def _changes_subject(
+    story: Reading,
+    match: re.Match[str],
+    sex: str,
+    hero_sex: str,
+    here: list[tuple[int, str]],
+    begin: int,
+    stop: int,
+    start: int,
+) -> bool:
     """ "Mia turned. But he ..." and "Mia climbed until he ...": the subject cannot change without a name."""
     if match.group().lower() not in ("he", "she"):
         return False
@@ -150,7 +160,7 @@ def _changes_subject(story, match, sex, hero_sex, here, begin, stop, start):
     return len(said) == 1 and sex not in said and (sex != hero_sex or "But" in before and not after_speech)
 
 
-def _answers(story, start, end):
+def _answers(story: Reading, start: int, end: int) -> Iterator[str]:
     """Mia asked Tom, "...?" He said: it is Tom who answers."""
     for match in re.finditer(r'asked [^",.]*?([A-Z][a-z]+)[^",.]*, "[^"]*" (He|She)\b', story.flat[start:end]):
         name, pronoun = match.groups()
@@ -158,7 +168,7 @@ def _answers(story, start, end):
             yield f"{name} is asked, but {pronoun.lower()!r} answers"
 
 
-def _own_body(story, entities, start, end):
+def _own_body(story: Reading, entities: list[Entity], start: int, end: int) -> Iterator[str]:
     """Who shakes a head shakes his or her own: it must agree with the subject of the sentence."""
     for match in OWN_BODY.finditer(story.narration, start, end):
         begin, _ = _sentence(story, match, start, end)
@@ -171,7 +181,7 @@ def _own_body(story, entities, start, end):
             yield f"{match.group()!r} does not agree: {story.flat[begin : match.end()].strip()!r}"
 
 
-def family(story):
+def family(story: Reading) -> Iterator[str]:
     """His mom stays his mom, and whoever is called Mom is one."""
     if not story.people:
         return
@@ -179,7 +189,7 @@ def family(story):
     owned = re.findall(
         r"\b(his|her) (" + "|".join(FAMILY) + r")\b(?! had (?:gone|died))", story.narration, re.IGNORECASE
     )
-    owners = {}
+    owners: dict[str, set[str]] = {}
     for owner, noun in owned:
         owners.setdefault(noun.lower(), set()).add(owner.lower())
     for noun, words in owners.items():
@@ -203,7 +213,7 @@ def family(story):
                 yield f"somebody is called {word}, but there is no {noun}"
 
 
-def speakers(story):
+def speakers(story: Reading) -> Iterator[str]:
     """Nobody talks to himself by name, and "he said" needs a he who is not the one spoken to."""
     entities = entities_of(story)
     after = [

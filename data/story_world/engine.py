@@ -4,14 +4,16 @@ Every random decision goes through Chooser, so each story knows the exact probab
 """
 
 import random
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from .chooser import Chooser
 from .grammar import PRON, finish
 from .table_checks import validate
 from .teller import Teller
-from .template import load_world, plain
+from .template import Row, load_world, plain, word
 
 SPLITS = ("train", "validation", "test", "heldout_names", "heldout_objects", "heldout_both", "all")
 SOIL = ("garden", "farm", "meadow", "yard", "orchard", "hill")
@@ -27,13 +29,13 @@ class Story(NamedTuple):
 
     text: str
     log2_probability: float
-    facts: dict
+    facts: dict[str, Any]
 
 
 class Tables:
     """The loaded world: tables and rules, and the views of them that casting needs."""
 
-    def __init__(self, folder=None):
+    def __init__(self, folder: Path | None = None):
         world = load_world(folder) if folder else load_world()
         self.tables, self.rules, self.pieces = world
         tables = self.tables
@@ -45,45 +47,45 @@ class Tables:
         self.surnames = plain(tables["surname"][0]["names"]).split()
         self.sexes = {name: sex for sex, names in self.names.items() for name in names}
         self.tags = {
-            (plain(row["mood"]), plain(row["end"])): [nodes[0] for nodes in row["verbs"]] for row in tables["tag"]
+            (plain(row["mood"]), plain(row["end"])): [word(verb) for verb in row["verbs"]] for row in tables["tag"]
         }
         self.casts = {plain(row["name"]): row for row in tables["plot"]}
         self.plots = tuple(name for name in self.casts if not name.startswith("mini."))
         self.minis = tuple(name[5:] for name in self.casts if name.startswith("mini."))
         self.common_adjectives = [row["word"][0] for row in tables["adj"]]
-        self._pools = {}
+        self._pools: dict[str, list[Row]] = {}
         self._paint()
         validate(self)
 
-    def _paint(self):
+    def _paint(self) -> None:
         """Things that can have any color get the common colors, animals and children the common adjectives."""
         for row in self.tables["kind"]:
             row["adj"] = row["adj"] + self.common_adjectives
         colors = [plain(row["word"]) for row in self.tables["color"]]
         for row in self.tables["obj"]:
             if plain(row["cls"]) != "food":
-                own = [nodes[0] for nodes in row["adj"]]
+                own = [word(adjective) for adjective in row["adj"]]
                 row["adj"] = row["adj"] + [[color] for color in colors if color not in own]
 
-    def objects(self, plot):
+    def objects(self, plot: str) -> list[Row]:
         """The things a plot can be about."""
         if plot not in self._pools:
             classes = plain(self.casts[plot]["objects"]).split()
             self._pools[plot] = [row for row in self.tables["obj"] if plain(row["cls"]) in classes]
         return self._pools[plot]
 
-    def places(self, flag):
+    def places(self, flag: str) -> list[Row]:
         rows = self.tables["place"]
         if flag == "soil":
             return [row for row in rows if plain(row["noun"]) in SOIL]
         return [row for row in rows if flag == "-" or flag in plain(row["flag"]).split()]
 
-    def kind_name(self, row, sex):
+    def kind_name(self, row: Row, sex: str) -> str:
         return ("girl" if sex == "f" else "boy") if row is self.child else plain(row["noun"])
 
 
 @lru_cache(None)
-def load_tables():
+def load_tables() -> Tables:
     """The tables of the course's world, read once."""
     return Tables()
 
@@ -101,7 +103,7 @@ class StoryWorld:
         ValueError: no such split, plot or mini story.
     """
 
-    def __init__(self, seed=0, split="train"):
+    def __init__(self, seed: int = 0, split: str = "train"):
         if split not in SPLITS:
             raise ValueError(f"split={split!r} is unknown; use one of {', '.join(SPLITS)}")
         self.split, self.rng = split, random.Random(f"story world {seed} {split}")
@@ -116,25 +118,25 @@ class StoryWorld:
         self._kind_index = {id(row): i for i, row in enumerate(self.tables["kind"])}
 
     # ---- held-out combinations
-    def name_is_held(self, name, plot):
+    def name_is_held(self, name: str, plot: str) -> bool:
         """A tenth of the (hero's name, plot) pairs is held out."""
         return (self._name_index[name] + 3 * self._plot_index[plot]) % 10 == 0
 
-    def object_is_held(self, row, plot):
+    def object_is_held(self, row: Row, plot: str) -> bool:
         """A tenth of the (object, plot) pairs is held out, in plots that always name their object."""
         if not self.names_object(plot):
             return False
         place = next(i for i, other in enumerate(self.objects(plot)) if other is row)
         return (place + 7 * self._plot_index[plot]) % 10 == 0
 
-    def names_object(self, plot):
+    def names_object(self, plot: str) -> bool:
         return plain(self.casts[plot]["named"]) == "always"
 
-    def triple_class(self, name, row, plot):
+    def triple_class(self, name: str, row: Row, plot: str) -> int:
         """(plot, name, kind) in eight classes of equal size: 0 is validation, 1 is test, the others train."""
         return (self._name_index[name] // 3 + 3 * self._kind_index[id(row)] + 5 * self._plot_index[plot]) % 8
 
-    def allows_hero(self, name, row, plot):
+    def allows_hero(self, name: str, row: Row, plot: str) -> bool:
         if self.split == "all":
             return True
         held = self.name_is_held(name, plot)
@@ -143,17 +145,19 @@ class StoryWorld:
         group = self.triple_class(name, row, plot)
         return not held and {"validation": group == 0, "test": group == 1}.get(self.split, group > 1)
 
-    def allows_object(self, row, plot):
+    def allows_object(self, row: Row, plot: str) -> bool:
         if self.split == "all":
             return True
         return self.object_is_held(row, plot) == (self.split in ("heldout_objects", "heldout_both"))
 
-    def allows_plot(self, plot):
+    def allows_plot(self, plot: str) -> bool:
         """The object splits leave out plots that may not name their object."""
         return self.split not in ("heldout_objects", "heldout_both") or self.names_object(plot)
 
     # ---- stories
-    def tell(self, plot=None, mini=False, replay=()):
+    def tell(
+        self, plot: str | None = None, mini: bool = False, replay: Sequence[int] = ()
+    ) -> tuple[Teller, str, Chooser]:
         """One story as (teller, text, chooser); `replay` repeats the choices of an earlier one."""
         chooser = Chooser(self.rng, replay)
         teller = Teller(self, chooser)
@@ -165,7 +169,7 @@ class StoryWorld:
         teller.expand(plot if mini else "plot." + plot)
         return teller, finish("".join(teller.out)), chooser
 
-    def story(self, plot=None, mini=False):
+    def story(self, plot: str | None = None, mini: bool = False) -> Story:
         """Write the next story.
 
         Args:
@@ -176,7 +180,7 @@ class StoryWorld:
         return Story(text, -chooser.free_bits, _facts(teller, chooser))
 
 
-def _facts(teller, chooser):
+def _facts(teller: Teller, chooser: Chooser) -> dict[str, Any]:
     bound = teller.bound
     facts = dict(teller.facts)
     hero, named = bound["h"], [c for c in teller.introduced if c.role != "family"]

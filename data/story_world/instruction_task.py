@@ -61,7 +61,8 @@ def write_instructions(split: str) -> list[Instruction]:
 
     Source: Taught in ch06, section 6.8.
     """
-    rng, prompts, records = PortableRandom(f"instructions-{split}"), set(), []
+    rng, prompts = PortableRandom(f"instructions-{split}"), set()
+    records: list[Instruction] = []
     while len(records) < INSTRUCTION_SIZES[split]:
         kind = INSTRUCTION_KINDS[len(records) % len(INSTRUCTION_KINDS)]
         record, key = WRITERS[kind](kind, rng)
@@ -103,42 +104,45 @@ def _about_story(kind: str, rng: PortableRandom) -> tuple[Instruction, tuple[str
     return Instruction(kind, f"{story}\n{question}", answers[0], tuple(answers)), key
 
 
-def _who(facts, rng):
+Answered = tuple[list[str], tuple[str, ...], dict[str, str]]  # answers, key of the split, more slots of the question
+
+
+def _who(facts: dict[str, str], rng: PortableRandom) -> Answered:
     animal, name = facts["x"], facts["X"]
     answers = [f"It is the {animal} {name}.", name, f"It is {name}.", f"The {animal} is called {name}."]
     return answers, (animal, name), {}
 
 
-def _what(facts, rng):
+def _what(facts: dict[str, str], rng: PortableRandom) -> Answered:
     noun, thing = facts["noun"], facts["o"]
     answers = [with_article(thing), thing, f"the {thing}", noun, with_article(noun), f"the {noun}"]
     return answers, (thing, facts["A"]), {}
 
 
-def _where(facts, rng):
+def _where(facts: dict[str, str], rng: PortableRandom) -> Answered:
     place = facts["p"]
     return [place, f"{facts['X']} was {place}", f"They were {place}"], (place, facts["A"]), {}
 
 
-def _animal(facts, rng):
+def _animal(facts: dict[str, str], rng: PortableRandom) -> Answered:
     animal = with_article(facts["x"])
     answers = [f"In this story, {facts['X']} is {animal}.", animal, facts["x"], f"{facts['X']} is {animal}"]
     return answers, (facts["x"], facts["X"]), {}
 
 
-def _feeling(facts, rng):
+def _feeling(facts: dict[str, str], rng: PortableRandom) -> Answered:
     feeling, name = facts["h"], facts["X"]
     return [f"In the end, {name} was {feeling}.", feeling, f"{name} was {feeling}"], (feeling, name), {}
 
 
-def _said(facts, rng):
+def _said(facts: dict[str, str], rng: PortableRandom) -> Answered:
     line = fill(rng.pick(facts["speech"].split(" // ")), facts, rng)
     said, speaker = line.split('"')[1], line.rstrip(".").split()[-1]
     said = said[:-1] + "." if said.endswith(",") else said
     return [line, speaker, f"It was {speaker}.", f"{speaker} said it."], (said, speaker), {"said": said}
 
 
-def _first(facts, rng):
+def _first(facts: dict[str, str], rng: PortableRandom) -> Answered:
     return [f"It is {facts['A']}.", facts["A"], f"It was {facts['A']}."], (facts["A"], facts["B"]), {}
 
 
@@ -154,38 +158,40 @@ STORY_ANSWERS = {
 
 
 # ------------------------------------------------------------------------------------------- small things with words
-def _asked(kind: str, rng: PortableRandom, slots: dict[str, str], answers: list[str], *key: str):
+def _asked(
+    kind: str, rng: PortableRandom, slots: dict[str, str], answers: list[str], *key: str
+) -> tuple[Instruction, tuple[str, ...]]:
     prompt = fill(rng.pick(templates("instructions")[f"ask.{kind}"]), slots, rng)
     return Instruction(kind, prompt, answers[0], tuple(answers)), key
 
 
-def _past(kind: str, rng: PortableRandom):
+def _past(kind: str, rng: PortableRandom) -> tuple[Instruction, tuple[str, ...]]:
     now, then = rng.pick(templates("instructions")["past"]).split()
     animal, thing = rng.pick(words().animals), _with_adjective(_thing(rng), rng)
     slots = {"now": f"The {animal} {now} the {thing}."}
     return _asked(kind, rng, slots, [f"The {animal} {then} the {thing}."], now, animal)
 
 
-def _plural(kind: str, rng: PortableRandom):
+def _plural(kind: str, rng: PortableRandom) -> tuple[Instruction, tuple[str, ...]]:
     thing = _thing(rng)
     adjective = rng.pick(thing.adjectives)
     many = f"{adjective} {thing.plural}"
     return _asked(kind, rng, {"o": f"{adjective} {thing.noun}"}, [f"two {many}", many], adjective, thing.noun)
 
 
-def _opposite(kind: str, rng: PortableRandom):
+def _opposite(kind: str, rng: PortableRandom) -> tuple[Instruction, tuple[str, ...]]:
     word, other = rng.shuffled(rng.pick(templates("instructions")["opposite"]).split())
     noun = _thing(rng).noun
     answers = [f"The {noun} is {other}.", other, f"It is {other}.", f"a {other} {noun}", f"an {other} {noun}"]
     return _asked(kind, rng, {"noun": noun, "word": word}, answers, word, noun)
 
 
-def _swap(kind: str, rng: PortableRandom):
+def _swap(kind: str, rng: PortableRandom) -> tuple[Instruction, tuple[str, ...]]:
     one, two = (f"the {_with_adjective(thing, rng)}" for thing in rng.sample(words().things, 2))
     return _asked(kind, rng, {"one": one, "two": two}, [f"{two} and {one}"], one.split()[-1], two.split()[-1])
 
 
-def _count(kind: str, rng: PortableRandom):
+def _count(kind: str, rng: PortableRandom) -> tuple[Instruction, tuple[str, ...]]:
     """The answer counts aloud, one thing after the other."""
     things = rng.sample(_short_nouns(), 2 + rng.below(4))
     n = NUMBERS[len(things)]
@@ -194,13 +200,13 @@ def _count(kind: str, rng: PortableRandom):
     return _asked(kind, rng, {"list": ", ".join(things)}, answers, *things[:2])
 
 
-def _last(kind: str, rng: PortableRandom):
+def _last(kind: str, rng: PortableRandom) -> tuple[Instruction, tuple[str, ...]]:
     things = rng.sample(_short_nouns(), 3 + rng.below(3))
     answers = [f"It is {things[-1]}.", things[-1], f"The {things[-1]}"]
     return _asked(kind, rng, {"list": ", ".join(things)}, answers, *things[-2:])
 
 
-def _group(kind: str, rng: PortableRandom):
+def _group(kind: str, rng: PortableRandom) -> tuple[Instruction, tuple[str, ...]]:
     rules = templates("instructions")
     name, *others = rng.sample([name for name in rules if name.startswith("group.")], 3)
     word, *rest = (rng.pick(rules[group][0].split()) for group in (name, *others))
@@ -208,7 +214,7 @@ def _group(kind: str, rng: PortableRandom):
     return _asked(kind, rng, slots, [f"It is {word}.", word], word, min(rest))
 
 
-def _repeat(kind: str, rng: PortableRandom):
+def _repeat(kind: str, rng: PortableRandom) -> tuple[Instruction, tuple[str, ...]]:
     thing, times = _thing(rng), rng.pick(list(TIMES))
     phrase = f"the {_with_adjective(thing, rng)}"
     slots = {"phrase": phrase, "times": times}

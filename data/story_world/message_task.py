@@ -27,7 +27,8 @@ def write_messages(split: str) -> list[Message]:
 
     Source: Taught in ch06, section 6.2.
     """
-    rng, texts, messages = PortableRandom(f"messages-{split}"), set(), []
+    rng, texts = PortableRandom(f"messages-{split}"), set()
+    messages: list[Message] = []
     while len(messages) < MESSAGE_SIZES[split]:
         label = MESSAGE_LABELS[len(messages) % len(MESSAGE_LABELS)]
         text, key = _message(label, rng)

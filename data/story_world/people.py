@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .cast import Cast, Character
 from .chooser import Chooser
 from .grammar import PRON
+from .template import word
 
 if TYPE_CHECKING:
     from .engine import StoryWorld
@@ -24,10 +25,10 @@ class People(Cast):
         self.introduced: list[Character] = []
         self.arguments: list[Character] = []  # the {c} of the rules that are being written, the innermost last
 
-    def clear(self, character):
+    def clear(self, character: Character) -> bool:
         return self.last.get(character.sex) is character
 
-    def mention(self, character, focus=True):
+    def mention(self, character: Character, focus: bool = True) -> None:
         self.last[character.sex] = character
         if character not in self.introduced:
             self.introduced.append(character)
@@ -36,10 +37,10 @@ class People(Cast):
         if focus:
             self.focus = character
 
-    def only_one(self, character):
+    def only_one(self, character: Character) -> bool:
         return sum(isinstance(c, Character) and c.kind == character.kind for c in self.bound.values()) == 1
 
-    def character(self, character, form):
+    def character(self, character: Character, form: str) -> None:
         if form in PRON_FORMS:
             return self.pronoun(character, form)
         if form in ("part", "food", "went"):
@@ -65,7 +66,7 @@ class People(Cast):
         }[form](character, form)
         self.mention(character, focus=form != "o")
 
-    def subject(self, character, form):
+    def subject(self, character: Character, form: str) -> None:
         draw = self.chooser.draw
         if not self.clear(character):
             kind = character.role == "friend" and character in self.introduced and self.only_one(character)
@@ -80,16 +81,16 @@ class People(Cast):
         if choice == 2:
             self.emit(self.little(character))
 
-    def by_name(self, character, form):
+    def by_name(self, character: Character, form: str) -> None:
         self.emit(character.name)
 
-    def object_case(self, character, form):
+    def object_case(self, character: Character, form: str) -> None:
         self.emit(PRON[character.sex][1] if self.clear(character) else character.name)
 
-    def possessive(self, character, form):
+    def possessive(self, character: Character, form: str) -> None:
         self.emit(PRON[character.sex][2] if self.clear(character) else character.name + "'s")
 
-    def pronoun(self, character, form):
+    def pronoun(self, character: Character, form: str) -> None:
         free = self.last.get(character.sex) is None and self.out and self.out[-1] != "\n"
         if self.clear(character) or form == "self" or free and character in self.introduced:
             self.emit(PRON[character.sex][PRON_FORMS.index(form)])
@@ -97,14 +98,14 @@ class People(Cast):
             self.emit(character.name + ("'s" if form == "his" else ""))
         self.mention(character, focus=form == "he")
 
-    def name_kind(self, character, form):
+    def name_kind(self, character: Character, form: str) -> None:
         if character.is_child:
             here = ("little %s", "young %s", "%s from next door", "%s from school", f"a {character.kind} named %s")
             self.emit(self.chooser.pick(here) % character.name)
         else:
             self.emit(f"{character.name} the {character.kind}")
 
-    def introduce(self, character, form):
+    def introduce(self, character: Character, form: str) -> None:
         if character.role == "adult":
             here = (f"{character.name} the {character.kind}", f"a {character.kind} named {character.name}")
             return self.emit(self.chooser.pick(here))
@@ -120,17 +121,17 @@ class People(Cast):
                 return self.emit(character.name)
         self.name_kind(character, form)
 
-    def little(self, character):
+    def little(self, character: Character) -> str:
         return self.chooser.pick(("", "little ") if character.is_child else ("", "little ", "young ")) + character.kind
 
-    def a_kind(self, character):
+    def a_kind(self, character: Character) -> str:
         pick = self.chooser.pick
         choice = self.chooser.draw([3, 2, 2] if character.is_child else [3, 2, 2, 1])
         size = pick(("little", "young", "small")) + " " if choice in (0, 2) else ""
-        adj = pick(character.row["adj"])[0] + " " if choice in (1, 2) else ""
+        adj = word(pick(character.row["adj"])) + " " if choice in (1, 2) else ""
         return size + adj + character.kind
 
-    def body(self, character, form):
+    def body(self, character: Character, form: str) -> None:
         if form == "food" and "food" not in character.row:
             return self.emit(self.chooser.pick(("fresh bread", "warm soup", "apple pie", "plum jam")))
         self.arguments.append(character)

@@ -35,7 +35,8 @@ def write_preferences(split: str) -> list[Preference]:
 
     Source: Taught in ch06, section 6.14.
     """
-    rng, stories, pairs = PortableRandom(f"preferences-{split}"), set(), []
+    rng, stories = PortableRandom(f"preferences-{split}"), set()
+    pairs: list[Preference] = []
     while len(pairs) < PREFERENCE_SIZES[split]:
         facts = _facts(rng)
         if split_of("preference", facts["A"], facts["t"]) == split:
@@ -66,13 +67,13 @@ def _pair(facts: dict[str, str], corruption: str, rng: PortableRandom) -> Prefer
 
 
 # ----------------------------------------------------------------------------------------------- ways to spoil a story
-def _other_name(sentences, facts, rng):
+def _other_name(sentences: list[str], facts: dict[str, str], rng: PortableRandom) -> str:
     """After the first sentence, the hero is called something else."""
     other = rng.person([facts["A"], facts["B"]])["n"]
     return " ".join([sentences[0], *(re.sub(rf"\b{facts['A']}\b", other, s) for s in sentences[1:])])
 
 
-def _other_thing(sentences, facts, rng):
+def _other_thing(sentences: list[str], facts: dict[str, str], rng: PortableRandom) -> str:
     """The story is about another thing than the one asked for."""
     text = " ".join(sentences)
     nouns = [t.noun for t in words().things if t.kind != "food" and t.noun not in text and facts["t"] not in t.noun]
@@ -80,28 +81,28 @@ def _other_thing(sentences, facts, rng):
     return re.sub(rf"\b{re.escape(facts['t'])}\b", other, text) if adjective else text
 
 
-def _sad_end(sentences, facts, rng):
+def _sad_end(sentences: list[str], facts: dict[str, str], rng: PortableRandom) -> str:
     return " ".join([*sentences[:-1], fill(rng.pick(templates("preferences")["sad"]), facts, rng)])
 
 
-def _said_twice(sentences, facts, rng):
+def _said_twice(sentences: list[str], facts: dict[str, str], rng: PortableRandom) -> str:
     at = rng.below(len(sentences))
     return " ".join([*sentences[: at + 1], *sentences[at:]])
 
 
-def _cut_short(sentences, facts, rng):
+def _cut_short(sentences: list[str], facts: dict[str, str], rng: PortableRandom) -> str:
     """The story stops in the middle of a sentence."""
     text = " ".join(sentences).split()
     kept = len(text) // 2 + rng.below(len(text) // 2 - 3)
     return " ".join(text[:kept]).rstrip('.!?,"')
 
 
-def _other_pronoun(sentences, facts, rng):
+def _other_pronoun(sentences: list[str], facts: dict[str, str], rng: PortableRandom) -> str:
     """He is she and she is he."""
     return re.sub(r"\b(he|she|his|him|her|He|She)\b", lambda match: SWAPPED[match.group()], " ".join(sentences))
 
 
-def _unkind(sentences, facts, rng):
+def _unkind(sentences: list[str], facts: dict[str, str], rng: PortableRandom) -> str:
     return " ".join([*sentences[:-1], fill(rng.pick(templates("preferences")["unkind"]), facts, rng)])
 
 
@@ -166,7 +167,7 @@ def _request(prompt: str) -> tuple[str, str, str]:
     """The hero's name, the animal and the noun that a prompt asks for."""
     match = re.search(r"\babout (\w+) the (\w+) and an? ([\w -]+?)(?: that ends well)?\.", prompt)
     nouns = [noun for noun in _nouns() if match and match.group(3).endswith(noun)]
-    if not nouns:
+    if not match or not nouns:
         raise ValueError(f'found the prompt {prompt[:80]!r}; expected "… about NAME the ANIMAL and a THING."')
     return match.group(1), match.group(2), max(nouns, key=len)
 

@@ -2,9 +2,10 @@
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
-from .engine import load_tables
-from .template import Alt, plain
+from .engine import Tables, load_tables
+from .template import Alt, Nodes, plain, word
 
 FAMILY = {"mom": "f", "dad": "m", "grandma": "f", "grandpa": "m", "aunt": "f", "uncle": "m"}
 SEX_WORDS = {
@@ -22,22 +23,37 @@ SEX_WORDS = {
 PRONOUN_SEX = {"he": "m", "him": "m", "his": "m", "himself": "m", "she": "f", "her": "f", "herself": "f"}
 
 
+Entity = tuple[int, str, str]  # (position, sex, name or noun) of somebody whom a pronoun may mean
+
+
+class Lists(NamedTuple):
+    """What the checker knows about the world."""
+
+    sex: dict[str, str]  # first name -> "f" or "m"
+    kinds: list[str]
+    jobs: list[str]
+    things: dict[str, set[str]]  # thing -> its adjectives
+    surnames: set[str]
+    vocabulary: set[str]
+    scenery: set[tuple[str, str]]  # (word before, thing)
+
+
 @lru_cache(None)
-def _lists():
+def _lists() -> Lists:
     """Names, kinds, jobs and things of the world, and every word it uses."""
     world = load_tables()
     tables = world.tables
     sex = dict(world.sexes)
     kinds = [plain(row["noun"]) for row in world.animals] + ["boy", "girl"]
-    things = {plain(row["noun"]): {nodes[0] for nodes in row["adj"]} for row in tables["obj"]}
+    things = {plain(row["noun"]): {word(adjective) for adjective in row["adj"]} for row in tables["obj"]}
     jobs = [plain(row["noun"]) for row in tables["job"]]
-    return sex, kinds, jobs, things, set(world.surnames), _vocabulary(world), _scenery(world, things)
+    return Lists(sex, kinds, jobs, things, set(world.surnames), _vocabulary(world), _scenery(world, things))
 
 
-def _vocabulary(world):
-    words = set()
+def _vocabulary(world: Tables) -> set[str]:
+    words: set[str] = set()
 
-    def collect(nodes):
+    def collect(nodes: Nodes) -> None:
         for node in nodes:
             if isinstance(node, str):
                 words.update(re.findall(r"[a-z]+", node.lower()))
@@ -62,11 +78,12 @@ def _vocabulary(world):
     )
 
 
-def _scenery(world, things):
+def _scenery(world: Tables, things: dict[str, set[str]]) -> set[tuple[str, str]]:
     """(word before, thing) wherever the tables name a thing that no story need be about: "rang the bell"."""
-    pairs, heads = set(), {noun.split()[0]: noun for noun in things}
+    pairs: set[tuple[str, str]] = set()
+    heads = {noun.split()[0]: noun for noun in things}
 
-    def collect(nodes, before):
+    def collect(nodes: Nodes, before: set[str]) -> set[str]:
         for node in nodes:
             if isinstance(node, str):
                 words = re.findall(r"[a-z'-]+|[.!?;:,\"]", node.lower())
@@ -88,7 +105,7 @@ def _scenery(world, things):
 class Reading:
     """A story taken apart: paragraphs, narration with the speech blanked out, and who is who."""
 
-    def __init__(self, text):
+    def __init__(self, text: str):
         self.sex, self.kinds, self.jobs, self.things, self.surnames, self.vocabulary, self.scenery = _lists()
         self.text = text.strip()
         self.paragraphs = [part.strip() for part in re.split(r"\n+", self.text) if part.strip()]
@@ -100,7 +117,7 @@ class Reading:
         self.people = list(dict.fromkeys(name for name, _ in self.mentions))
         self.kind = {name: self._kind_of(name) for name in self.people}
 
-    def _find_names(self):
+    def _find_names(self) -> list[tuple[str, int]]:
         found = []
         for match in re.finditer(r"\b(?:(Mrs?)\. )?([A-Z][a-z]+)\b", self.flat):
             title, word = match.groups()
@@ -110,12 +127,12 @@ class Reading:
                 found.append((word, match.start()))
         return found
 
-    def sex_of(self, name):
+    def sex_of(self, name: str) -> str:
         if name.startswith("Mr"):
             return "f" if name.startswith("Mrs") else "m"
         return self.sex[name]
 
-    def _kind_of(self, name):
+    def _kind_of(self, name: str) -> str | None:
         """The kind that the story gives to a name at its first mention, or None."""
         start = self.first(name)
         before, after = self.flat[max(0, start - 70) : start], self.flat[start + len(name) :]
@@ -137,11 +154,11 @@ class Reading:
             return child
         return None
 
-    def first(self, name):
+    def first(self, name: str) -> int:
         return next(at for other, at in self.mentions if other == name)
 
 
-def entities_of(story):
+def entities_of(story: Reading) -> list[Entity]:
     """(position, sex, name or noun) of everyone whom a pronoun may mean."""
     people = [(at, story.sex_of(name), name) for name, at in story.mentions]
     nouns = [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .cast import Character
 from .chooser import Chooser
 from .grammar import PRON, tidy
 from .people import People
+from .template import Say
 
 if TYPE_CHECKING:
     from .engine import StoryWorld
@@ -22,14 +23,14 @@ class Speech(People):
         self.speech: list[tuple[Character, Character]] = []  # (speaker, listener) of the line that is being written
         self.spoke: Character | None = None
 
-    def value(self, name):
+    def value(self, name: str) -> Any:
         if name == "c":
             return self.arguments[-1]
         if name in ("s", "x"):  # inside a line of speech: who speaks, who is spoken to
             return self.speech[-1][name == "x"]
         return self.bound[name] if name in self.bound else self.lazy(name)
 
-    def say(self, node):
+    def say(self, node: Say) -> None:
         speaker = self.value(node.speaker)
         listener = self.value(node.listener) if node.listener else Character("everyone", "m", "child", role="all")
         kept = dict(self.last), self.focus
@@ -52,14 +53,14 @@ class Speech(People):
         else:
             self._tag_after(speaker, node.mood, line, tags)
 
-    def _act_and_say(self, speaker, mood, line):
+    def _act_and_say(self, speaker: Character, mood: str, line: str) -> None:
         self.arguments.append(speaker)
         self.expand("act." + mood)
         self.arguments.pop()
         self.emit(f' "{line}"')
         self.spoke = speaker
 
-    def _tag_after(self, speaker, mood, line, tags):
+    def _tag_after(self, speaker: Character, mood: str, line: str, tags: list[str]) -> None:
         """ "Come in," said Mia. -- or, when the line has two sentences, with the tag between them."""
         rest, parts = "", re.match(r"(.*?(?<!Mr)(?<!Mrs)[.!?]) (.+)$", line)
         if parts and self.chooser.draw([1, 2]) == 0:

@@ -1,6 +1,13 @@
 """Check the tables before a story is told: unknown rules, slots, forms, moods and flags, with file and line."""
 
-from .template import Alt, Call, Remember, Say, Slot, WorldError
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .template import Alt, Call, Nodes, Remember, Say, Slot, Variant, WorldError
+
+if TYPE_CHECKING:
+    from .engine import Tables
 
 PEOPLE = {"h", "g", "k1", "c", "s", "x", "par"}
 PEOPLE_FORMS = {
@@ -30,7 +37,7 @@ PLACE_FORMS = {"at", "to", "spot", "see", "see2", "air", "found", "noun"}
 FLAGS = {"beast", "food", "cover", "o", "g", "end", "theme", "w", "t"}
 
 
-def validate(tables):
+def validate(tables: Tables) -> None:
     """Raise WorldError at the first template that names something that does not exist."""
     for where, nodes in tables.pieces:
         _nodes(nodes, where, tables)
@@ -44,7 +51,7 @@ def validate(tables):
             _guards(variant, tables)
 
 
-def _guards(variant, tables):
+def _guards(variant: Variant, tables: Tables) -> None:
     for _, flag in variant.guards:
         if flag not in FLAGS and flag not in tables.plots:
             raise WorldError(
@@ -52,7 +59,7 @@ def _guards(variant, tables):
             )
 
 
-def _nodes(nodes, where, tables):
+def _nodes(nodes: Nodes, where: str, tables: Tables) -> None:
     for node in nodes:
         if isinstance(node, str):
             stray = set(node) & set("[]{}<>|")
@@ -73,7 +80,7 @@ def _nodes(nodes, where, tables):
             raise WorldError(f"{where}: {{set {node.key} ...}} is unknown; use one of {sorted(FLAGS)}")
 
 
-def _call(node, where, tables):
+def _call(node: Call, where: str, tables: Tables) -> None:
     if isinstance(node.name, str):
         found = node.name in tables.rules
     else:
@@ -85,7 +92,7 @@ def _call(node, where, tables):
         raise WorldError(f"{where}: <{node.name} {node.argument}> needs a character; use one of {sorted(PEOPLE)}")
 
 
-def _say(node, where, tables):
+def _say(node: Say, where: str, tables: Tables) -> None:
     for who in (node.speaker, node.listener or "h"):
         if who not in PEOPLE:
             raise WorldError(f"{where}: {{say}} needs characters, found {who!r}; use one of {sorted(PEOPLE)}")
@@ -95,7 +102,7 @@ def _say(node, where, tables):
         raise WorldError(f"{where}: the mood {node.mood!r} has no tags or no act.{node.mood}")
 
 
-def _slot(node, where, tables):
+def _slot(node: Slot, where: str, tables: Tables) -> None:
     name, form = node
     if name in PEOPLE:
         good = form in PEOPLE_FORMS

@@ -9,13 +9,16 @@ model that scores well on the test split has learned a rule, not a list.
 import hashlib
 import random
 import re
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from .engine import load_tables
 from .grammar import PRON, article
-from .template import plain
+from .template import Nodes, plain
+
+T = TypeVar("T")
 
 FOLDER = Path(__file__).parent / "tables_tasks"
 SHARES = (("validation", 8), ("test", 24), ("train", 100))  # of 100 hash values: 8, 16 and 76
@@ -54,14 +57,14 @@ def words() -> Words:
     return Words(world.names, animals, things, places)
 
 
-def _plain_texts(cell) -> tuple[str, ...]:
+def _plain_texts(cell: list[Nodes]) -> tuple[str, ...]:
     return tuple(nodes[0] for nodes in cell if len(nodes) == 1 and isinstance(nodes[0], str))
 
 
 @lru_cache(maxsize=9)
 def templates(name: str) -> dict[str, list[str]]:
     """Read the templates of a task: rule name -> its lines."""
-    rules = {}
+    rules: dict[str, list[str]] = {}
     for line in (FOLDER / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("= "):
             lines = rules.setdefault(line[2:].strip(), [])
@@ -79,18 +82,18 @@ class PortableRandom:
     def below(self, n: int) -> int:
         return int(self.random() * n)
 
-    def pick(self, options):
+    def pick(self, options: Sequence[T]) -> T:
         return options[self.below(len(options))]
 
-    def sample(self, options, k: int) -> list:
+    def sample(self, options: Sequence[T], k: int) -> list[T]:
         """Draw k different options."""
         pool = list(options)
         return [pool.pop(self.below(len(pool))) for _ in range(k)]
 
-    def shuffled(self, options) -> list:
+    def shuffled(self, options: Sequence[T]) -> list[T]:
         return self.sample(options, len(options))
 
-    def person(self, taken=()) -> dict[str, str]:
+    def person(self, taken: Collection[str] = ()) -> dict[str, str]:
         """A person who is not one of the taken names: name, pronouns and sex."""
         sex = self.pick("fm")
         name = self.pick(words().names[sex])

@@ -8,25 +8,25 @@ from typing import ClassVar
 
 from .cast import Character, Thing
 from .speech import Speech
-from .template import Alt, Call, Paragraph, Remember, Say, Slot, plain
+from .template import Alt, Call, Paragraph, Remember, Row, Say, Slot, plain
 from .writer import Writer
 
 
 class Teller(Speech):
     """Tells one story: keeps who is who, who was mentioned last, and writes the text."""
 
-    def _alt(self, node):
+    def _alt(self, node: Alt) -> None:
         self.tell(self.chooser.pick(node.options))
 
-    def _paragraph(self, node):
+    def _paragraph(self, node: Paragraph) -> None:
         self.emit("\n")
         self.last, self.focus, self.spoke = {}, None, None
 
-    def _remember(self, node):
+    def _remember(self, node: Remember) -> None:
         self.bound[node.key] = self.facts[node.key] = node.value
         self.flags.add(node.key)
 
-    def _call(self, node):
+    def _call(self, node: Call) -> None:
         if node.maybe:
             late = self.words > (node.maybe if node.maybe > 1 else self.budget)
             if late or self.chooser.draw([1, 1]):
@@ -40,7 +40,7 @@ class Teller(Speech):
         if node.argument:
             self.arguments.pop()
 
-    def key(self, slot):
+    def key(self, slot: Slot) -> str:
         """The part of a rule's name that comes from the story, as in <clap:{c.body}>."""
         value = self.value(slot.name)
         if slot.form == "trait":
@@ -49,7 +49,7 @@ class Teller(Speech):
             return value
         return plain(value.row["home"]) if slot.form == "home" else getattr(value, slot.form)
 
-    def _slot(self, node):
+    def _slot(self, node: Slot) -> None:
         value = self.value(node.name)
         if isinstance(value, str):
             self.emit(value)
@@ -66,13 +66,13 @@ class Teller(Speech):
         else:
             self.cell(node.name, value, node.form or "noun")
 
-    def found(self, place):
+    def found(self, place: Row) -> None:
         """Where the lost thing lay: chosen once, then always the same spot."""
         if "found" not in self.facts:
             self.facts["found"] = self.capture(self.cell, "p", place, "spot")
         self.emit(self.facts["found"])
 
-    def thing(self, thing, form):
+    def thing(self, thing: Thing, form: str) -> None:
         draw = self.chooser.draw
         if form == "play":
             self.cell("o", thing.row, "play")

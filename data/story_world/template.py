@@ -17,7 +17,7 @@ and inside a text:
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 TABLES = Path(__file__).parent / "tables"
 
@@ -27,7 +27,7 @@ class WorldError(ValueError):
 
 
 class Alt(NamedTuple):
-    options: list
+    options: list["Nodes"]
 
 
 class Slot(NamedTuple):
@@ -36,7 +36,7 @@ class Slot(NamedTuple):
 
 
 class Call(NamedTuple):
-    name: object  # a string, or a list of strings and Slots to be joined
+    name: str | list[str | Slot]  # parts of a list are joined
     argument: str
     maybe: int  # 0: always; 1: maybe, within the plot's budget of words; n: maybe, before word n
 
@@ -64,22 +64,22 @@ Row = dict[str, list[Nodes]]  # of a table: field -> the alternatives of its cel
 
 class Variant(NamedTuple):
     weight: int
-    guards: list  # pairs (wanted, flag)
-    nodes: list
+    guards: list[tuple[bool, str]]  # (wanted, flag)
+    nodes: Nodes
     where: str
 
 
 class World(NamedTuple):
-    tables: dict  # name -> rows; a row is a dict: field -> list of templates
-    rules: dict  # name -> list of Variants
-    pieces: list  # (where, nodes) of every template, for the checks
+    tables: dict[str, list[Row]]
+    rules: dict[str, list[Variant]]
+    pieces: list[tuple[str, Nodes]]  # (where, template) of every template, for the checks
 
 
 # ---------------------------------------------------------------------------------------------------------- parsing
 CALL = re.compile(r"(?:\?(\d*) ?)?(\S+)(?: (\w+))?$")
 
 
-def parse(text, where="template"):
+def parse(text: str, where: str = "template") -> Nodes:
     """Turn a template into a list of nodes: strings, Alt, Slot, Call, Say, Remember, Paragraph."""
     nodes, end = _sequence(text, 0, "", where)
     if end != len(text):
@@ -87,8 +87,9 @@ def parse(text, where="template"):
     return nodes
 
 
-def _sequence(text, at, stop, where):
-    nodes, start = [], at
+def _sequence(text: str, at: int, stop: str, where: str) -> tuple[Nodes, int]:
+    nodes: Nodes = []
+    start = at
     while at < len(text) and text[at] not in stop:
         if text[at] in "[{<¶":
             if at > start:
@@ -103,7 +104,7 @@ def _sequence(text, at, stop, where):
     return nodes, at
 
 
-def _node(text, at, where):
+def _node(text: str, at: int, where: str) -> tuple[Node, int]:
     sign = text[at]
     if sign == "¶":
         return Paragraph(), at + 1
@@ -116,7 +117,7 @@ def _node(text, at, where):
     return (_slot(body, where) if sign == "{" else _call(body, where)), end + 1
 
 
-def _alternatives(text, at, where):
+def _alternatives(text: str, at: int, where: str) -> tuple[Alt, int]:
     options = []
     while True:
         nodes, at = _sequence(text, at, "|]", where)
@@ -128,7 +129,7 @@ def _alternatives(text, at, where):
         at += 1
 
 
-def _slot(body, where):
+def _slot(body: str, where: str) -> Slot | Say | Remember:
     words = body.split()
     if words[:1] == ["say"] and len(words) in (4, 5):
         return Say(words[1], words[2], words[3], words[4] if len(words) == 5 else "")
@@ -140,7 +141,7 @@ def _slot(body, where):
     return Slot(name, form)
 
 
-def _call(body, where):
+def _call(body: str, where: str) -> Call:
     match = CALL.match(body)
     if not match:
         raise WorldError(f"{where}: <{body}> is no rule; write <rule>, <?rule>, <?60 rule> or <rule h>")
@@ -156,9 +157,11 @@ def _call(body, where):
 VARIANT = re.compile(r"(?:%(\d+) )?(?:\?([\w:!,]+)(?: |$))?(.*)$")
 
 
-def load_world(folder=TABLES):
+def load_world(folder: Path = TABLES) -> World:
     """Read every world file below a folder; a rule or table may stand in one place only."""
-    tables, rules, pieces = {}, {}, []
+    tables: dict[str, list[Row]] = {}
+    rules: dict[str, list[Variant]] = {}
+    pieces: list[tuple[str, Nodes]] = []
     for path in sorted(Path(folder).rglob("*.txt"), key=lambda p: p.relative_to(folder).as_posix()):
         _load_file(path, path.relative_to(folder).as_posix(), tables, rules, pieces)
     _vary_rules(rules, tables)
@@ -167,8 +170,16 @@ def load_world(folder=TABLES):
     return World(tables, rules, pieces)
 
 
-def _load_file(path, name, tables, rules, pieces):
-    rows = fields = variants = None
+def _load_file(
+    path: Path,
+    name: str,
+    tables: dict[str, list[Row]],
+    rules: dict[str, list[Variant]],
+    pieces: list[tuple[str, Nodes]],
+) -> None:
+    fields: list[str] = []
+    rows: list[Row] | None = None
+    variants: list[Variant] | None = None
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         line, where = line.strip(), f"{name}:{number}"
         if line.startswith("## "):
@@ -190,11 +201,11 @@ def _load_file(path, name, tables, rules, pieces):
                 raise WorldError(f"{where}: {line!r} stands before the first table or rule")
 
 
-def _row(line, fields, where, pieces):
+def _row(line: str, fields: list[str], where: str, pieces: list[tuple[str, Nodes]]) -> Row:
     cells = [[cell.strip() for cell in cells.split(";;")] for cells in line.split(" // ")]
     if len(cells) != len(fields):
         raise WorldError(f"{where}: {len(cells)} cells, but the table has {len(fields)} fields: {', '.join(fields)}")
-    row = {}
+    row: Row = {}
     for field, texts in zip(fields, cells):
         row[field] = [[text] if field == "find" else parse(text, where) for text in texts]
         if field != "find":
@@ -202,14 +213,17 @@ def _row(line, fields, where, pieces):
     return row
 
 
-def _variant(line, where):
-    weight, guards, text = VARIANT.match(line).groups()
-    guards = [(not guard.startswith("!"), guard.lstrip("!")) for guard in (guards or "").split(",") if guard]
+def _variant(line: str, where: str) -> Variant:
+    weight, flags, text = VARIANT.match(line).groups()  # type: ignore[union-attr]  # it matches any line
+    guards = [(not flag.startswith("!"), flag.lstrip("!")) for flag in (flags or "").split(",") if flag]
     return Variant(int(weight or 1), guards, parse(text, where), where)
 
 
 # --------------------------------------------------------------------------------------------------------- synonyms
-def _vary_rules(rules, tables):
+Synonym = tuple[re.Pattern[str], Alt]
+
+
+def _vary_rules(rules: dict[str, list[Variant]], tables: dict[str, list[Row]]) -> None:
     """Replace common words in the rules by a choice of synonyms: `syn` in narration, `syn2` in direct speech."""
     synonyms = {name: [_synonym(row) for row in tables.pop(name, [])] for name in ("syn", "syn2")}
     for name, variants in rules.items():
@@ -218,15 +232,15 @@ def _vary_rules(rules, tables):
             variants[:] = [variant._replace(nodes=_vary(variant.nodes, words)) for variant in variants]
 
 
-def _synonym(row):
-    find = row["find"][0][0]
+def _synonym(row: Row) -> Synonym:
+    find = plain(row["find"])
     ending = "" if "(?=" in find or "(?!" in find else r"(?![\w'])"
     return re.compile(r"\b" + find + ending), Alt(row["use"])
 
 
-def _vary(nodes, synonyms, top=True):
+def _vary(nodes: Nodes, synonyms: list[Synonym], top: bool = True) -> Nodes:
     """Short alternatives are left alone: there a synonym could end up beside itself."""
-    varied = []
+    varied: Nodes = []
     for node in nodes:
         if isinstance(node, str) and (top or node.count(" ") >= 2):
             varied.extend(_vary_text(node, synonyms))
@@ -237,7 +251,7 @@ def _vary(nodes, synonyms, top=True):
     return varied
 
 
-def _vary_text(text, synonyms):
+def _vary_text(text: str, synonyms: list[Synonym]) -> Nodes:
     for pattern, choice in synonyms:
         match = pattern.search(text.lower() if pattern.pattern[2].islower() else text)
         if match and '"' not in text[match.start() : match.end() + 1]:
@@ -248,6 +262,11 @@ def _vary_text(text, synonyms):
     return [text] if text else []
 
 
-def plain(cell):
+def plain(cell: list[Nodes]) -> str:
     """The plain text of a cell that has one alternative without choices, such as a noun."""
-    return cell[0][0]
+    return word(cell[0])
+
+
+def word(nodes: Nodes) -> str:
+    """The text of a template without choices, such as an adjective."""
+    return cast(str, nodes[0])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .chooser import Chooser
-from .template import plain
+from .template import Nodes, Row, plain
 
 if TYPE_CHECKING:
     from .engine import StoryWorld
@@ -26,22 +26,22 @@ class Writer:
         self.flags: set[str] = set()
         self.used: defaultdict[str, set[int]] = defaultdict(set)
 
-    def emit(self, text):
+    def emit(self, text: str) -> None:
         self.out.append(text)
         self.words += text.count(" ")
 
-    def capture(self, write, *args):
+    def capture(self, write: Callable[..., None], *args: Any) -> str:
         """What a call would write, without writing it."""
         kept, self.out = self.out, []
         write(*args)
         text, self.out = "".join(self.out), kept
         return text
 
-    def tell(self, nodes):
+    def tell(self, nodes: Nodes) -> None:
         for node in nodes:
             self.HANDLERS[type(node)](self, node)
 
-    def expand(self, name):
+    def expand(self, name: str) -> None:
         """Write one variant of a rule; a variant comes back only when all others have been used."""
         variants, used = self.world.rules[name], self.used[name]
         possible = [i for i, v in enumerate(variants) if all((flag in self.flags) == want for want, flag in v.guards)]
@@ -50,7 +50,7 @@ class Writer:
         used.add(choice)
         self.tell(variants[choice].nodes)
 
-    def cell(self, name, row, field):
+    def cell(self, name: str, row: Row, field: str) -> None:
         if field.endswith("2"):  # the second mention: "a blue butterfly" becomes "the blue butterfly"
             self.emit(re.sub(r"^an? ", "the ", plain(row[field[:-1]])))
             return
