@@ -364,7 +364,7 @@ def imitator():
     ]
     old = {"stories": load_stories("train", n=500), "batch_size": 16, "max_length": length}
     questions = load_instructions("train")[:480]
-    config = TrainConfig(140, warmup_steps=10, learning_rate=2e-3, muon_learning_rate=1.4e-2, optimizer="muon",
+    config = TrainConfig(120, warmup_steps=10, learning_rate=2e-3, muon_learning_rate=1.4e-2, optimizer="muon",
                          schedule="linear", weight_decay=0.0, eval_every=10_000)  # fmt: skip
     loader = create_instruction_loader(examples + questions[:400], tokenizer, replay_share=0.15, replay_batch=8, **old)
     train_assistant(assistant.model, loader, None, config)
