@@ -91,6 +91,22 @@ def test_a_name_of_the_facade_is_built_where_the_table_says(name):
     assert getattr(built, "__module__", None) == module.__name__ or name in assigned(Path(module.__file__))
 
 
+def built(path: Path) -> set[str]:
+    """Return the functions and classes that a module defines and the names to which it gives a value."""
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    return assigned(path) | {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+
+
+@pytest.mark.parametrize("path", [*MODULES, *sorted((ROOT / "tests").glob("*.py"))], ids=module_name)
+def test_what_chapter_5_builds_is_imported_from_where_it_is_built(path):
+    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    for node in nodes:
+        home = ROOT / f"{(node.module or '').replace('.', '/')}.py"
+        if home.parent.name == "ch05_pretraining":
+            elsewhere = {alias.name for alias in node.names} - built(home)
+            assert not elsewhere, f"{node.module} does not build {', '.join(sorted(elsewhere))}: import its home"
+
+
 def test_the_table_names_everything_once():
     names = " ".join(shared._MODULES.values()).split()
     assert len(names) == len(set(names)) == len(shared.__all__)
