@@ -164,7 +164,7 @@ def tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
     Raises:
         CheckpointError: a tensor holds no numbers.
 
-    Source: the safetensors format. Taught in ch05, section 5.12.
+    Source: the safetensors format.
     """
     if empty := [name for name, tensor in tensors.items() if tensor.is_meta]:
         raise CheckpointError(f"{few(empty)} lie on the device 'meta', where there are no numbers to keep: load them")
@@ -177,7 +177,7 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     Args:
         model: any module; what `torch.compile` puts around one has no part in the names.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     model = bare(model)
     persistent = model.state_dict().keys()
@@ -196,7 +196,7 @@ def copy_tensors(model: nn.Module, tensors: dict[str, Tensor], source: object) -
     Raises:
         CheckpointError: names or shapes differ.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     own = unique_tensors(model)
     if odd := sorted(own.keys() ^ tensors.keys()):

@@ -16,7 +16,7 @@ def refuse_out_of_range(config) -> None:
     Raises:
         ValueError: names the setting, its value and what was expected.
 
-    Source: this course. Taught in ch05, section 5.5.
+    Source: this course.
     """
     choices = {
         "optimizer": ("adamw", "muon"),

@@ -28,7 +28,7 @@ class _BeginsAnywhere:
             epoch: not used.
             start: batches to skip.
 
-        Source: this course. Taught in ch05, section 5.8.
+        Source: this course.
         """
         self.start = start
 

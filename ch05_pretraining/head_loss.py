@@ -30,7 +30,7 @@ def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ValueError: a target is masked or no id of the vocabulary.
 
-    Source: Hsu et al. (2024), section 3.2. Taught in ch05, in its scaling notebook.
+    Source: Hsu et al. (2024), section 3.2. Taught in ch05, section S.4 of its scaling notebook.
     """
     if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(weight):
         raise ValueError(

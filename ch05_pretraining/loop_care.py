@@ -163,7 +163,7 @@ def checked_step(model: nn.Module, optimizers: list, loss: float, step: int, *, 
     Raises:
         ValueError: loss or gradient is NaN or infinite.
 
-    Source: Pascanu et al. (2013), section 3.2. Taught in ch05, section 5.5.
+    Source: Pascanu et al. (2013), section 3.2.
     """
     parameters = [p for p in model.parameters() if p.requires_grad and p.grad is not None]
     length = nn.utils.clip_grad_norm_(parameters, grad_clip or math.inf)

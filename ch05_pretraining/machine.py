@@ -258,7 +258,7 @@ class LossScale:
         factor: at least 1.
         calm_steps: steps since the factor changed.
 
-    Source: Micikevicius et al. (2018), section 3.2. Taught in ch05, section S.5 of its scaling notebook.
+    Source: Micikevicius et al. (2018), section 3.2.
     """
 
     factor: float = 2.0**16

@@ -28,7 +28,7 @@ def bare(model: nn.Module) -> nn.Module:
     Args:
         model: any module.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     while isinstance(model, (nn.DataParallel, DistributedDataParallel)) or hasattr(model, "_orig_mod"):
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
@@ -44,7 +44,7 @@ def class_and_config(model: nn.Module) -> dict:
     Raises:
         ValueError: the model is of another class.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     known = {_path(class_): name for name, (class_, _) in MODEL_CLASSES.items()}
     if _path(type(model)) not in known:
@@ -64,7 +64,7 @@ def build_model(about: dict) -> GPTModel:
     Raises:
         ValueError: the class or a setting is unknown.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     config = dict(about)
     name = config.pop("class", "GPTModel")
@@ -86,7 +86,7 @@ def refuse_other(model: nn.Module, build: Callable[[], nn.Module]) -> None:
     Raises:
         ValueError: a part has another class or setting, or was added or taken away; or there are no numbers.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     if any(tensor.is_meta for tensor in model.parameters()):
         raise ValueError("the model is on the device 'meta', so it has no numbers to keep: load or train it first")
@@ -108,7 +108,7 @@ def settings_of(model: nn.Module) -> dict[str, bool | int | float | str | None]:
     Args:
         model: any module; parts of other classes are passed over, for they may count something of their own.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     return {
         f"{name}.{key}".lstrip("."): value

@@ -89,7 +89,7 @@ def text_loaders(
     Shape:
         batches of ids (B, T), targets (B, T).
 
-    Source: this course. Taught in ch05, section 5.14.
+    Source: this course.
     """
     learned, held = own.split()
     windows = DocumentWindows(learned, tokenizer, context_length)
@@ -119,7 +119,7 @@ def text_advice(n_bytes: int, config: GPTConfig, batch_size: int, n_steps: int |
         batch_size: windows in a step.
         n_steps: of the whole training; None where that is not decided yet.
 
-    Source: this course; Muennighoff et al. (2023), section 5. Taught in ch05, section 5.14.
+    Source: this course; Muennighoff et al. (2023), section 5.
     """
     n_tokens, flags = max(1, n_bytes // BYTES_PER_TOKEN), []
     sentences = [f"The text has {n_bytes:,} bytes, about {n_tokens:,} tokens."]

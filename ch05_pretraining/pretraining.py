@@ -234,7 +234,7 @@ def take_step(run: RunState, micro_batches: list, count: int) -> float:
     Raises:
         ValueError: no target, a row longer than the context, a loss or gradient that is not finite.
 
-    Source: this course. Taught in ch05, section 5.5.
+    Source: this course.
     """
     if not count:
         raise ValueError(f"all targets of step {run.step} are {IGNORE_INDEX}: give each step a token to predict")
@@ -332,7 +332,7 @@ def train(
             `keep_best` without a validation set.
         TrainingInterrupted: Ctrl-C, after saving.
 
-    Source: this course. Taught in ch05, section 5.5.
+    Source: this course. Taught in ch05, section 5.7.
     """
     if config.keep_best and val_loader is None:
         raise ValueError("keep_best=True needs a val_loader to tell the best weights by: give one, or keep_best=False")

@@ -71,7 +71,7 @@ def story_config(**changes: int) -> GPTConfig:
     Raises:
         OptionError: a number is out of its range, or the heads do not divide the width.
 
-    Source: this course. Taught in ch05, section 5.14.
+    Source: this course.
     """
     for name, value in changes.items():
         _require_whole(name, value, *RANGES[name])
@@ -100,7 +100,7 @@ def check_options(seed: int, minutes: float | None, quick: bool, config: GPTConf
     Raises:
         OptionError: names the option, its value and what to use.
 
-    Source: this course. Taught in ch05, section 5.7.
+    Source: this course.
     """
     _require_whole("seed", seed, 0, LARGEST_RUN_SEED)
     if minutes is not None and not (isinstance(minutes, Real) and 0 < minutes <= LONGEST_MINUTES):
@@ -139,7 +139,7 @@ def stored_settings(folder: Path) -> dict | None:
     Raises:
         ValueError: the settings are damaged, or of a version of the course that this one does not go on with.
 
-    Source: this course. Taught in ch05, section 5.7.
+    Source: this course.
     """
     path = folder / "settings.json"
     if not path.exists():
@@ -174,7 +174,7 @@ def refuse_other_settings(folder: Path, stored: dict, wanted: dict) -> None:
         OtherSettings: names each setting that differs.
         ValueError: the story world has changed since.
 
-    Source: this course. Taught in ch05, section 5.7.
+    Source: this course.
     """
     if stored["world"] and wanted["world"] and stored["world"] != wanted["world"]:
         raise ValueError(
@@ -193,7 +193,7 @@ def refuse_leftovers(folder: Path) -> None:
     Raises:
         ValueError: names what lies there.
 
-    Source: this course. Taught in ch05, section 5.7.
+    Source: this course.
     """
     for name in ("checkpoints", "story_gpt"):
         if (folder / name).exists():

@@ -86,7 +86,7 @@ def find_model(source: str | Path, kind: str) -> Path:
     Raises:
         CheckpointError: there is no such model; the message lists the runs that have one.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     if source == "shipped" and kind in SHIPPED:
         return DATA_DIR / SHIPPED[kind]
@@ -128,7 +128,7 @@ def write_model(
         ValueError: an unknown dtype, or a model that `build` does not build.
         CheckpointError: the folder cannot be written.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     model = bare(model)
     refuse_other(model, build)
@@ -151,7 +151,7 @@ def read_model(folder: str | Path, build: Callable[[dict, BPETokenizer], nn.Modu
     Raises:
         CheckpointError: the folder is missing, incomplete or damaged, or `build` does not know what it holds.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     folder = Path(folder)
     files = read_folder(folder)
@@ -177,7 +177,7 @@ def rounded(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
     Raises:
         ValueError: an unknown dtype, numbers in float64, or numbers that are too large for float16.
 
-    Source: this course. Taught in ch05, section 5.12.
+    Source: this course.
     """
     if dtype not in ("float16", "float32"):
         raise ValueError(f"dtype={dtype!r} is not a stored precision: use 'float16' or 'float32'")

@@ -73,7 +73,7 @@ def graded_windows(texts: Iterable[str], tokenizer, context_length: int) -> list
         tokenizer: one with `<|endoftext|>` among its special tokens.
         context_length: ids in a window at most; a later window of a text rereads half of the one before.
 
-    Source: this course. Taught in ch05, section 5.3.
+    Source: this course.
     """
     end = special_id(tokenizer, "<|endoftext|>")
     rows = [[end, *encode_text(tokenizer, text), end] for text in texts]
@@ -89,7 +89,7 @@ def ngram_bits(tokenizer, learned: Sequence[str], graded: Sequence[str], orders:
         graded: texts to predict.
         orders: tokens in one n-gram: 1 unigram, 2 bigram, 3 trigram.
 
-    Source: Shannon (1951). Taught in ch01, section 1.3.
+    Source: Shannon (1951). Taught in ch05, section 5.3.
     """
     end = tokenizer.special_tokens["<|endoftext|>"]
     seen, asked = ([end, *(t for text in part for t in (*tokenizer.encode(text), end))] for part in (learned, graded))

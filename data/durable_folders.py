@@ -84,7 +84,7 @@ def settled(folder: Path) -> Path:
     Args:
         folder: a folder that `write_folder` made; it need not exist.
 
-    Source: Pillai et al. (2014), section 2. Taught in ch05, section 5.12.
+    Source: Pillai et al. (2014), section 2.
     """
     path = Path(os.path.abspath(folder))
     old = path.parent / f".{path.name}.old"
@@ -100,7 +100,7 @@ def json_bytes(value: object) -> bytes:
     Raises:
         CheckpointError: JSON cannot hold the value.
 
-    Source: RFC 8259, "The JavaScript Object Notation (JSON) Data Interchange Format". Taught in ch05, section 5.12.
+    Source: RFC 8259, "The JavaScript Object Notation (JSON) Data Interchange Format".
     """
     try:
         return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8")

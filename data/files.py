@@ -28,7 +28,7 @@ UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufe0e\ufe0f\ufef
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file and wait until the disk has it.
 
-    Source: Pillai et al. (2014), section 2. Taught in ch05, section 5.12.
+    Source: Pillai et al. (2014), section 2.
     """
     with open(path, "wb") as file:
         file.write(content)
@@ -39,7 +39,7 @@ def write_durably(path: Path, content: bytes) -> None:
 def replace(source: Path, target: Path, attempts: int = 10) -> None:
     """Move a file or folder to its place in one step; on Windows, wait for programs that are looking at it.
 
-    Source: Pillai et al. (2014), section 2. Taught in ch05, section 5.12.
+    Source: Pillai et al. (2014), section 2.
     """
     for attempt in range(attempts):
         try:
@@ -53,7 +53,7 @@ def replace(source: Path, target: Path, attempts: int = 10) -> None:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a text or bytes so that the file is complete or as it was before; its folder is made when absent.
 
-    Source: Pillai et al. (2014), section 2. Taught in ch05, section 5.12.
+    Source: Pillai et al. (2014), section 2.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -73,7 +73,7 @@ def read_utf8(path: str | Path) -> str:
     Raises:
         ValueError: the file cannot be read, is in another encoding, or is no text.
 
-    Source: The Unicode Standard, section 3.10. Taught in ch02, section 2.1.
+    Source: The Unicode Standard, section 3.10.
     """
     try:
         content = Path(path).read_bytes()
@@ -93,7 +93,7 @@ def decode_utf8(content: bytes, path: str | Path) -> str:
     Raises:
         ValueError: the bytes are in another encoding, or are no text.
 
-    Source: The Unicode Standard, section 3.10. Taught in ch02, section 2.1.
+    Source: The Unicode Standard, section 3.10.
     """
     for beginning, kind in NO_UTF8:
         if content.startswith(beginning):
@@ -126,7 +126,7 @@ def _line_of(content: bytes, at: int) -> int:
 def as_seen(text: str) -> str:
     """Write a text as a reader sees it: accents composed, one space between words, nothing that has no shape.
 
-    Source: The Unicode Standard, Annex 15. Taught in ch06, section 6.11.
+    Source: The Unicode Standard, Annex 15.
     """
     return " ".join(unicodedata.normalize("NFC", text.translate(UNSEEN)).split())
 
@@ -134,7 +134,7 @@ def as_seen(text: str) -> str:
 def without_blank_lines(text: str) -> str:
     """Take away the blank lines before and behind a text; its indentation stays, and each line end is \\n.
 
-    Source: Taught in ch06, section 6.13.
+    Source: this course.
     """
     lines = _with_plain_line_ends(text).split("\n")
     filled = [number for number, line in enumerate(lines) if line.strip()]

@@ -20,7 +20,7 @@ def alone_in(folder: str | Path) -> Iterator[None]:
     Raises:
         ValueError: another process, or another thread of this one, holds the lock.
 
-    Source: Taught in ch05, section 5.12.
+    Source: this course.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
