@@ -15,7 +15,6 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
-from ch02_text_data.merging import GPT2_PATTERN
 from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel

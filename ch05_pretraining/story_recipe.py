@@ -28,7 +28,6 @@ import torch.distributed as dist
 from torch.utils.data import DataLoader
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
-from ch02_text_data.text_data import BPETokenizer, StoryDataset, create_story_dataloader
 from ch02_text_data.datasets import StoryDataset, create_story_dataloader
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel

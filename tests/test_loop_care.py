@@ -13,7 +13,6 @@ from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.batches import IGNORE_INDEX
-from ch02_text_data.text_data import BPETokenizer, create_dataloader
 from ch02_text_data.datasets import create_dataloader
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel

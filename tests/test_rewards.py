@@ -15,39 +15,6 @@ from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.story_scores import evaluate_stories
-from ch06_finetuning.finetuning import (
-    Assistant,
-    PreferenceDataset,
-    create_instruction_loader,
-    load_assistant,
-    mark_assistant,
-    prompt_ids,
-    train_assistant,
-)
-from ch06_finetuning.ppo import (
-    ActorCritic,
-    RewardModel,
-    bradley_terry_loss,
-    generalized_advantages,
-    ppo_step,
-    rank_pairs,
-    train_reward_model,
-)
-from ch06_finetuning.rewards import (
-    RewardConfig,
-    Rollouts,
-    clipped_gain,
-    distinct_share,
-    group_advantages,
-    grpo_loss,
-    judge,
-    kl_estimate,
-    same_length,
-    token_log_probabilities,
-    train_grpo,
-    write_answers,
-)
-from data.loaders import Instruction, load_instructions, load_preferences, load_stories, story_reward
 from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
 from ch06_finetuning.finetuning import train_assistant
 from ch06_finetuning.grpo import RewardConfig, clipped_gain, group_advantages, grpo_loss, kl_estimate, train_grpo

@@ -20,8 +20,6 @@ from torch.nn.utils import parametrizations, prune
 from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
-from ch02_text_data.encoding_files import holds_encoding, read_encoding
-from ch02_text_data.merging import GPT2_PATTERN
 from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.encoding_files import holds_encoding, read_encoding
 from ch02_text_data.text_data import BPETokenizer, RegexTokenizer

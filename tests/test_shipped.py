@@ -5,7 +5,6 @@ import json
 import pytest
 
 from ch05_pretraining.story_scores import evaluate_stories
-from data.loaders import load_instructions, load_stories, mark
 from data.loaders import load_instructions, load_stories
 from data.paths import DATA_DIR
 from data.story_cache import world_hash
