@@ -24,7 +24,7 @@ def split_words(text: str) -> list[str]:
 
     Nothing is lost: joining the pieces gives the text back.
 
-    Source: taught in ch01, section 1.2; chapter 2 replaces it by a trained tokenizer.
+    Source: this course. Taught in ch01, section 1.2; chapter 2 replaces it by a trained tokenizer.
     """
     return _WORD.findall(text)
 
@@ -40,7 +40,7 @@ def bits_per_byte(nats_per_token: float, n_tokens: int, n_bytes: int) -> float:
     Raises:
         ValueError: `n_tokens` is negative or `n_bytes` is not positive.
 
-    Source: taught in ch01, section 1.4.
+    Source: this course. Taught in ch01, section 1.4.
     """
     if n_tokens < 0 or n_bytes < 1:
         raise ValueError(f"found n_tokens={n_tokens} and n_bytes={n_bytes}; give the counts of one non-empty text")

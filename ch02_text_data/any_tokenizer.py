@@ -36,7 +36,7 @@ def encode_text(tokenizer: Encodes, text: str) -> list[int]:
     Raises:
         ValueError: `text` is no string, or the tokenizer gives no ids.
 
-    Source: taught in ch02, section 2.11.
+    Source: this course. Taught in ch02, section 2.11.
     """
     encode: Any = getattr(tokenizer, "encode_ordinary", None) or getattr(tokenizer, "encode", None)
     try:
@@ -61,7 +61,7 @@ def text_ids(source: str | Ids, tokenizer: Encodes | None) -> Tensor:
     Raises:
         ValueError: `source` is neither text nor ids, or the tokenizer gives no ids.
 
-    Source: taught in ch02, section 2.14.
+    Source: this course. Taught in ch02, section 2.14.
     """
     if not isinstance(source, str):
         return checked_ids(source)
@@ -73,7 +73,7 @@ def text_ids(source: str | Ids, tokenizer: Encodes | None) -> Tensor:
 def special_tokens_of(tokenizer: Any) -> dict[str, int]:
     """Return the special tokens of a tokenizer with their ids; none where it does not tell them.
 
-    Source: taught in ch02, section 2.11.
+    Source: this course. Taught in ch02, section 2.11.
     """
     if isinstance(tokenizer, tiktoken.Encoding):
         return {token: tokenizer.encode_single_token(token) for token in tokenizer.special_tokens_set}
@@ -110,7 +110,7 @@ def add_special_tokens(tokenizer: Any, tokens: Iterable[str] = SPECIAL_TOKENS) -
     Raises:
         ValueError: another kind of tokenizer, or an empty or repeated token.
 
-    Source: taught in ch02, section 2.11.
+    Source: this course. Taught in ch02, section 2.11.
     """
     new = [token for token in checked_specials(tokens) if token not in special_tokens_of(tokenizer)]
     if isinstance(tokenizer, tiktoken.Encoding):

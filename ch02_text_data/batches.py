@@ -28,7 +28,7 @@ class EpochBatches:
     Raises:
         ValueError: no rows, no batch would be left, or a number is out of its range.
 
-    Source: taught in ch02, section 2.15.
+    Source: this course. Taught in ch02, section 2.15.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ def pad_batch(items: Sequence[tuple[Tensor, Tensor]], pad_id: int = 0) -> tuple[
     Raises:
         ValueError: no items.
 
-    Source: taught in ch02, section 2.16.
+    Source: this course. Taught in ch02, section 2.16.
     """
     if not items:
         raise ValueError("found a batch without rows; expected at least one (ids, targets) pair")

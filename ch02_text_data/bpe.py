@@ -54,7 +54,7 @@ def count_pieces(texts: Texts) -> dict[bytes, int]:
     Raises:
         ValueError: a text is no string, or all are empty.
 
-    Source: taught in ch02, section 2.9.
+    Source: this course. Taught in ch02, section 2.9.
     """
     texts = [texts] if isinstance(texts, str) else texts
     pieces = Counter(piece for text in texts for piece in split_pieces(checked_text(text)))
@@ -74,7 +74,7 @@ def cut_at_specials(text: str, allowed: Collection[str], special_tokens: Collect
     Raises:
         ValueError: an allowed special token does not exist.
 
-    Source: taught in ch02, section 2.11.
+    Source: this course. Taught in ch02, section 2.19.
     """
     if unknown := [token for token in allowed if token not in special_tokens]:
         raise ValueError(f"found {unknown[0]!r} in allowed_special; expected some of {list(special_tokens)}")
@@ -90,7 +90,7 @@ class Chain:
     Args:
         words: byte strings; no merge crosses from one into the next.
 
-    Source: taught in ch02, section 2.9.
+    Source: this course. Taught in ch02, section 2.9.
     """
 
     def __init__(self, words: Iterable[bytes]):
@@ -189,7 +189,7 @@ def apply_merges(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
         piece: the ids of its bytes; without a wall, they fit into bytes themselves.
         new_ids: pair of ids -> id of the merged token; a later merge has a greater id.
 
-    Source: Sennrich et al. (2016), section 3.2. Taught in ch02, section 2.10.
+    Source: Sennrich et al. (2016), section 3.2. Taught in ch02, section 2.19.
     """
     chain = Chain([piece])
     waiting = [(new_ids[pair], pair) for pair in chain.places if pair in new_ids]

@@ -33,7 +33,7 @@ class GPTDataset(Dataset):
     Raises:
         ValueError: neither text nor ids, no full window in them, or a number is below 1.
 
-    Source: taught in ch02, section 2.14.
+    Source: this course. Taught in ch02, section 2.14.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class StoryDataset(Dataset):
     Raises:
         ValueError: no stories, one that is empty or neither text nor ids, or a tokenizer without `<|endoftext|>`.
 
-    Source: taught in ch02, section 2.16.
+    Source: this course. Taught in ch02, section 2.16.
     """
 
     def __init__(self, stories: Iterable[Any], tokenizer: Encodes, max_length: int):
@@ -140,7 +140,7 @@ def create_dataloader(
     Raises:
         ValueError: the text is too short for a window or for a batch.
 
-    Source: taught in ch02, section 2.15.
+    Source: this course. Taught in ch02, section 2.15.
     """
     dataset = GPTDataset(txt, tokenizer, max_length, stride, to_end=to_end)
     batches = EpochBatches([max_length] * len(dataset), batch_size, shuffle=shuffle, drop_last=drop_last, seed=seed)
@@ -173,7 +173,7 @@ def create_story_dataloader(
     Raises:
         ValueError: no stories, or too few for a batch.
 
-    Source: taught in ch02, section 2.16.
+    Source: this course. Taught in ch02, section 2.16.
     """
     dataset = StoryDataset(stories, tokenizer, max_length)
     batches = EpochBatches(

@@ -18,7 +18,7 @@ from torch import Tensor
 def plain_words(text: str) -> list[str]:
     """Return the words of a text in small letters, without punctuation.
 
-    Source: taught in ch02, embeddings.ipynb, section E.2.
+    Source: this course. For ch02, embeddings.ipynb, section E.2.
     """
     return re.findall(r"[^\W\d_]+", text.lower())
 

@@ -89,7 +89,7 @@ def encoding_from_json(text: str | bytes) -> tiktoken.Encoding:
 def write_encoding(path: str | Path, encoding: tiktoken.Encoding) -> None:
     """Write a tiktoken tokenizer into a JSON file, which appears complete or not at all; its folder is made.
 
-    Source: this course. Taught in ch02, section 2.10.
+    Source: this course. For ch02, section 2.10.
     """
     write_atomically(Path(path), encoding_to_json(encoding))
 

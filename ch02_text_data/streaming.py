@@ -22,7 +22,7 @@ def stream_text(tokens: Iterable[int], decode: Callable[[list[int]], str]) -> It
         tokens: ids, as they are written.
         decode: turns all ids so far into their text, for example a tokenizer's `decode`.
 
-    Source: this course. Taught in ch02, section 2.6.
+    Source: this course. For ch02, section 2.6.
     """
     written, shown = [], ""
     for token in tokens:

@@ -31,7 +31,7 @@ def bpe_to_json(merges: list[tuple[bytes, bytes]], special_tokens: list[str], nu
         special_tokens: strings in the order of their ids.
         numbering: "bytes" or "gpt2", see `byte_order`.
 
-    Source: taught in ch02, section 2.10.
+    Source: this course. Taught in ch02, section 2.10.
     """
     rows = ",\n".join(json.dumps([first.decode("latin-1"), second.decode("latin-1")]) for first, second in merges)
     head = f'"format": {json.dumps(FORMATS[numbering])},\n"special_tokens": {json.dumps(special_tokens)}'
@@ -44,7 +44,7 @@ def bpe_from_json(text: str | bytes, build: Callable[[list[tuple[bytes, bytes]],
     Raises:
         ValueError: the text is not JSON, or has another content than a tokenizer's.
 
-    Source: taught in ch02, section 2.10.
+    Source: this course. Taught in ch02, section 2.10.
     """
     try:
         content = json.loads(text)
@@ -67,7 +67,7 @@ def read_tokenizer(path: str | Path, read: Callable[[bytes], T]) -> T:
     Raises:
         ValueError: the file is missing, or `read` refuses what it holds.
 
-    Source: taught in ch02, section 2.10.
+    Source: this course. Taught in ch02, section 2.10.
     """
     path = Path(path)
     if not path.is_file():

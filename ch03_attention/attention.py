@@ -73,7 +73,7 @@ def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor |
     Raises:
         ValueError: widths of queries and keys, or numbers of keys and values, differ; the mask is not boolean.
 
-    Source: Vaswani et al. (2017), equation 1. Taught in ch03, sections 3.1 to 3.5.
+    Source: Vaswani et al. (2017), equation 1. Taught in ch03, sections 3.5 and 3.11.
     """
     if k.shape[-2] != v.shape[-2]:
         raise ValueError(f"there are {k.shape[-2]} keys and {v.shape[-2]} values; give one value for each key")
@@ -99,7 +99,7 @@ class MultiHeadAttention(nn.Module):
     Raises:
         ValueError: `n_heads` does not divide `d_model`, `dropout` is out of range, or x is not (B, T, D) or is empty.
 
-    Source: Vaswani et al. (2017), section 3.2.2. Taught in ch03, sections 3.7 and 3.8.
+    Source: Vaswani et al. (2017), section 3.2.2. Taught in ch03, section 3.11.
     """
 
     def __init__(

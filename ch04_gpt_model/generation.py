@@ -218,7 +218,7 @@ def stream(
     Raises:
         ValueError: more than one prompt, or as `generate`.
 
-    Source: as `generate`. Taught in ch04, section 4.10.
+    Source: as `generate`. For ch06, section 6.11.
     """
     if isinstance(ids, Tensor) and ids.ndim == 2 and len(ids) > 1:
         raise ValueError(f"ids have shape {tuple(ids.shape)}; stream takes one prompt of shape (1, tokens)")

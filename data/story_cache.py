@@ -22,7 +22,7 @@ ENGINE = ("cast", "chooser", "engine", "grammar", "people", "speech", "teller", 
 def world_hash() -> str:
     """Return the sha256 of everything that decides which stories the world tells: its tables and its engine.
 
-    Source: Taught in ch02, section 2.1.
+    Source: this course.
     """
     digest = hashlib.sha256()
     files = [*(WORLD_DIR / "tables").rglob("*.txt"), *(WORLD_DIR / f"{name}.py" for name in ENGINE)]
@@ -34,7 +34,7 @@ def world_hash() -> str:
 def write_stories(split: str, n: int, seed: int, mini: bool = False) -> list[Story]:
     """Let the story world write the first `n` stories, or mini stories, of a split and seed.
 
-    Source: Taught in ch02, section 2.1.
+    Source: this course.
     """
     world = StoryWorld(seed, split=split)
     return [world.story(mini=mini) for _ in range(n)]
@@ -45,7 +45,7 @@ def cached_stories(folder: Path, split: str, n: int, seed: int, mini: bool = Fal
 
     A folder that cannot be written costs time, not the stories.
 
-    Source: Taught in ch02, section 2.1.
+    Source: this course.
     """
     kind = "mini-stories" if mini else "stories"
     path = Path(folder) / f"{kind}-{split}-{n}-seed{seed}-{world_hash()[:16]}.jsonl"

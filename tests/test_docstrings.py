@@ -12,7 +12,7 @@ from tests.test_notebooks import NOTEBOOKS, ROOT
 
 MODULES = sorted([*ROOT.glob("ch*/*.py"), *ROOT.glob("data/**/*.py")])
 NUMBER = r"[\dA-Z]+\.\d+"
-CITED = re.compile(r"[Tt]aught in ch(\d\d)\b([^;]*?)\.(?=\s|$)")
+CITED = re.compile(r"\b([Tt]aught in|For) (ch\d\d\b[^;]*?)\.(?=\s|$)")  # "For": it supports what the section teaches
 
 
 @lru_cache
@@ -39,6 +39,15 @@ def speaks_of(text: str, name: str) -> bool:
     return name in text or all(word in text.lower() for word in words(name))
 
 
+def cited(places: str) -> list[tuple[str, str]]:
+    """Take `ch04, section 4.10, and in ch05, sections S.7 and S.8` apart into chapters with their sections."""
+    found, chapter = [], ""
+    for word, number in re.findall(rf"\bch(\d\d)\b|\b({NUMBER})\b", places):
+        chapter = word or chapter
+        found += [(chapter, number)] if number else []
+    return found
+
+
 def documented(path: Path) -> list[tuple[str, str]]:
     """The names of a module's functions and classes, methods too, each with its docstring in one line."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -51,12 +60,24 @@ def documented(path: Path) -> list[tuple[str, str]]:
 def test_the_sections_that_docstrings_name_are_there_and_speak_of_it(path):
     wrong = []
     for name, text in documented(path):
-        for chapter, rest in CITED.findall(text):
-            for number in re.findall(NUMBER, rest):
+        for how, places in CITED.findall(text):
+            for chapter, number in cited(places):
                 told = sections(chapter).get(number)
-                if told is None or (name and not speaks_of(told, name)):
+                if told is None or (name and how != "For" and not speaks_of(told, name)):
                     wrong.append(f"{name or 'the module'}: ch{chapter}, section {number}")
     assert not wrong, f"these sections are not there, or do not speak of it: {'; '.join(wrong)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_source_is_more_than_a_place_in_the_course(path):
+    bare = [name for name, text in documented(path) if re.search(r"Source: ([Tt]aught in|For) ", text)]
+    assert not bare, f"name the paper, or this course: {', '.join(bare)}"
+
+
+def test_places_are_taken_apart():
+    places = "ch04, section 4.10, and in ch05, sections S.7 and S.8 of its scaling notebook"
+    assert cited(places) == [("04", "4.10"), ("05", "S.7"), ("05", "S.8")]
+    assert cited("ch02, `embeddings.ipynb`") == []
 
 
 def test_a_name_is_spoken_of_in_its_words_or_as_it_stands():

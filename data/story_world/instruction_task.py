@@ -39,7 +39,7 @@ def mark(record: Instruction, answer: str) -> bool:
     else count, because they can carry the meaning: -5 is not 5, 1.5 is not 15, and C# is not C++. So do line ends and
     indentation where the accepted answer has several lines, as code has.
 
-    Source: Taught in ch06, section 6.11.
+    Source: this course. Taught in ch06, section 6.11.
     """
     return any(_as_marked(answer, accepted) == _as_marked(accepted, accepted) for accepted in record.accepted)
 
@@ -59,7 +59,7 @@ def _plain(text: str) -> str:
 def write_instructions(split: str) -> list[Instruction]:
     """Write the records of a split, as many of each kind, no prompt twice.
 
-    Source: Taught in ch06, section 6.8.
+    Source: this course. For ch06, section 6.9.
     """
     rng, prompts = PortableRandom(f"instructions-{split}"), set()
     records: list[Instruction] = []

@@ -25,7 +25,7 @@ class Message(NamedTuple):
 def write_messages(split: str) -> list[Message]:
     """Write the messages of a split, as many of each label, without two that are the same.
 
-    Source: Taught in ch06, section 6.2.
+    Source: this course. Taught in ch06, section 6.2.
     """
     rng, texts = PortableRandom(f"messages-{split}"), set()
     messages: list[Message] = []

@@ -33,7 +33,7 @@ class Preference(NamedTuple):
 def write_preferences(split: str) -> list[Preference]:
     """Write the pairs of a split, no request with the same hero and thing in two splits, no story twice.
 
-    Source: Taught in ch06, section 6.14.
+    Source: this course. Taught in ch06, section 6.14.
     """
     rng, stories = PortableRandom(f"preferences-{split}"), set()
     pairs: list[Preference] = []
@@ -129,7 +129,7 @@ def story_reward(prompt: str, text: str) -> float:
     Raises:
         ValueError: the prompt does not ask for a story about somebody and something.
 
-    Source: Taught in ch06, section 6.14.
+    Source: this course. Taught in ch06, section 6.14.
     """
     return sum(reward_parts(prompt, text).values())
 
@@ -144,7 +144,7 @@ def reward_parts(prompt: str, text: str) -> dict[str, float]:
     Raises:
         ValueError: the prompt does not ask for a story about somebody and something.
 
-    Source: Taught in ch06, section 6.14.
+    Source: this course. Taught in ch06, section 6.14.
     """
     name, animal, thing = _request(prompt)
     sentences, said = SENTENCE_END.split(text.strip()), set(_words(text))
