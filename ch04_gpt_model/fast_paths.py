@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
-    from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+    from ch04_gpt_model.gpt_config import GPTConfig
+    from ch04_gpt_model.gpt_model import GPTModel
 
 __all__ = [
     "LinearBy", "fast_attention", "fast_paths", "linear_by_columns", "linear_by_convolution", "linear_by_packing",

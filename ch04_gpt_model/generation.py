@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ch04_gpt_model.fast_paths import fast_paths
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, check_ids
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel, check_ids
 from ch04_gpt_model.sampling import Sampler
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from ch03_attention.attention import attention_weights, causal_mask
 from ch04_gpt_model.generation import KVCache
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel, check_ids
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel, check_ids
 
 __all__ = ["ModernConfig", "rms_norm", "rotate", "RMSNorm", "SwiGLU", "GroupedQueryAttention", "ModernBlock",
            "ModernGPT"]  # fmt: skip

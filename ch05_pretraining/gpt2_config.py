@@ -12,7 +12,7 @@ import json
 import warnings
 from pathlib import Path
 
-from ch04_gpt_model.gpt_model import GPTConfig
+from ch04_gpt_model.gpt_config import GPTConfig
 
 # read: GPT-2's key -> the value that a missing one has
 READ = {

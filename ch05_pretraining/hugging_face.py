@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.gpt2_config import gpt2_config, read_gpt2_config
 from ch05_pretraining.model_parts import bare, build_model, class_and_config, refuse_other
 from ch05_pretraining.saved_models import rounded

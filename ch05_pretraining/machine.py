@@ -21,7 +21,8 @@ import torch.distributed as dist
 from torch import nn
 
 from ch04_gpt_model.fast_paths import LinearBy, fast_attention, linear_by_convolution
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 
 __all__: list[str] = []  # the loop's own tools; nothing here is part of the course's vocabulary
 
@@ -156,6 +157,15 @@ def sum_over_ranks(values: Iterable[float], device: torch.device) -> list[float]
     sums = torch.tensor(list(values), dtype=torch.float64, device=device)
     dist.all_reduce(sums)
     return sums.tolist()
+
+
+def on_first_rank(work: Callable):
+    """Let one process do what is to be done once; the others wait for it."""
+    rank, world_size = rank_and_world_size()
+    result = work() if rank == 0 else None
+    if world_size > 1:
+        dist.barrier()
+    return result
 
 
 def leave_together() -> NoReturn:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ch02_text_data.batches import EpochBatches, pad_batch
-from ch04_gpt_model.gpt_model import GPTConfig
+from ch04_gpt_model.gpt_config import GPTConfig
 from ch05_pretraining.run_state import History
 from ch05_pretraining.story_scores import graded_windows, ngram_bits
 from data.own_texts import OwnText

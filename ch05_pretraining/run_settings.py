@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ch01_understanding_llms.understanding_llms import gpt_parameter_count
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
-from ch04_gpt_model.gpt_model import GPTConfig
+from ch04_gpt_model.gpt_config import GPTConfig
 from data.durable_folders import json_bytes
 from data.files import replace, write_atomically
 from data.own_texts import OwnText, read_own_text

@@ -30,9 +30,10 @@ from torch.utils.data import DataLoader
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.datasets import StoryDataset, create_story_dataloader
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.curriculum import Curriculum, FirstReader
-from ch05_pretraining.machine import choose_device, leave_together, rank_and_world_size
+from ch05_pretraining.machine import choose_device, leave_together, on_first_rank, rank_and_world_size
 from ch05_pretraining.own_text import text_loaders
 from ch05_pretraining.pretraining import TrainConfig, train
 from ch05_pretraining.run_settings import (
@@ -143,7 +144,7 @@ def train_story_gpt(
     if begun and begun["recipe"] and (finished := _finished(folder, begun)):
         return finished
     with alone_in(folder) if rank_and_world_size()[0] == 0 else nullcontext():
-        _on_first_rank(lambda: _prepare(folder, wanted, own))
+        on_first_rank(lambda: _prepare(folder, wanted, own))
         settings = _agreed(folder, wanted)
         recipe, tokenizer = _recipe_of(folder, settings), BPETokenizer.load(folder / "tokenizer.json")
         model = _new_model(settings, tokenizer).to(choose_device(device))
@@ -152,7 +153,7 @@ def train_story_gpt(
             model, train_loader, val_loader, _train_config(recipe, seed),
             checkpoint_dir=folder / "checkpoints", resume=True, on_step=on_step,
         )  # fmt: skip
-        scores = _on_first_rank(lambda: _grade_and_save(folder, model, tokenizer, recipe, settings, history, own))
+        scores = on_first_rank(lambda: _grade_and_save(folder, model, tokenizer, recipe, settings, history, own))
     return StoryResult(model.eval(), tokenizer, history, scores or {}, settings, folder)
 
 
@@ -377,15 +378,6 @@ def _grade_and_save(folder, model, tokenizer, recipe, settings, history, own) ->
 
 
 # ---------------------------------------------------------------- processes, command line
-
-
-def _on_first_rank(work: Callable):
-    """Let one process do what is to be done once; the others wait for it."""
-    rank, world_size = rank_and_world_size()
-    result = work() if rank == 0 else None
-    if world_size > 1:
-        dist.barrier()
-    return result
 
 
 def _show(progress: Progress) -> None:

@@ -31,8 +31,9 @@ _MODULES = {
     # chapter 3: attention
     "ch03_attention.attention": "causal_mask attention_weights scaled_dot_product_attention MultiHeadAttention",
     # chapter 4: the GPT model
+    "ch04_gpt_model.gpt_config": "GPTConfig Derived",
     "ch04_gpt_model.gpt_model": """
-        GPTConfig Derived layer_norm gelu LayerNorm GELU FeedForward TransformerBlock GPTModel check_ids
+        layer_norm gelu LayerNorm GELU FeedForward TransformerBlock GPTModel check_ids
     """,
     "ch04_gpt_model.generation": "KVCache next_tokens evaluating check_request generate stream",
     "ch04_gpt_model.sampling": "next_token_probabilities check_sampling Sampler",

@@ -64,6 +64,33 @@ def test_nothing_but_commands_maintenance_and_tests_imports_commands():
         assert not {name for name in imports(path) if name.startswith("shared.commands")}, path
 
 
+def private(name: str) -> bool:
+    named_tuples = ("_replace", "_asdict", "_fields", "_make")
+    return name.startswith("_") and not name.startswith("__") and name not in named_tuples
+
+
+def given_here(tree: ast.Module) -> set[str]:
+    """Return the names that a module defines, assigns or stores on an object."""
+    found = {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+    found |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return found | {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+
+
+PRIVATE_NAMES = {
+    name for path in MODULES for name in given_here(ast.parse(path.read_text(encoding="utf-8"))) if private(name)
+}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_module_uses_a_private_name_of_another_of_ours(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    imported = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or "").split(".")[0] in OURS]
+    taken = [alias.name for node in imported for alias in node.names if private(alias.name)]
+    used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and private(n.attr)} - given_here(tree)
+    ours = used & PRIVATE_NAMES
+    assert not taken and not ours, f"{taken} {ours}: make them public, or do without"
+
+
 def test_chapter_folders_are_namespace_packages():
     assert not [folder for folder in CHAPTERS if (ROOT / folder / "__init__.py").exists()]
     assert (ROOT / "shared" / "__init__.py").exists() and (ROOT / "data" / "__init__.py").exists()

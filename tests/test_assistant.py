@@ -10,7 +10,8 @@ from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.streaming import stream_text
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.generation import generate
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.saved_models import save_model
 from ch06_finetuning import assistant as assistant_module

@@ -15,7 +15,8 @@ import torch
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint, unique_tensors
 from ch05_pretraining.pretraining import TrainConfig, make_optimizers, train
 from ch05_pretraining.saved_models import load_model, load_story_gpt, save_model

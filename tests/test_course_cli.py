@@ -629,7 +629,7 @@ def test_runs_that_cannot_be_written_are_named(chain, monkeypatch, tmp_path, cap
 
 
 def test_runs_of_the_course_before_one_settings_file_go_on_or_are_refused_by_name(chain, monkeypatch, capsys):
-    from ch04_gpt_model.gpt_model import GPTConfig
+    from ch04_gpt_model.gpt_config import GPTConfig
     from data.story_cache import world_hash
 
     monkeypatch.setattr(GPTConfig, "story", classmethod(lambda cls: cls(272, 64, 8, 2, 1)))
@@ -680,7 +680,7 @@ def test_a_terminal_gets_one_line_that_is_written_over():
 @pytest.fixture
 def small_recipes(monkeypatch):
     """Nothing is faked but the sizes: tokenizer, GPT, classifier, assistant, report and curve."""
-    from ch04_gpt_model.gpt_model import GPTConfig
+    from ch04_gpt_model.gpt_config import GPTConfig
     from ch05_pretraining import story_recipe
     from ch06_finetuning import recipes
 
@@ -844,7 +844,8 @@ def test_a_sample_joins_to_what_generate_returns():
     from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
     from ch02_text_data.text_data import BPETokenizer
     from ch04_gpt_model.generation import generate
-    from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+    from ch04_gpt_model.gpt_config import GPTConfig
+    from ch04_gpt_model.gpt_model import GPTModel
 
     tokenizer = BPETokenizer.train("the fox and the owl and the fox " * 20, 280, SPECIAL_TOKENS)
     model = GPTModel(GPTConfig(tokenizer.vocab_size, 32, 16, 2, 1)).eval()
@@ -920,7 +921,8 @@ def finished_run(tmp_path):
     """A run's folder with two tiny models and what `run` keeps about them."""
     from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
     from ch02_text_data.text_data import BPETokenizer
-    from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+    from ch04_gpt_model.gpt_config import GPTConfig
+    from ch04_gpt_model.gpt_model import GPTModel
     from ch05_pretraining.saved_models import save_model
 
     tokenizer = BPETokenizer.train("the fox and the owl " * 20, 280, SPECIAL_TOKENS)

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from ch02_text_data.batches import IGNORE_INDEX
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.checkpoints import unique_tensors
 from ch05_pretraining.pretraining import TrainConfig, train
 from tests.sizes import n

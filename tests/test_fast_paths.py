@@ -21,7 +21,8 @@ from ch04_gpt_model.fast_paths import (
     linear_by_packing,
 )
 from ch04_gpt_model.generation import evaluating, generate, next_tokens, stream
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch04_gpt_model.sampling import Sampler
 from ch05_pretraining import machine, pretraining

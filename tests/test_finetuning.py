@@ -16,7 +16,8 @@ from ch02_text_data.any_tokenizer import SPECIAL_TOKENS, add_special_tokens
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches
 from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.evaluation import evaluate
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2

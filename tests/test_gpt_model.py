@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from ch04_gpt_model.generation import KVCache, evaluating, generate, next_tokens, stream
+from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import (
     GELU,
     FeedForward,
-    GPTConfig,
     GPTModel,
     LayerNorm,
     TransformerBlock,

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from ch02_text_data.batches import IGNORE_INDEX
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining import head_loss as module
 from ch05_pretraining.evaluation import evaluate
 from ch05_pretraining.head_loss import head_loss

@@ -11,7 +11,8 @@ from torch.testing import assert_close
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.generation import generate
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.gpt2_config import ONLY, PASSED_OVER, READ, SAME_AS
 from ch05_pretraining.hugging_face import export_hugging_face, gpt2_names, load_gpt2
 from tests.sizes import LONG_RUN, n

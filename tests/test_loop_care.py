@@ -15,7 +15,8 @@ from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.batches import IGNORE_INDEX
 from ch02_text_data.datasets import create_dataloader
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.evaluation import evaluate
 from ch05_pretraining.loop_care import TrainingInterrupted, fingerprint, in_mode

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining import machine
 from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.machine import LossScale, choose_device, faster_precision

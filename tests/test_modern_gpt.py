@@ -12,7 +12,8 @@ from torch.testing import assert_close
 
 from ch03_attention.attention import MultiHeadAttention, causal_mask, scaled_dot_product_attention
 from ch04_gpt_model.generation import KVCache, generate
-from ch04_gpt_model.gpt_model import FeedForward, GPTConfig
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import FeedForward
 from ch04_gpt_model.modern_gpt import (
     GroupedQueryAttention,
     ModernBlock,

@@ -48,7 +48,8 @@ def load_changed(name, old, new):
 
 
 def model(dropout=0.0):
-    from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+    from ch04_gpt_model.gpt_config import GPTConfig
+    from ch04_gpt_model.gpt_model import GPTModel
 
     torch.manual_seed(0)
     result = GPTModel(GPTConfig(40, 16, 32, 2, 2, dropout=dropout)).double()

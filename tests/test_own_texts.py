@@ -10,7 +10,7 @@ import torch
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig
+from ch04_gpt_model.gpt_config import GPTConfig
 from ch05_pretraining import own_text
 from ch05_pretraining.own_text import DocumentWindows, text_advice, text_baselines, text_verdict
 from ch05_pretraining.run_state import History

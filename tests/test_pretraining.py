@@ -17,7 +17,8 @@ from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.batches import IGNORE_INDEX
 from ch02_text_data.datasets import create_dataloader, create_story_dataloader
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining import pretraining
 from ch05_pretraining.checkpoints import load_checkpoint, save_checkpoint

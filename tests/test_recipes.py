@@ -8,7 +8,8 @@ from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.saved_models import load_model, save_model
 from ch06_finetuning import recipes

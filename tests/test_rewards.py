@@ -12,7 +12,8 @@ from torch.testing import assert_close
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.batches import IGNORE_INDEX
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.story_scores import evaluate_stories
 from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant

@@ -24,7 +24,8 @@ from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.encoding_files import holds_encoding, read_encoding
 from ch02_text_data.text_data import BPETokenizer, RegexTokenizer
 from ch03_attention.attention import MultiHeadAttention
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.checkpoints import load_checkpoint, save_checkpoint, unique_tensors
 from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.scaling import PowerLaw, fit_power_law, flops_per_token, matrix_product_ceiling
 
 SIZES = [1e4, 3e4, 1e5, 3e5, 1e6]

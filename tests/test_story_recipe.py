@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ch04_gpt_model.gpt_model import GPTConfig
+from ch04_gpt_model.gpt_config import GPTConfig
 from ch05_pretraining import story_recipe
 from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.run_settings import LARGEST_RUN_SEED, story_config

@@ -7,7 +7,8 @@ from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.streaming import stream_text
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model import generation
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch06_finetuning.assistant import Assistant
 from shared.commands import sample
 from tests.sizes import n

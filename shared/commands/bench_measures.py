@@ -22,7 +22,7 @@ PROMPT = 16  # tokens
 
 def config_of(shape: str):
     """Return the config that a shape's name stands for: "story", "124M", or "tiny" for the tests."""
-    from ch04_gpt_model.gpt_model import GPTConfig
+    from ch04_gpt_model.gpt_config import GPTConfig
 
     if shape == "tiny":
         return GPTConfig(vocab_size=GPTConfig.story().vocab_size, context_length=320, d_model=16, n_heads=2, n_layers=1)
@@ -299,7 +299,8 @@ def yardstick(recipe: str, n_steps: int, n_bytes: int = 1_000_000, every: int = 
     import torch
 
     from ch02_text_data.datasets import create_dataloader
-    from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+    from ch04_gpt_model.gpt_config import GPTConfig
+    from ch04_gpt_model.gpt_model import GPTModel
     from ch05_pretraining.evaluation import evaluate
     from ch05_pretraining.pretraining import TrainConfig, train
 

@@ -169,7 +169,7 @@ def open_run(options: argparse.Namespace, runs: Path) -> Run:
 
 def _wanted(folder: Path, stored: dict, given: dict) -> dict:
     """What was given, and what the run was begun with where nothing was, as `train_story_gpt` takes it."""
-    from ch04_gpt_model.gpt_model import GPTConfig
+    from ch04_gpt_model.gpt_config import GPTConfig
     from ch05_pretraining.run_settings import story_config
     from data.own_texts import read_own_text
 
@@ -288,7 +288,7 @@ def stage(run: Run, name: str, what: str):
 
 def pretrain(run: Run):
     """Train tokenizer and story GPT, or load what is done; return what `train_story_gpt` returns."""
-    from ch04_gpt_model.gpt_model import GPTConfig
+    from ch04_gpt_model.gpt_config import GPTConfig
     from ch05_pretraining.story_recipe import train_story_gpt
 
     options = {name: run.settings[name] for name in ("seed", "minutes", "quick", "device")}
@@ -305,7 +305,7 @@ def pretrain(run: Run):
 
 def advice(run: Run) -> str:
     """Say which shape and how much training suit a run's own text."""
-    from ch04_gpt_model.gpt_model import GPTConfig
+    from ch04_gpt_model.gpt_config import GPTConfig
     from ch05_pretraining.own_text import text_advice
     from ch05_pretraining.story_recipe import StoryRecipe
 

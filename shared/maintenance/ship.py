@@ -20,7 +20,7 @@ def ship(run: Path, data: Path) -> list[Path]:
     Raises:
         ValueError: the run was not made with the default recipe, or a model is missing or damaged.
     """
-    from ch04_gpt_model.gpt_model import GPTConfig
+    from ch04_gpt_model.gpt_config import GPTConfig
     from ch05_pretraining.saved_models import load_model, save_model
 
     settings, state = (json.loads((run / name).read_text(encoding="utf-8")) for name in ("settings.json", "run.json"))

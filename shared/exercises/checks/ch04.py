@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from ch03_attention.attention import scaled_dot_product_attention
-from ch04_gpt_model.gpt_model import GPTConfig, GPTModel
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from shared.exercises import expect, expect_close, expect_equal, without
 
 
