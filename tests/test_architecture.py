@@ -17,6 +17,7 @@ CHAPTER_MODULES = sorted(path for folder in CHAPTERS for path in (ROOT / folder)
 MODULES = [*CHAPTER_MODULES, *(path for folder in ("data", "shared") for path in sorted((ROOT / folder).rglob("*.py"))),
            ROOT / "course.py"]  # fmt: skip
 OURS = {*CHAPTERS, "shared", "data", "tests", "course"}
+NO_SHELLS = ("ch06_finetuning",)  # folders of which no module hands on another's names
 TOP_LEVEL = {*CHAPTERS, "shared", "data", "tests", ".ci", ".github"}
 
 
@@ -108,6 +109,23 @@ def assigned(path: Path) -> set[str]:
     """Return the names to which a module gives a value at its top level."""
     nodes = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Assign)]
     return {target.id for node in nodes for target in node.targets if isinstance(target, ast.Name)}
+
+
+def built(path: Path) -> set[str]:
+    """Return the names that a module makes itself, at its top level."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return assigned(path) | {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+
+
+@pytest.mark.parametrize("folder", NO_SHELLS)
+def test_a_name_is_imported_from_where_it_is_built(folder):
+    handed_on = set()
+    for path in (path for place in (*CHAPTERS, "shared", "tests") for path in (ROOT / place).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{folder}."):
+                names = {alias.name for alias in node.names} - built(ROOT / f"{node.module.replace('.', '/')}.py")
+                handed_on |= {f"{path.relative_to(ROOT)}: {name} from {node.module}" for name in names}
+    assert not handed_on
 
 
 @pytest.mark.parametrize("name", sorted(shared._HOME))
