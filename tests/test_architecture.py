@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.util
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import shared
+from tests.test_final_cells import code_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(folder.name for folder in ROOT.glob("ch[0-9][0-9]_*") if folder.is_dir())
@@ -17,7 +19,6 @@ CHAPTER_MODULES = sorted(path for folder in CHAPTERS for path in (ROOT / folder)
 MODULES = [*CHAPTER_MODULES, *(path for folder in ("data", "shared") for path in sorted((ROOT / folder).rglob("*.py"))),
            ROOT / "course.py"]  # fmt: skip
 OURS = {*CHAPTERS, "shared", "data", "tests", "course"}
-NO_SHELLS = ("ch06_finetuning",)  # folders of which no module hands on another's names
 TOP_LEVEL = {*CHAPTERS, "shared", "data", "tests", ".ci", ".github"}
 
 
@@ -108,7 +109,9 @@ def test_there_are_no_other_top_level_folders():
 def assigned(path: Path) -> set[str]:
     """Return the names to which a module gives a value at its top level."""
     nodes = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Assign)]
-    return {target.id for node in nodes for target in node.targets if isinstance(target, ast.Name)}
+    targets = [target for node in nodes for target in node.targets]
+    names = [name for target in targets for name in (target.elts if isinstance(target, ast.Tuple) else [target])]
+    return {name.id for name in names if isinstance(name, ast.Name)}
 
 
 def built(path: Path) -> set[str]:
@@ -117,15 +120,17 @@ def built(path: Path) -> set[str]:
     return assigned(path) | {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
 
 
-@pytest.mark.parametrize("folder", NO_SHELLS)
-def test_a_name_is_imported_from_where_it_is_built(folder):
+@pytest.mark.parametrize("path", [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))], ids=module_name)
+def test_a_name_is_imported_from_where_it_is_built(path):
     handed_on = set()
-    for path in (path for place in (*CHAPTERS, "shared", "tests") for path in (ROOT / place).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{folder}."):
-                names = {alias.name for alias in node.names} - built(ROOT / f"{node.module.replace('.', '/')}.py")
-                handed_on |= {f"{path.relative_to(ROOT)}: {name} from {node.module}" for name in names}
-    assert not handed_on
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in {*CHAPTERS, "data", "shared"}:
+            home = ROOT / f"{node.module.replace('.', '/')}.py"
+            if home.is_file():  # otherwise a package, whose modules are imported
+                handed_on |= {f"{alias.name} from {node.module}" for alias in node.names} - {
+                    f"{name} from {node.module}" for name in built(home)
+                }
+    assert not handed_on, f"import each from where it is built: {', '.join(sorted(handed_on))}"
 
 
 @pytest.mark.parametrize("name", sorted(shared._HOME))
@@ -134,22 +139,6 @@ def test_a_name_of_the_facade_is_built_where_the_table_says(name):
     built = getattr(shared, name)
     assert built is getattr(module, name)
     assert getattr(built, "__module__", None) == module.__name__ or name in assigned(Path(module.__file__))
-
-
-def built(path: Path) -> set[str]:
-    """Return the functions and classes that a module defines and the names to which it gives a value."""
-    nodes = ast.parse(path.read_text(encoding="utf-8")).body
-    return assigned(path) | {node.name for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-
-
-@pytest.mark.parametrize("path", [*MODULES, *sorted((ROOT / "tests").glob("*.py"))], ids=module_name)
-def test_what_chapter_5_builds_is_imported_from_where_it_is_built(path):
-    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
-    for node in nodes:
-        home = ROOT / f"{(node.module or '').replace('.', '/')}.py"
-        if home.parent.name == "ch05_pretraining":
-            elsewhere = {alias.name for alias in node.names} - built(home)
-            assert not elsewhere, f"{node.module} does not build {', '.join(sorted(elsewhere))}: import its home"
 
 
 def test_the_table_names_everything_once():
@@ -203,6 +192,23 @@ def test_the_facade_works_after_the_folder_has_changed(tmp_path):
         [sys.executable, "-c", code], cwd=ROOT / CHAPTERS[0], capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == "MultiHeadAttention", done.stderr
+
+
+@pytest.mark.parametrize("path", CHAPTER_MODULES, ids=module_name)
+def test_a_module_keeps_its_budget(path):
+    most = 300 if path.parent.name.startswith(("ch05", "ch06")) else 150
+    n_lines = len(code_lines(path.read_text(encoding="utf-8")))
+    assert n_lines <= most, f"{n_lines} lines of code, and {most} are allowed: give a part of it a module of its own"
+
+
+def test_half_of_the_functions_have_at_most_eight_lines():
+    lengths = []
+    for path in CHAPTER_MODULES:
+        source = path.read_text(encoding="utf-8")
+        held, functions = code_lines(source), (ast.FunctionDef, ast.AsyncFunctionDef)
+        nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, functions)]
+        lengths += [len(held & set(range(node.lineno, node.end_lineno + 1))) for node in nodes]
+    assert statistics.median(lengths) <= 8
 
 
 @pytest.mark.parametrize("path", CHAPTER_MODULES, ids=module_name)
