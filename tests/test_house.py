@@ -121,3 +121,17 @@ def test_ruff_has_nothing_to_say(words):
     command = [sys.executable, "-m", "ruff", *words, "--no-cache", "."]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
+def test_mypy_has_nothing_to_say():
+    if not importlib.util.find_spec("mypy"):
+        pytest.skip("mypy is not installed")
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
+def test_what_mypy_passes_over_is_a_list_of_modules_of_the_course():
+    rules = tomllib.loads(text_of("pyproject.toml"))["tool"]["mypy"]["overrides"]
+    (passed_over,) = [rule["module"] for rule in rules if rule.get("ignore_errors")]
+    assert passed_over == sorted(set(passed_over))
+    assert not [name for name in passed_over if not (ROOT / f"{name.replace('.', '/')}.py").is_file()]
