@@ -71,10 +71,7 @@ def text_ids(source: str | Ids, tokenizer: Encodes | None) -> Tensor:
 
 
 def special_tokens_of(tokenizer: Any) -> dict[str, int]:
-    """Return the special tokens of a tokenizer with their ids; none where it does not tell them.
-
-    Source: this course. Taught in ch02, section 2.11.
-    """
+    """Return the special tokens of a tokenizer with their ids; none where it does not tell them."""
     if isinstance(tokenizer, tiktoken.Encoding):
         return {token: tokenizer.encode_single_token(token) for token in tokenizer.special_tokens_set}
     specials = getattr(tokenizer, "special_tokens", None)

@@ -2,8 +2,6 @@
 
 A model that was fine-tuned with such a tokenizer can only be used with the same ids, so they are kept with the model.
 `tokenizer_to_json` and `tokenizer_from_json` take both kinds, ours and tiktoken's.
-
-Taught in ch02, section 2.10.
 """
 
 import json
@@ -22,8 +20,6 @@ def tokenizer_to_json(tokenizer: BPETokenizer | tiktoken.Encoding) -> str:
 
     Raises:
         ValueError: a tokenizer of another class.
-
-    Source: this course. Taught in ch02, section 2.10.
     """
     if isinstance(tokenizer, BPETokenizer):
         return tokenizer.to_json()
@@ -40,8 +36,6 @@ def tokenizer_from_json(content: bytes) -> BPETokenizer | tiktoken.Encoding:
 
     Raises:
         ValueError: the content is not JSON, or not that of a tokenizer.
-
-    Source: this course. Taught in ch02, section 2.10.
     """
     is_encoding = f'"format": "{FORMAT}"'.encode() in content[:100]
     return encoding_from_json(content) if is_encoding else BPETokenizer.from_json(content)
@@ -52,8 +46,6 @@ def encoding_to_json(encoding: tiktoken.Encoding) -> str:
 
     Args:
         encoding: any `tiktoken.Encoding`; each byte of a token is written as one character.
-
-    Source: this course. Taught in ch02, section 2.10.
     """
     tokens = {token.decode("latin-1"): rank for token, rank in encoding._mergeable_ranks.items()}
     content = {
@@ -71,8 +63,6 @@ def encoding_from_json(text: str | bytes) -> tiktoken.Encoding:
 
     Raises:
         ValueError: the text is not JSON, or has another content.
-
-    Source: this course. Taught in ch02, section 2.10.
     """
     try:
         content = json.loads(text)
@@ -87,18 +77,12 @@ def encoding_from_json(text: str | bytes) -> tiktoken.Encoding:
 
 
 def write_encoding(path: str | Path, encoding: tiktoken.Encoding) -> None:
-    """Write a tiktoken tokenizer into a JSON file, which appears complete or not at all; its folder is made.
-
-    Source: this course. For ch02, section 2.10.
-    """
+    """Write a tiktoken tokenizer into a JSON file, which appears complete or not at all; its folder is made."""
     write_atomically(Path(path), encoding_to_json(encoding))
 
 
 def holds_encoding(path: str | Path) -> bool:
-    """Say whether a file begins as `write_encoding` writes it.
-
-    Source: this course. Taught in ch02, section 2.10.
-    """
+    """Say whether a file begins as `write_encoding` writes it."""
     path = Path(path)
     return path.is_file() and path.read_bytes()[:100].startswith(f'{{\n"format": "{FORMAT}"'.encode())
 
@@ -108,8 +92,6 @@ def read_encoding(path: str | Path) -> tiktoken.Encoding:
 
     Raises:
         ValueError: the file is not JSON, or has another content.
-
-    Source: this course. Taught in ch02, section 2.10.
     """
     try:
         return encoding_from_json(Path(path).read_bytes())

@@ -19,8 +19,6 @@ def alone_in(folder: str | Path) -> Iterator[None]:
 
     Raises:
         ValueError: another process, or another thread of this one, holds the lock.
-
-    Source: this course.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,7 @@ CACHE_DIR = DATA_DIR / "cache"  # made by use, ignored by git, may be deleted at
 
 
 def runs_dir() -> Path:
-    """Return the folder of everything that training makes: `runs`, or what the variable COURSE_RUNS names now.
-
-    Source: this course.
-    """
+    """Return the folder of everything that training makes: `runs`, or what the variable COURSE_RUNS names now."""
     return Path(os.environ.get("COURSE_RUNS") or ROOT / "runs")
 
 

@@ -20,10 +20,7 @@ ENGINE = ("cast", "chooser", "engine", "grammar", "people", "speech", "teller", 
 
 @lru_cache(maxsize=1)
 def world_hash() -> str:
-    """Return the sha256 of everything that decides which stories the world tells: its tables and its engine.
-
-    Source: this course.
-    """
+    """Return the sha256 of everything that decides which stories the world tells: its tables and its engine."""
     digest = hashlib.sha256()
     files = [*(WORLD_DIR / "tables").rglob("*.txt"), *(WORLD_DIR / f"{name}.py" for name in ENGINE)]
     for name, path in sorted((path.relative_to(WORLD_DIR).as_posix(), path) for path in files):
@@ -32,10 +29,7 @@ def world_hash() -> str:
 
 
 def write_stories(split: str, n: int, seed: int, mini: bool = False) -> list[Story]:
-    """Let the story world write the first `n` stories, or mini stories, of a split and seed.
-
-    Source: this course.
-    """
+    """Let the story world write the first `n` stories, or mini stories, of a split and seed."""
     world = StoryWorld(seed, split=split)
     return [world.story(mini=mini) for _ in range(n)]
 
@@ -44,8 +38,6 @@ def cached_stories(folder: Path, split: str, n: int, seed: int, mini: bool = Fal
     """Return the first `n` stories, or mini stories, of a split and seed, from the cache when it holds them undamaged.
 
     A folder that cannot be written costs time, not the stories.
-
-    Source: this course.
     """
     kind = "mini-stories" if mini else "stories"
     path = Path(folder) / f"{kind}-{split}-{n}-seed{seed}-{world_hash()[:16]}.jsonl"
