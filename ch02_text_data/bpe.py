@@ -43,7 +43,7 @@ def byte_order(numbering: str) -> bytes:
 def split_pieces(text: str) -> list[str]:
     """Cut a text as GPT-2 does, before any merge: words with the space before them, numbers, marks, white space.
 
-    Source: Radford et al. (2019), section 2.2. Taught in ch02, section 2.8.
+    Source: Radford et al. (2019), section 2.2. Taught in ch02, section 2.9.
     """
     return regex.findall(GPT2_PATTERN, text)
 

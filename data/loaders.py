@@ -37,7 +37,7 @@ def load_text(name: str) -> str:
     Raises:
         ValueError: no text has this name, or it has not been fetched yet.
 
-    Source: Taught in ch02, section 2.3.
+    Source: this course. Taught in ch02, section 2.3.
     """
     ours = {path.stem: path for path in sorted((DATA_DIR / "texts").glob("*.txt"))}
     optional = {key for key, entry in catalogue().items() if entry["files"][0]["path"] == f"{key}.txt"}
@@ -63,7 +63,7 @@ def load_stories(split: str = "train", n: int = 20_000, seed: int = 0, *, mini: 
     Raises:
         ValueError: the split is unknown, or n is not a positive whole number.
 
-    Source: Taught in ch02, section 2.3.
+    Source: this course. Taught in ch02, section 2.3.
     """
     _check_name("split", split, SPLITS)
     for name, value, least in (("n", n, 1), ("seed", seed, 0)):
@@ -95,7 +95,7 @@ def load_instructions(split: str) -> list[Instruction]:
     Raises:
         ValueError: the split is unknown.
 
-    Source: Taught in ch06, section 6.9.
+    Source: this course. Taught in ch06, section 6.9.
     """
     return list(_records(write_instructions, _check_name("split", split, TASK_SPLITS)))
 

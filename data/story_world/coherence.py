@@ -25,7 +25,7 @@ def check_story(text: str) -> list[str]:
         One sentence for each thing found: its form (beginning, end, quotes, a/an, repeated words and sentences, words
         that the world does not have, agreement), its people (names, kinds, pronouns) and its things.
 
-    Source: Taught in ch05, section 5.11.
+    Source: this course. Taught in ch05, section 5.11.
     """
     if not text.strip():
         return ["the text is empty"]

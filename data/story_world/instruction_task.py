@@ -59,7 +59,7 @@ def _plain(text: str) -> str:
 def write_instructions(split: str) -> list[Instruction]:
     """Write the records of a split, as many of each kind, no prompt twice.
 
-    Source: Taught in ch06, section 6.9.
+    Source: this course. For ch06, section 6.9.
     """
     rng, prompts = PortableRandom(f"instructions-{split}"), set()
     records: list[Instruction] = []

@@ -129,7 +129,7 @@ def story_reward(prompt: str, text: str) -> float:
     Raises:
         ValueError: the prompt does not ask for a story about somebody and something.
 
-    Source: Taught in ch06, rewards.ipynb, section R.1.
+    Source: this course. Taught in ch06, rewards.ipynb, section R.1.
     """
     return sum(reward_parts(prompt, text).values())
 
@@ -144,7 +144,7 @@ def reward_parts(prompt: str, text: str) -> dict[str, float]:
     Raises:
         ValueError: the prompt does not ask for a story about somebody and something.
 
-    Source: Taught in ch06, rewards.ipynb, section R.1.
+    Source: this course. Taught in ch06, rewards.ipynb, section R.1.
     """
     name, animal, thing = _request(prompt)
     sentences, said = SENTENCE_END.split(text.strip()), set(_words(text))
