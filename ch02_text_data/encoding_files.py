@@ -5,12 +5,10 @@ A model that was fine-tuned with such a tokenizer can only be used with the same
 """
 
 import json
-from pathlib import Path
 
 import tiktoken
 
 from ch02_text_data.text_data import BPETokenizer
-from data.files import write_atomically
 
 FORMAT = "tiktoken, version 1"
 
@@ -74,26 +72,3 @@ def encoding_from_json(text: str | bytes) -> tiktoken.Encoding:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"found a damaged tokenizer ({error}): restore its file, or make it again") from error
-
-
-def write_encoding(path: str | Path, encoding: tiktoken.Encoding) -> None:
-    """Write a tiktoken tokenizer into a JSON file, which appears complete or not at all; its folder is made."""
-    write_atomically(Path(path), encoding_to_json(encoding))
-
-
-def holds_encoding(path: str | Path) -> bool:
-    """Say whether a file begins as `write_encoding` writes it."""
-    path = Path(path)
-    return path.is_file() and path.read_bytes()[:100].startswith(f'{{\n"format": "{FORMAT}"'.encode())
-
-
-def read_encoding(path: str | Path) -> tiktoken.Encoding:
-    """Read what `write_encoding` wrote.
-
-    Raises:
-        ValueError: the file is not JSON, or has another content.
-    """
-    try:
-        return encoding_from_json(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"found a damaged tokenizer file {path} ({error})") from error

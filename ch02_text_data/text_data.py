@@ -42,7 +42,7 @@ class RegexTokenizer:
     Raises:
         ValueError: a token stands in the vocabulary twice.
 
-    Source: this course. Taught in ch02, sections 2.4 and 2.5.
+    Source: this course. Taught in ch02, section 2.5.
     """
 
     def __init__(self, vocabulary: Iterable[str]):

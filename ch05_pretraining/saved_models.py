@@ -8,17 +8,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import tiktoken
 import torch
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
 
-from ch02_text_data.encoding_files import holds_encoding, read_encoding, write_encoding
+from ch02_text_data.encoding_files import tokenizer_from_json, tokenizer_to_json
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.checkpoints import copy_tensors, tensor_bytes, unique_tensors
 from ch05_pretraining.model_parts import bare, build_model, class_and_config, refuse_other
-from data.durable_folders import CheckpointError, json_bytes, read_folder, settled, why_not_written, write_folder
+from data.durable_folders import CheckpointError, json_bytes, read_folder, settled, write_folder
 from data.paths import DATA_DIR, runs_dir
 
 KINDS = {"story_gpt": "story GPT", "classifier": "classifier", "assistant": "assistant"}  # folders of a run
@@ -136,7 +135,7 @@ def write_model(
         "config.json": json_bytes(about),
         weights: tensor_bytes(rounded(unique_tensors(model), dtype)),
         "recipe.json": json_bytes(recipe),
-        "tokenizer.json": _tokenizer_bytes(tokenizer, Path(folder)),
+        "tokenizer.json": tokenizer_to_json(tokenizer).encode("utf-8"),
     }
     return write_folder(folder, files)
 
@@ -156,7 +155,7 @@ def read_model(folder: str | Path, build: Callable[[dict, BPETokenizer], nn.Modu
     folder = Path(folder)
     files = read_folder(folder)
     try:
-        tokenizer = _read_tokenizer(settled(folder) / "tokenizer.json")
+        tokenizer = tokenizer_from_json(files["tokenizer.json"])  # the bytes that the manifest has verified
         model = build(json.loads(files["config.json"]), tokenizer)
         tensors = next(tensors_from_bytes(files[name]) for name in sorted(files) if name.endswith(".safetensors"))
     except Exception as error:
@@ -188,25 +187,3 @@ def rounded(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
         if not torch.equal(tensor.isfinite(), shorter[name].isfinite()):
             raise ValueError(f"{name} holds numbers too large for dtype='float16': use 'float32'")
     return shorter
-
-
-def _read_tokenizer(path: Path) -> BPETokenizer | tiktoken.Encoding:
-    return read_encoding(path) if holds_encoding(path) else BPETokenizer.load(path)
-
-
-def _tokenizer_bytes(tokenizer: BPETokenizer | tiktoken.Encoding, folder: Path) -> bytes:
-    """The tokenizer's own file, by way of a temporary one beside the target."""
-    if not isinstance(tokenizer, (BPETokenizer, tiktoken.Encoding)):
-        raise ValueError(
-            f"found a tokenizer of the class {type(tokenizer).__name__}, of which this course makes no file: give the "
-            "BPETokenizer or the tiktoken.Encoding that the model was trained with"
-        )
-    path = folder.with_name(f".{folder.name}.tokenizer.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(path) if isinstance(tokenizer, BPETokenizer) else write_encoding(path, tokenizer)
-        return path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(why_not_written(folder, {}, error)) from error
-    finally:
-        path.unlink(missing_ok=True)

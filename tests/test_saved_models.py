@@ -21,7 +21,7 @@ from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.bpe import GPT2_PATTERN
-from ch02_text_data.encoding_files import holds_encoding, read_encoding
+from ch02_text_data.encoding_files import tokenizer_from_json
 from ch02_text_data.text_data import BPETokenizer, RegexTokenizer
 from ch03_attention.attention import MultiHeadAttention
 from ch04_gpt_model.gpt_config import GPTConfig
@@ -338,10 +338,17 @@ def test_a_model_that_reads_with_tiktokens_class_comes_back_with_it(tokenizer, t
     assert loaded.classify("owl")[0] == "glad"
     with pytest.raises(ValueError, match="reads with another tokenizer"):
         save_finetuned(tmp_path / "it", RewardModel(gpt(), gpt2_like()), TOKENIZER.to_tiktoken(), {})
-    (tmp_path / "tokenizer.json").write_text('{\n"format": "tiktoken, version 1"}', encoding="utf-8")
-    assert holds_encoding(tmp_path / "tokenizer.json")
-    with pytest.raises(ValueError, match="found a damaged tokenizer file"):
-        read_encoding(tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"found a damaged tokenizer \('name'\)"):
+        tokenizer_from_json(b'{\n"format": "tiktoken, version 1"}')
+
+
+def test_the_bytes_that_were_verified_are_those_that_are_used(tmp_path, monkeypatch):
+    """Nothing is read a second time, when it may have changed."""
+    folder, read = save_model(tmp_path / "it", gpt(), TOKENIZER, {}), []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self.name) or read_bytes(self))
+    load_model(folder)
+    assert sorted(read) == sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("recipe", [{"path": Path("x")}, {"loss": torch.ones(2)}, {(1, 2): 3}, {"s": {1}}], ids=str)
