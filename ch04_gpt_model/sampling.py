@@ -30,7 +30,7 @@ def next_token_probabilities(
     Raises:
         ValueError: an argument is out of range, or the logits hold NaN or infinity.
 
-    Source: Fan et al. (2018) for top-k; Holtzman et al. (2020) for top-p. Taught in ch05.
+    Source: Fan et al. (2018) for top-k; Holtzman et al. (2020) for top-p. Taught in ch05, section 5.11.
     """
     check_sampling(temperature, top_k, top_p)
     if temperature == 0:
@@ -70,7 +70,7 @@ class Sampler:
     Raises:
         ValueError: an argument is out of range, or the logits hold NaN or infinity.
 
-    Source: inverse transform sampling, Devroye (1986), chapter II.2. Taught in ch05.
+    Source: inverse transform sampling, Devroye (1986), chapter II.2. For ch05, section 5.11.
     """
 
     def __init__(

@@ -69,6 +69,12 @@ def test_the_sections_that_docstrings_name_are_there_and_speak_of_it(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_is_taught_names_its_section(path):
+    vague = [name for name, text in documented(path) if name and re.search(r"[Tt]aught in ch\d\d\.", text)]
+    assert not vague, f"say in which section: {', '.join(vague)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_source_is_more_than_a_place_in_the_course(path):
     bare = [name for name, text in documented(path) if re.search(r"Source: ([Tt]aught in|For) ", text)]
     assert not bare, f"name the paper, or this course: {', '.join(bare)}"

@@ -121,6 +121,10 @@ def epochs_by_size(sources, tokens_read):
     return {name: size / total * tokens_read / size for name, (size, _) in sources.items()}
 
 
+def epochs_of_the_weight_alone(sources, tokens_read):
+    return {name: weight for name, (_, weight) in sources.items()}
+
+
 def epochs_upside_down(sources, tokens_read):
     return {name: size / (weight * tokens_read) for name, (size, weight) in sources.items()}
 
@@ -175,6 +179,7 @@ WRONG = {
     "1.7": [
         (epochs_by_size, "yours is 0.238"),
         (epochs_upside_down, "yours is 6.6"),
+        (epochs_of_the_weight_alone, "yours is 0.6"),
     ],
     "1.8": [
         (days_of_the_forward_pass, "6 N D operations"),

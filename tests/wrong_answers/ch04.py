@@ -71,6 +71,10 @@ def projection_as_stored(linear, stored, bias):
     linear.bias.data = bias.clone()
 
 
+def projection_without_its_bias(linear, stored, bias):
+    linear.weight.data = stored.T.clone()
+
+
 def projection_reshaped(linear, stored, bias):
     linear.weight.data = stored.reshape(stored.shape[1], stored.shape[0]).clone()
     linear.bias.data = bias.clone()
@@ -194,6 +198,7 @@ WRONG = {
     "4.5": [
         (projection_as_stored, "shape (6, 6)"),
         (projection_reshaped, "shape (4, 12)"),
+        (projection_without_its_bias, "Copy both"),
     ],
     "4.6": [
         (cache_of_keys_only, "yours is 240."),

@@ -81,6 +81,7 @@ def check_load_projection(fn) -> None:
     for d_in, d_out in ((4, 12), (6, 6)):
         linear, stored, bias = nn.Linear(d_in, d_out).double(), _numbers(d_in, d_out), _numbers(d_out, seed=1)
         fn(linear, stored, bias)
+        expect_close("The layer's bias after loading", linear.bias, bias, "Copy both, the matrix and the bias.")
         x = _numbers(3, d_in, seed=2)
         hint = "nn.Linear stores (out, in), GPT-2's files hold (in, out); a square matrix fits either way round."
         what = f"The layer's output after loading a matrix of shape ({d_in}, {d_out})"
