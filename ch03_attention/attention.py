@@ -115,7 +115,7 @@ class MultiHeadAttention(nn.Module):
         self.qkv_proj = nn.Linear(d_model, 3 * d_model, bias=qkv_bias)
         self.out_proj = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor, cache=None, layer: int = 0) -> Tensor:
+    def forward(self, x: Tensor, cache=None, layer: int = 0) -> Tensor:  # type: ignore[no-untyped-def]  # see chapter 4
         """Let every token of x gather from the tokens it may read, older ones in `cache` (chapter 4) included."""
         q, k, v = self.qkv(x)  # 3 x (B, H, T, K)
         if cache is not None:

@@ -10,7 +10,7 @@ Reference: Goto and van de Geijn (2008), "Anatomy of high-performance matrix mul
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MethodType
 from typing import TYPE_CHECKING
@@ -126,7 +126,9 @@ def fast_attention(precision: AbstractContextManager) -> Iterator[None]:
 class _AttentionInProducts(TorchFunctionMode):
     """While it is open, attention that `_fits` is computed by `_attention_in_products`, wherever it stands."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention and _fits(*args, **kwargs):
             func = _attention_in_products
@@ -250,7 +252,9 @@ class LinearBy(TorchFunctionMode):
         super().__init__()
         self.product = product
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
+    ) -> object:
         if func is F.linear and args and _in_float32_on_the_cpu(args[0]):
             func = self.product
         return func(*args, **(kwargs or {}))

@@ -199,8 +199,9 @@ def generate(
 
 
 def stream(
-    model: GPTModel, ids: Tensor, max_new_tokens: int, *, stop_id: int | None = None, use_cache: bool = True, **settings
-) -> Iterator[int]:
+    model: GPTModel, ids: Tensor, max_new_tokens: int, *, temperature: float = 0.0, top_k: int | None = None,
+    top_p: float | None = None, stop_id: int | None = None, seed: int | None = None, use_cache: bool = True,
+) -> Iterator[int]:  # fmt: skip
     """Yield the token ids that continue one prompt, each as soon as it is known.
 
     Between two tokens the model is as it was; a part replaced or a hook added meanwhile counts for the next token.
@@ -209,9 +210,12 @@ def stream(
         model: any GPT.
         ids: one prompt.
         max_new_tokens: most tokens to yield, >= 0.
+        temperature: see `generate`.
+        top_k: see `generate`.
+        top_p: see `generate`.
         stop_id: ends the text; it is yielded, as the last.
+        seed: see `generate`.
         use_cache: see `generate`.
-        settings: temperature, top_k, top_p and seed of `generate`.
 
     Shape:
         ids (1, T) -> up to max_new_tokens ints.
@@ -224,7 +228,7 @@ def stream(
     if isinstance(ids, Tensor) and ids.ndim == 2 and len(ids) > 1:
         raise ValueError(f"ids have shape {tuple(ids.shape)}; stream takes one prompt of shape (1, tokens)")
     check_request(model, ids, max_new_tokens, stop_id)
-    tokens = next_tokens(model, ids, max_new_tokens, Sampler(**settings), stop_id, use_cache)
+    tokens = next_tokens(model, ids, max_new_tokens, Sampler(temperature, top_k, top_p, seed), stop_id, use_cache)
     return _one_by_one(model, tokens)
 
 
@@ -235,4 +239,4 @@ def _one_by_one(model: GPTModel, tokens: Iterator[Tensor]) -> Iterator[int]:
             token = next(tokens, None)
         if token is None:
             return
-        yield token.item()
+        yield int(token)

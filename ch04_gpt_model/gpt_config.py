@@ -40,12 +40,12 @@ class GPTConfig:
     d_model: int
     n_heads: int
     n_layers: int
-    d_ff: int | None = None
+    d_ff: int = None  # type: ignore[assignment]  # left open: __post_init__ puts its usual size here
     dropout: float = 0.0
     qkv_bias: bool = True
     tie_weights: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._require_sizes("vocab_size", "context_length", "d_model", "n_heads", "n_layers")
         for name, usual in self.usual_sizes().items():
             given = getattr(self, name)

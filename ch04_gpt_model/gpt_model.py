@@ -199,7 +199,7 @@ class GPTModel(nn.Module):
         self.position_embedding = nn.Embedding(config.context_length, config.d_model)
         self.drop = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
-        self.final_norm = LayerNorm(config.d_model)
+        self.final_norm: nn.Module = LayerNorm(config.d_model)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_weights:
             self.head.weight = self.token_embedding.weight
@@ -241,7 +241,7 @@ class GPTModel(nn.Module):
         """Give the attention weights of every block: (B, T) -> n_layers x (B, H, T, T)."""
         maps, x = [], self.embed(ids)
         for block in self.blocks:
-            maps.append(block.attention.weights(block.norm1(x)))
+            maps.append(block.attention.weights(block.norm1(x)))  # type: ignore[operator, union-attr]  # every block can
             x = block(x)
         return maps
 

@@ -45,7 +45,7 @@ class ModernConfig(GPTConfig):
     """
 
     qkv_bias: bool = False
-    n_kv_heads: int | None = None
+    n_kv_heads: int = None  # type: ignore[assignment]  # left open, as d_ff may be
     rope_base: float = 10_000.0
     qk_norm: bool = True
 
@@ -53,7 +53,7 @@ class ModernConfig(GPTConfig):
         """Give the sizes that may be left open, each with what it then is."""
         return {"d_ff": 8 * math.ceil(self.d_model / 3), "n_kv_heads": self.n_heads}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_kv_heads={self.n_kv_heads} does not divide n_heads={self.n_heads}; choose a divisor")
@@ -119,9 +119,9 @@ def rotate(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
     Source: Su et al. (2021), section 3.4.2. Taught in ch04, modern_gpt.ipynb, section M.3.
     """
     n_tokens, n_pairs = x.shape[-2], x.shape[-1] // 2
-    exact = {"dtype": torch.promote_types(x.dtype, torch.float32), "device": x.device}
-    speeds = base ** (-torch.arange(n_pairs, **exact) / n_pairs)  # (K/2,) radians a token
-    angles = torch.arange(start, start + n_tokens, **exact)[:, None] * speeds  # (T, K/2)
+    dtype, device = torch.promote_types(x.dtype, torch.float32), x.device
+    speeds = base ** (-torch.arange(n_pairs, dtype=dtype, device=device) / n_pairs)  # (K/2,) radians a token
+    angles = torch.arange(start, start + n_tokens, dtype=dtype, device=device)[:, None] * speeds  # (T, K/2)
     cos, sin = angles.cos().to(x), angles.sin().to(x)
     a, b = x.chunk(2, dim=-1)  # 2 x (..., T, K/2)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)

@@ -79,7 +79,7 @@ class Sampler:
         check_sampling(temperature, top_k, top_p)
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         if temperature > 0:
-            seed = torch.randint(2**62, ()).item() if seed is None else seed
+            seed = int(torch.randint(2**62, ())) if seed is None else seed
             if not isinstance(seed, int) or not 0 <= seed < 2**64:
                 raise ValueError(f"seed={seed} is not a whole number from 0 to 2**64 - 1; give one such as 7")
             self.generator = torch.Generator().manual_seed(seed)
