@@ -9,6 +9,7 @@ Reference: the safetensors format. Taught in ch05, section 5.12.
 import json
 import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ch05_pretraining.model_parts import bare, settings_of
 from data.durable_folders import CheckpointError, few, json_bytes, read_folder, write_folder
@@ -36,7 +38,7 @@ class Checkpoint:
     shapes: list | None = None  # of each optimizer's parameters; not in folders of earlier versions
     best: dict[str, Tensor] = field(default_factory=dict)
 
-    def restore(self, model: nn.Module, optimizer=None) -> None:
+    def restore(self, model: nn.Module, optimizer: Optimizer | Sequence[Optimizer] | None = None) -> None:
         """Copy the stored numbers into a model and its optimizer(s).
 
         Args:
@@ -70,8 +72,8 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: str | Path, step: int, model: nn.Module, optimizer=None, extra: dict | None = None,
-    best: dict[str, Tensor] | None = None,
+    folder: str | Path, step: int, model: nn.Module, optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    extra: dict | None = None, best: dict[str, Tensor] | None = None,
 ) -> Path:  # fmt: skip
     """Save the state after `step` steps in `folder/step-…`, keeping the two newest checkpoints.
 
@@ -212,8 +214,10 @@ def copy_tensors(model: nn.Module, tensors: dict[str, Tensor], source: object) -
             tensor.copy_(tensors[name])
 
 
-def _as_list(optimizer) -> list:
-    return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer] * (optimizer is not None)
+def _as_list(optimizer: Optimizer | Sequence[Optimizer] | None) -> list[Optimizer]:
+    if optimizer is None:
+        return []
+    return [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
 
 
 def _shapes(optimizers: list) -> list:
@@ -233,7 +237,7 @@ def _optimizer_tensors(optimizers: list) -> dict[str, Tensor]:
     }
 
 
-def _restore_optimizer(optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(prefix):

@@ -5,9 +5,13 @@ Taught in ch05, section 5.5.
 
 import math
 from numbers import Integral
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ch05_pretraining.pretraining import TrainConfig
 
 
-def refuse_out_of_range(config) -> None:
+def refuse_out_of_range(config: "TrainConfig") -> None:
     """Refuse a value outside its range.
 
     Args:
@@ -40,6 +44,6 @@ def refuse_out_of_range(config) -> None:
     _require(isinstance(config.seed, Integral), config, "seed", "a whole number")
 
 
-def _require(holds: bool, config, name: str, expected: str) -> None:
+def _require(holds: bool, config: "TrainConfig", name: str, expected: str) -> None:
     if not holds:
         raise ValueError(f"{name}={getattr(config, name)!r}: expected {expected}; change it in TrainConfig")

@@ -7,7 +7,8 @@ References: Bengio et al. (2009), "Curriculum learning"; Olsson et al. (2022), "
 induction heads" (2209.11895). Taught in ch05, section 5.8.
 """
 
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import islice
 
 import torch
@@ -33,10 +34,13 @@ class _BeginsAnywhere:
         self.start = start
 
 
-class _NumberedBatches(_BeginsAnywhere):
+class _NumberedBatches(_BeginsAnywhere, ABC):
     """A loader whose batch number n is made on the spot."""
 
     n_steps = 0
+
+    @abstractmethod
+    def _batch(self, number: int) -> tuple[Tensor, Tensor]: ...
 
     def __len__(self) -> int:
         return self.n_steps
@@ -67,7 +71,10 @@ class RepeatedTokens(_NumberedBatches):
     Source: Olsson et al. (2022), 2209.11895. Taught in ch05, section 5.8.
     """
 
-    def __init__(self, n_steps, vocab_size, batch_size=16, length=64, periods=(2, 23), seed=0, rank=0, world_size=1):
+    def __init__(
+        self, n_steps: int, vocab_size: int, batch_size: int = 16, length: int = 64, periods: tuple[int, int] = (2, 23),
+        seed: int = 0, rank: int = 0, world_size: int = 1,
+    ):  # fmt: skip
         if not 1 <= periods[0] <= periods[1] <= length:
             raise ValueError(f"periods={periods} must be increasing, from 1 to length={length}: choose shorter ones")
         self.n_steps, self.vocab_size, self.batch_size, self.length = n_steps, vocab_size, batch_size, length
@@ -111,8 +118,8 @@ class FirstReader(_NumberedBatches):
     """
 
     def __init__(
-        self, n_steps, rows, batch_size=32, alone_steps=280, most_in_a_row=6, max_length=320, seed=0, rank=0,
-        world_size=1,
+        self, n_steps: int, rows: Sequence[Tensor], batch_size: int = 32, alone_steps: int = 280,
+        most_in_a_row: int = 6, max_length: int = 320, seed: int = 0, rank: int = 0, world_size: int = 1,
     ):  # fmt: skip
         if not rows or batch_size // most_in_a_row < world_size:
             raise ValueError(
@@ -191,16 +198,16 @@ def batches_from(loader: Iterable, start: int) -> Iterator[tuple[Tensor, Tensor]
 
     Source: this course. Taught in ch05, section 5.12.
     """
-    sampler = getattr(loader, "batch_sampler", None)
-    sampler = sampler if hasattr(sampler, "set_epoch") else loader
-    can_seek = hasattr(sampler, "set_epoch")
-    if can_seek:
-        sampler.set_epoch(0, 0)
+    by_sampler = getattr(getattr(loader, "batch_sampler", None), "set_epoch", None)
+    set_epoch = by_sampler or getattr(loader, "set_epoch", None)
+    if set_epoch:
+        set_epoch(0, 0)
+    assert isinstance(loader, Sized)
     if not (n_batches := len(loader)):
         raise ValueError("the loader has no batches: make it with more text or a smaller batch_size")
     epoch, position = divmod(start, n_batches)
     while True:
-        if can_seek:
-            sampler.set_epoch(epoch, position)
-        yield from loader if can_seek else islice(loader, position, None)
+        if set_epoch:
+            set_epoch(epoch, position)
+        yield from loader if set_epoch else islice(loader, position, None)
         epoch, position = epoch + 1, 0

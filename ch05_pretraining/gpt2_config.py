@@ -25,7 +25,7 @@ SAME_AS = {
     "num_hidden_layers": "n_layer",
 }  # fmt: skip
 # refused unless the value is one of these; the first is that of a missing key
-ONLY = {
+ONLY: dict[str, list] = {
     "model_type": ["gpt2"],
     "architectures": [None, ["GPT2LMHeadModel"], ["GPT2Model"]],  # others have a head of their own
     "auto_map": [None],  # code of the model's own

@@ -45,7 +45,7 @@ class _HeadLoss(torch.autograd.Function):
     """The derivative of -log p(target) by the logits is p, with 1 taken off at the target: no need to wait for it."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, learns: bool) -> Tensor:
+    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, learns: bool) -> Tensor:  # type: ignore[no-untyped-def]  # PyTorch's
         n_rows = ROWS_AT_ONCE.get(hidden.device.type, 8192)
         total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
         to_hidden, to_weight = [], torch.zeros_like(weight) if learns else None
@@ -63,6 +63,6 @@ class _HeadLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, slope: Tensor):
+    def backward(ctx, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[no-untyped-def]  # PyTorch's
         to_hidden, to_weight = ctx.saved_tensors
         return slope * to_hidden, slope * to_weight, None, None

@@ -185,16 +185,16 @@ def export_hugging_face(model: GPTModel, tokenizer: BPETokenizer, folder: str | 
 
     Source: the file layout of the transformers library. Taught in ch05, section 5.13.
     """
-    model = bare(model)
-    _refuse_what_gpt2_cannot_hold(model, tokenizer)
+    _refuse_what_gpt2_cannot_hold(inner := bare(model), tokenizer)
+    assert isinstance(inner, GPTModel)
     specials = tokenizer.special_tokens
     end, pad = specials["<|endoftext|>"], specials.get("<|pad|>", specials["<|endoftext|>"])
     files = {
-        "config.json": json_bytes(gpt2_config(model.config, end, pad)),
+        "config.json": json_bytes(gpt2_config(inner.config, end, pad)),
         "generation_config.json": json_bytes({"bos_token_id": end, "eos_token_id": end, "pad_token_id": pad}),
-        "model.safetensors": tensors_to_bytes(_their_tensors(model), metadata={"format": "pt"}),
+        "model.safetensors": tensors_to_bytes(_their_tensors(inner), metadata={"format": "pt"}),
         "tokenizer.json": json_bytes(_their_tokenizer(tokenizer)),
-        "tokenizer_config.json": json_bytes(_their_tokenizer_config(model.config, "<|pad|>" in specials)),
+        "tokenizer_config.json": json_bytes(_their_tokenizer_config(inner.config, "<|pad|>" in specials)),
     }
     return write_folder(folder, files)
 

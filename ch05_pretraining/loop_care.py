@@ -29,7 +29,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     Source: this course. Taught in ch05, section 5.12.
     """
 
-    def __init__(self, message: str, history=None):
+    def __init__(self, message: str, history: object = None):
         super().__init__(message)
         self.history = history
 
@@ -74,7 +74,7 @@ def training_only(model: nn.Module, chosen: set[nn.Parameter]) -> Iterator[None]
             parameter.requires_grad_(learns)
 
 
-def stop_if_pressed(ctrl_c: CtrlC, done: str, history) -> None:
+def stop_if_pressed(ctrl_c: CtrlC, done: str, history: object) -> None:
     """End a loop that writes no checkpoints between two of its steps; `done` says after which."""
     if ctrl_c.pressed:
         raise TrainingInterrupted(
@@ -140,7 +140,9 @@ def seed_dropout(seed: int, step: int, rank: int = 0) -> None:
     torch.manual_seed(((seed * 1_000_003 + step) * 1_009 + rank) % 2**64)
 
 
-def learn(model: nn.Module, optimizer, loss: Tensor, step: int, remedy: str = "lower learning_rate") -> float:
+def learn(
+    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, step: int, remedy: str = "lower learning_rate"
+) -> float:
     """Take one step down the gradient of a loss, and give the loss as a number; see `checked_step`."""
     optimizer.zero_grad()
     loss.backward()
@@ -184,5 +186,5 @@ def fingerprint(tensors: Iterable[Tensor]) -> str:
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

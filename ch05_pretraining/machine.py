@@ -12,9 +12,9 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -29,6 +29,8 @@ __all__: list[str] = []  # the loop's own tools; nothing here is part of the cou
 WHEELS = "https://download.pytorch.org/whl/"  # builds of PyTorch that its ordinary index does not have
 NEWER_GPUS, OLDER_GPUS = "cu130", "cu126"  # builds for GPUs from NVIDIA's Turing (2018) on, and for older ones too
 TURING = (7, 5)
+LossOfOneBatch = Callable[[], torch.Tensor]
+Result = TypeVar("Result")
 
 
 # ---------------------------------------------------------------- the device
@@ -126,7 +128,9 @@ def _loss_and_gradient(model: GPTModel, device: torch.device) -> torch.Tensor:
     model.to(device).zero_grad()
     loss = model(ids).float().logsumexp(-1).mean()
     loss.backward()
-    return torch.stack([loss.detach().cpu(), model.token_embedding.weight.grad.norm().cpu()])
+    slopes = model.token_embedding.weight.grad
+    assert slopes is not None
+    return torch.stack([loss.detach().cpu(), slopes.norm().cpu()])
 
 
 def _is_too_old(device: torch.device) -> bool:
@@ -159,7 +163,7 @@ def sum_over_ranks(values: Iterable[float], device: torch.device) -> list[float]
     return sums.tolist()
 
 
-def on_first_rank(work: Callable):
+def on_first_rank(work: Callable[[], Result]) -> Result | None:
     """Let one process do what is to be done once; the others wait for it."""
     rank, world_size = rank_and_world_size()
     result = work() if rank == 0 else None
@@ -183,12 +187,12 @@ def leave_together() -> NoReturn:
 # ---------------------------------------------------------------- precision and products
 
 
-def own_random_numbers(device: torch.device):
+def own_random_numbers(device: torch.device) -> AbstractContextManager:
     """Leave the caller's random generator as it was, for as long as the returned context is open."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-def arithmetic(device: torch.device, precision: str, products: str = "linear"):
+def arithmetic(device: torch.device, precision: str, products: str = "linear") -> AbstractContextManager:
     """Give the context in which a forward pass runs in this precision, its products by this routine."""
     if precision != "float32":
         sixteen_bits = torch.autocast(device.type, getattr(torch, precision))
@@ -196,7 +200,7 @@ def arithmetic(device: torch.device, precision: str, products: str = "linear"):
     return LinearBy(linear_by_convolution) if products == "convolution" else nullcontext()
 
 
-def faster_precision(loss_of_one_batch: Callable[[], torch.Tensor], parameters: list, device: torch.device) -> str:
+def faster_precision(loss_of_one_batch: LossOfOneBatch, parameters: list, device: torch.device) -> str:
     """Time a forward and backward pass in 32 bits and in 16, which must win clearly, on every process.
 
     The sixteen bits are bfloat16, or float16 on GPUs that PyTorch lets only imitate bfloat16, which is slow.
@@ -223,13 +227,17 @@ def _all_agree(faster: bool, device: torch.device) -> bool:
     return in_favour == processes
 
 
-def _wins(challenger: tuple, champion: tuple, loss_of_one_batch, parameters, device) -> bool:
+def _wins(
+    challenger: tuple, champion: tuple, loss_of_one_batch: LossOfOneBatch, parameters: list, device: torch.device
+) -> bool:
     with own_random_numbers(device):
         seconds = [_fastest_pass(loss_of_one_batch, parameters, device, way) for way in (champion, challenger)]
     return seconds[1] < 0.95 * seconds[0]
 
 
-def _fastest_pass(loss_of_one_batch, parameters, device, way: tuple, budget: float = 1.0) -> float:
+def _fastest_pass(
+    loss_of_one_batch: LossOfOneBatch, parameters: list, device: torch.device, way: tuple, budget: float = 1.0
+) -> float:
     """Seconds of the fastest of three passes; a single slow one is enough to know."""
     if device.type != "cpu":  # a GPU's first pass loads its code, which says nothing about the others
         _seconds_of_a_pass(loss_of_one_batch, parameters, device, way)
@@ -242,7 +250,7 @@ def _fastest_pass(loss_of_one_batch, parameters, device, way: tuple, budget: flo
     return fastest
 
 
-def _seconds_of_a_pass(loss_of_one_batch, parameters, device, way: tuple) -> float:
+def _seconds_of_a_pass(loss_of_one_batch: LossOfOneBatch, parameters: list, device: torch.device, way: tuple) -> float:
     _wait_for(device)
     begun = time.perf_counter()
     with arithmetic(device, *way):
@@ -304,19 +312,20 @@ class LossScale:
 class CtrlC:
     """Turn Ctrl-C into a flag that is read between two steps, so that no step is left half done."""
 
-    def __init__(self):
-        self.pressed, self.previous = False, None
+    def __init__(self) -> None:
+        self.pressed = False
+        self.previous: Callable | int | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> "CtrlC":
         if threading.current_thread() is threading.main_thread():
             self.previous = signal.signal(signal.SIGINT, self._press)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self.previous is not None:
             signal.signal(signal.SIGINT, self.previous)
 
-    def _press(self, *_):
+    def _press(self, *_: object) -> None:
         if self.pressed:
             raise KeyboardInterrupt  # pressed twice: now
         self.pressed = True

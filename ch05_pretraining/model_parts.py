@@ -18,7 +18,10 @@ from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 
-MODEL_CLASSES = {"GPTModel": (GPTModel, GPTConfig), "ModernGPT": (ModernGPT, ModernConfig)}
+MODEL_CLASSES: dict[str, tuple[type[GPTModel], type[GPTConfig]]] = {
+    "GPTModel": (GPTModel, GPTConfig),
+    "ModernGPT": (ModernGPT, ModernConfig),
+}
 PLAIN = (bool, int, float, str, type(None))
 DROPOUT = {"dropout", "p"}  # acts in training only, so a checkpoint may go on with another one
 
@@ -32,7 +35,9 @@ def bare(model: nn.Module) -> nn.Module:
     Source: this course.
     """
     while isinstance(model, (nn.DataParallel, DistributedDataParallel)) or hasattr(model, "_orig_mod"):
-        model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+        inner = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+        assert isinstance(inner, nn.Module)
+        model = inner
     return model
 
 
@@ -53,6 +58,7 @@ def class_and_config(model: nn.Module) -> dict:
             f"found a model of the class {_path(type(model))}, expected one of {', '.join(known)}: use save_classifier "
             "or save_finetuned for what chapter 6 builds around a GPT, and save_checkpoint for a class of your own"
         )
+    assert isinstance(model, GPTModel)
     return {"class": known[_path(type(model))], **model.config.to_dict()}
 
 

@@ -107,7 +107,7 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, parameters, learning_rate: float = 0.01, momentum: float = 0.95, weight_decay: float = 0.1,
+        self, parameters: Iterable, learning_rate: float = 0.01, momentum: float = 0.95, weight_decay: float = 0.1,
         pieces: int = 1,
     ):  # fmt: skip
         options = {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay, "pieces": pieces}
@@ -120,14 +120,14 @@ class Muon(torch.optim.Optimizer):
                     raise ValueError(f"{p.shape[0]} rows cannot be cut into {group['pieces']} equal pieces")
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # no closure: one gradient a step is all that it needs
         """Move all matrices once, those of one shape together."""
         for group in self.param_groups:
             for same_shape in _by_shape(group["params"]):
                 self._move(same_shape, group)
 
     def _move(self, matrices: list[Tensor], group: dict) -> None:
-        gradients = torch.stack([p.grad for p in matrices])  # (N, R, C)
+        gradients = torch.stack([p.grad for p in matrices if p.grad is not None])  # (N, R, C)
         running = torch.stack([self.state[p].get("momentum", torch.zeros_like(p)) for p in matrices])
         running = group["momentum"] * running + gradients
         ahead = gradients + group["momentum"] * running  # Nesterov: look one step ahead

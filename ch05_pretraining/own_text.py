@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ch02_text_data.batches import EpochBatches, pad_batch
+from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch05_pretraining.run_state import History
 from ch05_pretraining.story_scores import graded_windows, ngram_bits
@@ -50,7 +51,7 @@ class DocumentWindows(Dataset):
     Source: this course; Radford et al. (2019), section 2.1, for the stream. Taught in ch05, section 5.14.
     """
 
-    def __init__(self, documents: Sequence[str], tokenizer, max_length: int):
+    def __init__(self, documents: Sequence[str], tokenizer: BPETokenizer, max_length: int):
         self.end, self.max_length = tokenizer.special_tokens["<|endoftext|>"], max_length
         stream, self.starts = [self.end], []
         begins_word, half = [token[:1] in (b" ", b"\n") for token in tokenizer.tokens], max_length // 2
@@ -73,8 +74,8 @@ class DocumentWindows(Dataset):
 
 
 def text_loaders(
-    own: OwnText, tokenizer, context_length: int, batch_size: int, n_watched: int, *, seed: int, rank: int,
-    world_size: int,
+    own: OwnText, tokenizer: BPETokenizer, context_length: int, batch_size: int, n_watched: int, *, seed: int,
+    rank: int, world_size: int,
 ) -> tuple[DataLoader, DataLoader]:  # fmt: skip
     """Make the two loaders of a text: windows to learn from, and some of those that are graded, evenly spread.
 
@@ -95,14 +96,12 @@ def text_loaders(
     windows = DocumentWindows(learned, tokenizer, context_length)
     graded = graded_windows(held, tokenizer, context_length)
     watched = [tuple(map(torch.tensor, window)) for window in graded[:: math.ceil(len(graded) / n_watched)]]
-    return (
-        _loader(windows, windows.lengths, batch_size, shuffle=True, seed=seed, rank=rank, world_size=world_size),
-        _loader(watched, [len(ids) for ids, _ in watched], batch_size, shuffle=False),
-    )
+    ordered = EpochBatches([len(ids) for ids, _ in watched], batch_size, shuffle=False, drop_last=False)
+    shuffled = EpochBatches(windows.lengths, batch_size, drop_last=False, seed=seed, rank=rank, world_size=world_size)
+    return _loader(windows, shuffled), _loader(watched, ordered)  # type: ignore[arg-type]  # a list will do, too
 
 
-def _loader(windows, lengths: list[int], batch_size: int, **order) -> DataLoader:
-    batches = EpochBatches(lengths, batch_size, drop_last=False, **order)
+def _loader(windows: Dataset, batches: EpochBatches) -> DataLoader:
     return DataLoader(windows, batch_sampler=batches, collate_fn=pad_batch, generator=torch.Generator())
 
 
@@ -139,7 +138,7 @@ def text_advice(n_bytes: int, config: GPTConfig, batch_size: int, n_steps: int |
     return " ".join(sentences)
 
 
-def text_baselines(tokenizer, learned: Sequence[str], held: Sequence[str]) -> dict[str, float]:
+def text_baselines(tokenizer: BPETokenizer, learned: Sequence[str], held: Sequence[str]) -> dict[str, float]:
     """Predict documents kept aside without a network: name -> bits per byte, for three counting models and for lzma.
 
     "bytes" counts how often each byte occurs; bigram and trigram count the same tokens as the model's. lzma's number is
@@ -198,7 +197,7 @@ def text_verdict(history: History, bits_per_byte: float, baselines: dict[str, fl
     Source: this course. Taught in ch05, section 5.14.
     """
     lowest, last, kept = min(history.val_losses), history.val_losses[-1], f"step {history.best_step:,}"
-    best = min(("bytes", "bigram", "trigram"), key=baselines.get)
+    best = min(("bytes", "bigram", "trigram"), key=baselines.__getitem__)
     beside = f"{bits_per_byte:.2f} bits per byte, the best counting model ({best}) {baselines[best]:.2f}"
     if baselines.get("lzma", 1.0) < REPEATED:
         reason = f"the text kept aside stands in the rest as well: lzma needs {baselines['lzma']:.2f} bits per byte"

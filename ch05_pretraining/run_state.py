@@ -7,14 +7,16 @@ gone on with under the same settings and with the same rows. Taught in ch05, sec
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ch05_pretraining.checkpoints import (
+    Checkpoint,
     copy_tensors,
     list_checkpoints,
     load_checkpoint,
@@ -25,6 +27,9 @@ from ch05_pretraining.curriculum import batches_from
 from ch05_pretraining.loop_care import context_length_of, device_of, fingerprint
 from ch05_pretraining.machine import LossScale, own_random_numbers, rank_and_world_size, sum_over_ranks
 from data.durable_folders import CheckpointError
+
+if TYPE_CHECKING:
+    from ch05_pretraining.pretraining import TrainConfig
 
 BATCHES_KEPT = 32  # whose fingerprints a checkpoint keeps: enough to hold a batch of everything that is mixed in
 
@@ -63,8 +68,8 @@ class Progress:
     val_loss: float | None = None
 
 
-def _length(loader) -> int:
-    if not hasattr(loader, "__len__"):
+def _length(loader: Iterable) -> int:
+    if not isinstance(loader, Sized):
         kind = type(loader).__name__
         raise ValueError(f"train_loader is a {kind}, which has no length: give a list of batches or a DataLoader")
     return len(loader)
@@ -88,8 +93,8 @@ class RunState:
     """
 
     def __init__(
-        self, model: nn.Module, optimizers: list, train_loader, loss: Callable, config,
-        checkpoint_dir: str | Path | None,
+        self, model: nn.Module, optimizers: list, train_loader: Iterable, loss: Callable,
+        config: "TrainConfig", checkpoint_dir: str | Path | None,
     ):  # fmt: skip
         self.model, self.config, self.history = model, config, History()
         self.folder = None if checkpoint_dir is None else Path(checkpoint_dir)
@@ -176,7 +181,7 @@ class RunState:
         self.loss_scale = LossScale(**checkpoint.extra.get("loss_scale", {}))
         self.seconds_before = self.history.seconds[-1] if self.history.seconds else 0.0
 
-    def _refuse_other_run(self, checkpoint) -> None:
+    def _refuse_other_run(self, checkpoint: Checkpoint) -> None:
         now = asdict(self.config) | {"betas": list(self.config.betas), "n_batches": self.n_batches}
         unset = {setting.name: setting.default for setting in fields(self.config)}  # younger than the checkpoint
         then = unset | checkpoint.extra["config"] | {"n_batches": checkpoint.extra["n_batches"]}
@@ -188,7 +193,7 @@ class RunState:
                 "use the same values to go on, or another folder to start anew"
             )
 
-    def _refuse_other_rows(self, checkpoint) -> None:
+    def _refuse_other_rows(self, checkpoint: Checkpoint) -> None:
         """Read the newest batches once more; every process has rows of its own, and those of the first were kept."""
         kept = checkpoint.extra.get("read", {"by_processes": None, "newest": []})
         first, other = checkpoint.step * self.config.accumulation_steps - len(kept["newest"]), 0

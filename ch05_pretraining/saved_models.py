@@ -24,7 +24,10 @@ KINDS = {"story_gpt": "story GPT", "classifier": "classifier", "assistant": "ass
 SHIPPED = {"story_gpt": "story_gpt", "assistant": "story_assistant"}  # folders in data/
 
 
-def save_model(folder: str | Path, model: GPTModel, tokenizer: BPETokenizer, recipe: dict, dtype: str = "float32"):
+def save_model(
+    folder: str | Path, model: GPTModel, tokenizer: BPETokenizer | tiktoken.Encoding, recipe: dict,
+    dtype: str = "float32",
+) -> Path:  # fmt: skip
     """Save a finished model with its tokenizer and recipe in one folder with a manifest.
 
     What `requires_grad` says is not kept: a loaded model is ready to be trained as a whole.
@@ -108,8 +111,9 @@ def _places(source: str | Path, kind: str) -> list[Path]:
 
 
 def write_model(
-    folder: str | Path, about: dict, model: nn.Module, build: Callable[[], nn.Module], tokenizer, recipe: dict,
-    dtype: str = "float32", weights: str = "model.safetensors",
+    folder: str | Path, about: dict, model: nn.Module, build: Callable[[], nn.Module],
+    tokenizer: BPETokenizer | tiktoken.Encoding, recipe: dict, dtype: str = "float32",
+    weights: str = "model.safetensors",
 ) -> Path:  # fmt: skip
     """Write the folder of a finished model, unless what it says about the model would build another one.
 
@@ -140,7 +144,7 @@ def write_model(
     return write_folder(folder, files)
 
 
-def read_model(folder: str | Path, build: Callable[[dict, BPETokenizer], nn.Module]) -> tuple:
+def read_model(folder: str | Path, build: Callable[[dict, BPETokenizer | tiktoken.Encoding], nn.Module]) -> tuple:
     """Read the folder of a finished model: -> the model in float32, in evaluation mode, and its tokenizer.
 
     Args:

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 
 from ch04_gpt_model.fast_paths import linear_by_convolution
+from ch04_gpt_model.gpt_config import GPTConfig
 
 __all__ = ["PowerLaw", "fit_power_law", "flops_per_token", "matrix_product_ceiling"]
 
 
-def flops_per_token(config, length: int) -> float:
+def flops_per_token(config: GPTConfig, length: int) -> float:
     """Count the multiplications and additions of one training token, forward and backward.
 
     Args:
@@ -96,4 +97,5 @@ def fit_power_law(sizes: Sequence[float], losses: Sequence[float], n_floors: int
         error = sum((candidate(n) - loss) ** 2 for n, loss in zip(sizes, losses))
         if error < best:
             best, law = error, candidate
+    assert law is not None
     return law

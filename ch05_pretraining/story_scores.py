@@ -14,6 +14,8 @@ from ch01_understanding_llms.fast_counts import FastNgramModel
 from ch01_understanding_llms.understanding_llms import bits_per_byte
 from ch02_text_data.any_tokenizer import encode_text, special_id
 from ch02_text_data.batches import IGNORE_INDEX
+from ch02_text_data.text_data import BPETokenizer
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.evaluation import evaluation_totals
 
 
@@ -33,7 +35,7 @@ class StoryScores:
         return self.bits_per_word / self.floor_bits_per_word if self.floor_bits_per_word else None
 
 
-def evaluate_stories(model: nn.Module, tokenizer, stories: list, *, batch_size: int = 32) -> StoryScores:
+def evaluate_stories(model: GPTModel, tokenizer: BPETokenizer, stories: list, *, batch_size: int = 32) -> StoryScores:
     """Grade a model on whole stories, from their first token to the end token; each reading begins with an end token.
 
     Args:
@@ -65,7 +67,9 @@ def evaluate_stories(model: nn.Module, tokenizer, stories: list, *, batch_size: 
     )
 
 
-def graded_windows(texts: Iterable[str], tokenizer, context_length: int) -> list[tuple[list[int], list[int]]]:
+def graded_windows(
+    texts: Iterable[str], tokenizer: BPETokenizer, context_length: int
+) -> list[tuple[list[int], list[int]]]:
     """Cut texts into (ids, targets) so that each token and each text's end is graded once; all begin with an end token.
 
     Args:
@@ -80,7 +84,9 @@ def graded_windows(texts: Iterable[str], tokenizer, context_length: int) -> list
     return [([end, *ids[1:]], targets) for row in rows for ids, targets in _windows(row, context_length)]
 
 
-def ngram_bits(tokenizer, learned: Sequence[str], graded: Sequence[str], orders: Iterable[int]) -> list[float]:
+def ngram_bits(
+    tokenizer: BPETokenizer, learned: Sequence[str], graded: Sequence[str], orders: Iterable[int]
+) -> list[float]:
     """Count n-grams in texts and give the bits that other texts then cost, their end tokens included, for each order.
 
     Args:

@@ -108,8 +108,9 @@ def test_there_are_no_other_top_level_folders():
 
 def assigned(path: Path) -> set[str]:
     """Return the names to which a module gives a value at its top level."""
-    nodes = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.Assign)]
-    targets = [target for node in nodes for target in node.targets]
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    targets += [node.target for node in body if isinstance(node, ast.AnnAssign)]
     names = [name for target in targets for name in (target.elts if isinstance(target, ast.Tuple) else [target])]
     return {name.id for name in names if isinstance(name, ast.Name)}
 
