@@ -29,7 +29,7 @@ COLORS = {
     "yellow": "#F0E442",
 }
 _CYCLE = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000"]
-_STYLE = {
+_STYLE: Any = {  # matplotlib's stubs ask for each name as a type of its own
     "figure.figsize": SIZE,
     "figure.dpi": 100,
     "figure.constrained_layout.use": True,
@@ -136,7 +136,7 @@ def _label_cells(ax: Axes, rows: Sequence[str] | None, columns: Sequence[str] | 
 
 def _write_numbers(ax: Axes, values: np.ma.MaskedArray, image: Any) -> None:
     for (row, column), value in np.ndenumerate(values):
-        if value is np.ma.masked or values.mask is not np.ma.nomask and values.mask[row, column]:
+        if value is np.ma.masked or np.ma.getmaskarray(values)[row, column]:
             continue
         ink = "black" if image.norm(value) > 0.55 else "white"
         label = f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}"
@@ -169,7 +169,7 @@ def lines(
     for name, values in series.items():
         x, y = values if isinstance(values, tuple) else (range(len(values)), values)
         # a name without a color of its own takes the next of matplotlib's cycle
-        style = {"color": COLORS.get(chosen[name], chosen[name])} if name in chosen else {}
+        style: dict[str, Any] = {"color": COLORS.get(chosen[name], chosen[name])} if name in chosen else {}
         ax.plot(_array(x), _array(y), label=name, linestyle="--" if name == "validation" else "-", **style)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     if "x" in log:
@@ -224,9 +224,9 @@ def losses(
 
 def _level(ax: Axes, height: float, name: str, color: str, style: str, below: bool = False) -> None:
     ax.axhline(height, color=color, linestyle=style, linewidth=1.4)
-    place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 9, "color": "#444444"}
-    side = {"xytext": (0, -3), "va": "top"} if below else {"xytext": (0, 3), "va": "bottom"}
-    ax.annotate(name, (0.995, height), ha="right", **side, **place)
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    side: dict[str, Any] = {"xytext": (0, -3), "va": "top"} if below else {"xytext": (0, 3), "va": "bottom"}
+    ax.annotate(name, (0.995, height), ha="right", fontsize=9, color="#444444", **side, **place)
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:

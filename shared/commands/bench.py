@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +65,7 @@ class Side:
         self.name = f"{measure} {options}"
 
     def _answer(self) -> str:
+        assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
@@ -78,6 +79,7 @@ class Side:
 
     def round(self) -> dict:
         """Do one round and return what it says."""
+        assert self.process.stdin
         try:
             self.process.stdin.write("\n")
             self.process.stdin.flush()
@@ -87,6 +89,7 @@ class Side:
 
     def close(self) -> float | None:
         """End the process and return its peak memory in MB."""
+        assert self.process.stdin and self.process.stdout
         self.process.stdin.close()
         peak = json.loads(self._answer())["peak_mb"]
         self.process.wait()
@@ -126,8 +129,8 @@ def compare(title: str, measure: str, sides: dict[str, dict], rounds: int, *,
     running = {
         label: Side(measure, options, settings.get(label), folders.get(label, ROOT)) for label, options in sides.items()
     }
-    places = {"": nullcontext, BESIDE: busy_process} if also_beside else {"": nullcontext}
-    rates = {label + place: [] for label in running for place in places}
+    places: dict[str, Callable] = {"": nullcontext, BESIDE: busy_process} if also_beside else {"": nullcontext}
+    rates: dict[str, list[float]] = {label + place: [] for label in running for place in places}
     with _killed_if_interrupted(running.values()):
         for side in running.values():
             side.wait_until_ready()
@@ -152,6 +155,7 @@ while True: pass
 def busy_process():
     """Keep one core busy with a process that counts for nothing; it ends here, or when this process does."""
     process = subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout
     try:
         process.stdout.readline()  # it has begun
         yield process

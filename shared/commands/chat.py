@@ -48,7 +48,7 @@ def example_questions(n: int = 4) -> list[str]:
     """
     from data.loaders import load_instructions
 
-    shortest = {}
+    shortest: dict[str, str] = {}
     for record in load_instructions("validation"):
         known = shortest.get(record.kind, record.prompt)
         shortest[record.kind] = min(known, record.prompt, key=len)
@@ -67,7 +67,7 @@ def talk(assistant, sampling: dict | None = None, read=input, write=None, *, rem
     """
     write = write or _show
     write(HELP + (" /new forgets the talk so far.\n" if remember else "\n"))
-    history = []
+    history: list[tuple] = []
     while (line := _next_line(read)) is not None:
         if line == "/new":
             history.clear()

@@ -40,7 +40,7 @@ def _windows_memory_in_gb() -> float | None:
         _fields_ += [(f"rest{i}", ctypes.c_ulonglong) for i in range(6)]
 
     status = Status(length=ctypes.sizeof(Status))
-    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]  # Windows has it
     return status.total / 1e9
 
 

@@ -71,7 +71,8 @@ def fetch_file(entry: dict, folder: Path, *, attempts: int = ATTEMPTS, timeout: 
     target = _inside(folder, entry["path"])
     if _is_right(target, entry):
         return target
-    part, reasons = target.with_name(target.name + ".part"), []
+    part = target.with_name(target.name + ".part")
+    reasons: list[str] = []
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         for address in entry["urls"]:

@@ -64,7 +64,7 @@ class Run:
 
     def __init__(self, folder: Path, settings: dict, own=None):
         self.folder, self.settings, self.own = folder, settings, own
-        self.state = {"seconds": {}, "results": {}}
+        self.state: dict[str, dict] = {"seconds": {}, "results": {}}
         kept = _read_json(folder / "run.json")
         if isinstance(kept, dict):  # a damaged part counts as not there
             self.state |= {part: kept[part] for part in self.state if isinstance(kept.get(part), dict)}
@@ -176,7 +176,7 @@ def _wanted(folder: Path, stored: dict, given: dict) -> dict:
     wanted = {name: stored[name] for name in ("seed", "minutes", "quick", "device") if name in stored}
     wanted |= {name: value for name, value in given.items() if name not in SHAPE}
     kept = [folder / "text.txt"] if stored.get("text") else []  # the user's own file may have changed or gone since
-    paths = [Path(path) for path in given.get("text", kept)]
+    paths: list[str | Path] = [Path(path) for path in given.get("text", kept)]
     wanted["text"] = read_own_text(paths) if paths else None
     shape = stored.get("shape")
     if changes := {name: given[name] for name in SHAPE if name in given}:

@@ -34,7 +34,7 @@ def story_scores(trained, *, quick: bool) -> dict:
         quick: fewer stories, for a first look.
     """
     model, tokenizer, recipe = trained.model.cpu(), trained.tokenizer, trained.settings["recipe"]
-    values = {"splits": {split: asdict(score) for split, score in trained.scores.items()}}
+    values: dict = {"splits": {split: asdict(score) for split, score in trained.scores.items()}}
     told = sample_stories(model, tokenizer, 40 if quick else 200, seed=trained.settings["seed"])
     values["samples"] = told[:N_SAMPLES]
     mistakes = [check_story(story) for story in told]
@@ -202,8 +202,10 @@ def draw_losses(path: Path, trained, scores: dict) -> None:
     for step, words in _places(trained, scores):
         ax.axvline(step, color=COLORS["baseline"], linestyle=":", linewidth=1.2)
         ax.annotate(f" {words}", (step, ax.get_ylim()[1]), va="top", fontsize=9, color="#444444")
-    ax.figure.savefig(path, dpi=150)
-    plt.close(ax.figure)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def _places(trained, scores: dict) -> list[tuple[int, str]]:

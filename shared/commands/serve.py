@@ -13,10 +13,15 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.commands.command_line import CommandParser, command, port_number
+
+if TYPE_CHECKING:
+    from ch06_finetuning.assistant import Assistant
 
 PAGE = Path(__file__).resolve().parent / "serve_page"
 FILES = {
@@ -69,6 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class _Server(ThreadingHTTPServer):
+    assistant: "Assistant"
+    busy: threading.Lock
+    examples: list[str]
+    hosts: set[str]
     allow_reuse_address = os.name != "nt"  # on Windows it would let two programs answer on one port
 
     def handle_error(self, *_) -> None:
@@ -79,7 +88,7 @@ class _Server(ThreadingHTTPServer):
             print(f"course.py serve: a request failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
-def make_server(assistant, port: int = 0, examples: list[str] = ()) -> ThreadingHTTPServer:
+def make_server(assistant: "Assistant", port: int = 0, examples: Sequence[str] = ()) -> ThreadingHTTPServer:
     """Bind a server for one assistant to the loopback address.
 
     Args:
@@ -105,6 +114,7 @@ class _Refused(Exception):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     timeout = READ_SECONDS  # for each wait
     server_version, sys_version = "course", ""
 

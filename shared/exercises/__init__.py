@@ -34,7 +34,7 @@ def expect_equal(what: str, got: Any, expected: Any, hint: str = "") -> None:
         _expect_shape(what, got, expected, hint)
         same = torch.equal(got, expected)
     else:
-        is_array = type(got) is torch.Tensor or getattr(got, "ndim", 0)
+        is_array = type(got) is torch.Tensor or bool(getattr(got, "ndim", 0))
         same = not is_array and got == expected
     if not same:
         raise NotYet(_difference(what, got, expected, hint))
@@ -133,7 +133,7 @@ def _failure(error: BaseException, answer: Any, calls: list[str]) -> str:
     said = f": {text}" if text else ""
     if code and not lines:
         return f"Look at what your function takes and what it returns; the check met {name}{said}."
-    place = f" in its line {lines[-1] - code.co_firstlineno + 1}" if lines else ""
+    place = f" in its line {lines[-1] - code.co_firstlineno + 1}" if code and lines else ""
     tried = f" It was called as {calls[-1]}." if calls else ""
     return f"Your code raised {name}{place}{said}.{tried}"
 
@@ -176,7 +176,7 @@ def solution(exercise: str) -> None:
 
 def _table(kind: str, exercise: str, name: str) -> dict[str, Any] | None:
     """Return CHECKS or SOLUTIONS of the exercise's chapter and its side rooms, None where they are absent."""
-    number = re.match(r"\d*", str(exercise))[0].zfill(2)
+    number = re.sub(r"\D.*", "", str(exercise), flags=re.DOTALL).zfill(2)  # 4m.1 stands in ch04
     paths = sorted((_FOLDER / kind).glob(f"ch{number}*.py"))
     tables = [getattr(importlib.import_module(f".{kind}.{path.stem}", __package__), name) for path in paths]
     return {key: entry for table in tables for key, entry in table.items()} if tables else None

@@ -58,7 +58,7 @@ def notebooks() -> list[Path]:
 
 def join_streams(cell) -> None:
     """Merge neighbouring stdout pieces, cut at random places, and keep the last state of a progress line."""
-    joined = []
+    joined: list = []
     for output in cell.outputs:
         last = joined[-1] if joined else None
         if last and output.output_type == last.output_type == "stream" and output.name == last.name:
@@ -199,9 +199,9 @@ def compare(path: Path, kinds: list[Kind]) -> int:
                 different.setdefault(index, {}).setdefault(tuple(changes), []).append(kind.name)
         print(f"{name}, {kind.name}: {time.perf_counter() - begin:.0f} s", flush=True)
     for index, by_changes in sorted(different.items()):
-        for changes, names in by_changes.items():
+        for lines, names in by_changes.items():
             print(f"\n{name}, code cell {index} (from 0): {', '.join(names)}")
-            print("".join(f"    {line}\n" for line in changes), end="", flush=True)
+            print("".join(f"    {line}\n" for line in lines), end="", flush=True)
     return len(different)
 
 

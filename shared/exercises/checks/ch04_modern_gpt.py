@@ -46,8 +46,8 @@ def check_pairs_to_halves(fn) -> None:
     theirs = (x @ weight.T).unflatten(-1, (n_heads, -1, 2)).transpose(1, 2)  # (1, H, T, K/2, 2)
     angles = torch.arange(7.0, dtype=torch.float64)[:, None] * 10_000.0 ** (-torch.arange(3).double() / 3)
     turned = torch.view_as_real(torch.view_as_complex(theirs.contiguous()) * torch.exp(1j * angles)).flatten(-2)
-    scores = [h @ h.transpose(-2, -1) for h in (ours, turned)]
-    expect_close("The scores with rotated halves", *scores, hint)
+    scores, expected = (h @ h.transpose(-2, -1) for h in (ours, turned))
+    expect_close("The scores with rotated halves", scores, expected, hint)
 
 
 CHECKS = {

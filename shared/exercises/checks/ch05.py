@@ -14,9 +14,11 @@ from shared.exercises import expect, expect_close, expect_equal, without
 def check_loss(fn) -> None:
     given = fn
 
-    def fn(*rest):
+    def alone(*rest):
         with without(F, "cross_entropy", "Write the loss itself: F.cross_entropy is what yours is compared with."):
             return given(*rest)
+
+    fn = alone
 
     even = fn(torch.zeros(2, 3, 8), torch.zeros(2, 3, dtype=torch.int64))
     expect(isinstance(even, torch.Tensor), f"Return a tensor, so that gradients can flow; yours is {even!r:.60}.")
@@ -69,8 +71,8 @@ def check_clip(fn) -> None:
                  "A length of 0 is below every limit, and nothing may be divided by it.")  # fmt: skip
     large = [torch.tensor([3.0, 4.0]), torch.tensor([12.0])]
     hint = "The joint length is the root of the sum of all squares, here 13; every gradient is divided by the same 10."
-    for got, expected in zip(fn([g.clone() for g in large], 1.3), [[0.3, 0.4], [1.2]], strict=True):
-        expect_close("A gradient of joint length 13 under a limit of 1.3", got, expected, hint, tolerance=1e-4)
+    for got, wanted in zip(fn([g.clone() for g in large], 1.3), [[0.3, 0.4], [1.2]], strict=True):
+        expect_close("A gradient of joint length 13 under a limit of 1.3", got, wanted, hint, tolerance=1e-4)
 
 
 def check_mean_of_batches(fn) -> None:
@@ -85,12 +87,14 @@ def check_mean_of_batches(fn) -> None:
 def check_adamw(fn) -> None:
     given = fn
 
-    def fn(weights, *rest):
+    def alone(weights, *rest):
         before = weights.clone()
         with without(torch.optim, "AdamW", "Write the rule itself: torch.optim.AdamW is what it is compared with."):
             result = given(weights, *rest)
         expect_equal("weights afterwards", weights, before, "Do not change what you were given: build new weights.")
         return result
+
+    fn = alone
 
     weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     gradients = [torch.tensor(g, dtype=torch.float64) for g in ([1.0, 0.1, -3.0], [0.5, -0.1, 2.0], [0.0, 0.3, 1.0])]

@@ -9,7 +9,7 @@ def average_bits(probabilities: list[float]) -> float:
 
 
 def count_bigrams(ids: list[int]) -> dict[int, Counter]:
-    counts = defaultdict(Counter)
+    counts: dict[int, Counter] = defaultdict(Counter)
     for first, second in zip(ids, ids[1:]):
         counts[first][second] += 1
     return dict(counts)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def merge_pair(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]:
-    merged = []
+    merged: list[int] = []
     for id_ in ids:
         if merged and (merged[-1], id_) == pair:
             merged[-1] = new_id
@@ -18,7 +18,7 @@ def merge_pair(ids: list[int], pair: tuple[int, int], new_id: int) -> list[int]:
 
 
 def best_pair(words: dict[tuple[str, ...], int]) -> tuple[str, str]:
-    counts = Counter()
+    counts: Counter = Counter()
     for tokens, count in words.items():
         for pair in zip(tokens, tokens[1:]):
             counts[pair] += count
@@ -28,7 +28,7 @@ def best_pair(words: dict[tuple[str, ...], int]) -> tuple[str, str]:
 def encode_piece(piece: str, merges: list[tuple[str, str]]) -> list[str]:
     tokens = list(piece)
     for pair in merges:
-        merged = []
+        merged: list[str] = []
         for token in tokens:
             if merged and (merged[-1], token) == pair:
                 merged[-1] += token

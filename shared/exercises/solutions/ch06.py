@@ -21,7 +21,7 @@ def graded_targets(row: Tensor, n_prompt: int) -> tuple[Tensor, Tensor]:
 
 def pad_rows(items: list, pad_id: int) -> tuple[Tensor, Tensor]:
     ids, targets = zip(*items)
-    return pad_sequence(ids, True, pad_id), pad_sequence(targets, True, -100)
+    return pad_sequence(list(ids), True, pad_id), pad_sequence(list(targets), True, -100)
 
 
 def chat_ids(tokenizer, prompt: str, history: list) -> list[int]:
