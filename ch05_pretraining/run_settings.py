@@ -9,6 +9,7 @@ Taught in ch05, section 5.7.
 
 import json
 import operator
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ch01_understanding_llms.understanding_llms import gpt_parameter_count
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch04_gpt_model.gpt_config import GPTConfig
 from data.durable_folders import json_bytes
-from data.files import replace, write_atomically
+from data.files import write_atomically
 from data.own_texts import OwnText, read_own_text
 from data.story_cache import world_hash
 
