@@ -26,6 +26,12 @@ class Encodes(Protocol):
     def encode(self, text: str) -> list[int]: ...
 
 
+class Tokenizer(Encodes, Protocol):
+    """Anything that turns a text into ids and back."""
+
+    def decode(self, ids: list[int], /) -> str: ...
+
+
 def encode_text(tokenizer: Encodes, text: str) -> list[int]:
     """Turn ordinary text into ids; with a BPETokenizer or tiktoken's class a typed special token stays text.
 

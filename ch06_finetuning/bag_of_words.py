@@ -7,6 +7,7 @@ it was won by reading.
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,11 +46,13 @@ class BagOfWords:
             raise ValueError(f"n_classes={n_classes}: a classifier needs at least two classes")
         self.n_classes, self.min_count, self.weight_decay = n_classes, min_count, weight_decay
 
-    def fit(self, texts, targets, *, n_steps: int = 200, learning_rate: float = 0.1) -> "BagOfWords":
+    def fit(
+        self, texts: Iterable[str], targets: Iterable[int], *, n_steps: int = 200, learning_rate: float = 0.1
+    ) -> "BagOfWords":
         """Choose the words, then fit their weights on the whole training set at once."""
-        texts, targets = list(texts), self._classes(targets)
-        if not texts or len(texts) != len(targets):
-            raise ValueError(f"{len(texts)} texts and {len(targets)} labels: pass at least one text, each with a label")
+        texts, classes = list(texts), self._classes(targets)
+        if not texts or len(texts) != len(classes):
+            raise ValueError(f"{len(texts)} texts and {len(classes)} labels: pass at least one text, each with a label")
         counts = Counter(word for text in texts for word in set(_words(text)))
         kept = sorted(word for word, count in counts.items() if count >= self.min_count)
         if not kept:
@@ -60,10 +63,10 @@ class BagOfWords:
         self.linear = nn.Linear(len(kept), self.n_classes)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self._descend(self.features(texts), targets, n_steps, learning_rate)
+        self._descend(self.features(texts), classes, n_steps, learning_rate)
         return self
 
-    def features(self, texts) -> Tensor:
+    def features(self, texts: Sequence[str]) -> Tensor:
         """Mark the known words of each text: list of N texts -> (N, words) of zeros and ones."""
         features = torch.zeros(len(texts), len(self.columns))
         for row, text in enumerate(texts):
@@ -71,11 +74,11 @@ class BagOfWords:
         return features
 
     @torch.no_grad()
-    def predict(self, texts) -> Tensor:
+    def predict(self, texts: Iterable[str]) -> Tensor:
         """Return the most probable class of each text: list of N texts -> (N,)."""
         return self.linear(self.features(list(texts))).argmax(dim=-1)
 
-    def _classes(self, targets) -> Tensor:
+    def _classes(self, targets: Iterable[int]) -> Tensor:
         targets = list(targets)
         wrong = [target for target in targets if isinstance(target, str) or not 0 <= target < self.n_classes]
         if wrong:

@@ -19,6 +19,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
+from ch02_text_data.any_tokenizer import Tokenizer
 from ch02_text_data.batches import IGNORE_INDEX
 from ch05_pretraining.loop_care import (
     around_training,
@@ -143,7 +144,7 @@ class RewardConfig:
     replay_weight: float = 0.5
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         least = {"max_steps": 1, "prompts_per_step": 1, "group_size": 2, "max_new_tokens": 1, "updates": 1}
         for name, number in (least | {"kl_weight": 0, "replay_weight": 0}).items():
             self._require(number <= getattr(self, name) < math.inf, name, f"{number} or more")
@@ -268,7 +269,9 @@ def replay_loss(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
     return -token_log_probabilities(model, ids, targets).sum() / n_graded
 
 
-def groups_to_ask(model, tokenizer, prompts: Sequence[str], config: RewardConfig) -> list[list[str]]:
+def groups_to_ask(
+    model: nn.Module, tokenizer: Tokenizer, prompts: Sequence[str], config: RewardConfig
+) -> list[list[str]]:
     """Sort the prompts by their number of tokens, leaving out what no step can ask.
 
     Raises:

@@ -6,20 +6,21 @@ else, so a user who types <|assistant|> has typed ordinary text.
 References: Ouyang et al. (2022), "Training language models to follow instructions with human feedback", section 3.5.
 """
 
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from ch02_text_data.any_tokenizer import encode_text, pad_id_of, special_id, special_tokens_of
+from ch02_text_data.any_tokenizer import Tokenizer, encode_text, pad_id_of, special_id, special_tokens_of
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
 from ch02_text_data.datasets import StoryDataset
 
 __all__ = ["InstructionDataset", "ReplayBatches", "collate_instructions", "create_instruction_loader", "prompt_ids"]
 
 
-def prompt_ids(tokenizer, prompt: str, history=()) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, prompt: str, history: Iterable[tuple[str, str]] = ()) -> list[int]:
     """Build the ids an assistant reads: earlier turns, then <|user|> prompt <|assistant|>.
 
     Args:
@@ -150,7 +151,7 @@ class ReplayBatches:
     def __len__(self) -> int:
         return len(self.new) + len(self.new) // (self.every - 1)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         n_old = self.start // self.every  # old batches of this epoch before `start`
         old = self._old_batches(self.epoch * (len(self.new) // (self.every - 1)) + n_old)
         self.new.set_epoch(self.epoch, self.start - n_old)
@@ -161,7 +162,7 @@ class ReplayBatches:
             else:
                 yield next(new)
 
-    def _old_batches(self, position: int):
+    def _old_batches(self, position: int) -> Iterator[list[int]]:
         epoch, start = divmod(position, len(self.old))
         while True:
             self.old.set_epoch(epoch, start)
@@ -206,7 +207,7 @@ def create_instruction_loader(
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
 
 
-def texts_of(record, index: int, *names: str) -> list[str]:
+def texts_of(record: object, index: int, *names: str) -> list[str]:
     """Take some texts out of a record; a missing or empty one is refused with the record's number.
 
     Source: this course. Taught in ch06, section 6.2.
@@ -218,7 +219,7 @@ def texts_of(record, index: int, *names: str) -> list[str]:
     return [getattr(record, name) for name in names]
 
 
-def chat_specials(tokenizer) -> tuple[int, int, int]:
+def chat_specials(tokenizer: Tokenizer) -> tuple[int, int, int]:
     """Give the ids of <|user|>, <|assistant|> and <|endoftext|>.
 
     Raises:
@@ -232,4 +233,5 @@ def chat_specials(tokenizer) -> tuple[int, int, int]:
             f"the tokenizer, a {type(tokenizer).__name__}, lacks {', '.join(missing)}: use a BPETokenizer trained with "
             "SPECIAL_TOKENS, or give them to a tiktoken.Encoding with add_special_tokens"
         )
-    return tuple(specials[name] for name in names)
+    user, assistant, end = (specials[name] for name in names)
+    return user, assistant, end

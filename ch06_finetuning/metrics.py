@@ -7,6 +7,7 @@ References: Wilson (1927), "Probable inference, the law of succession, and stati
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,7 +114,9 @@ class ClassificationReport:
         return [f"{what}: {', '.join(labels)}" for what, labels in groups.items() if labels]
 
 
-def classification_report(targets, predictions, labels, *, unseen=()) -> ClassificationReport:
+def classification_report(
+    targets: Sequence[int] | Tensor, predictions: Sequence[int] | Tensor, labels: Sequence, *, unseen: Sequence = ()
+) -> ClassificationReport:
     """Compare predicted classes with the true ones.
 
     Args:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ch02_text_data.batches import IGNORE_INDEX
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import (
     around_training,
     context_length_of,
@@ -43,7 +44,7 @@ class ActorCritic(nn.Module):
     Source: Schulman et al. (2017), section 5. Taught in ch06, section R.8.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: GPTModel):
         super().__init__()
         self.model = model
         self.value_head = nn.Linear(model.config.d_model, 1)
@@ -91,8 +92,8 @@ def generalized_advantages(
 
 
 def ppo_step(
-    policy: ActorCritic, reference: nn.Module, optimizer, rollouts: Rollouts, rewards: Tensor, *, updates: int = 2,
-    clip: float = 0.2, kl_weight: float = 0.05, value_weight: float = 0.5, trace: float = 0.95,
+    policy: ActorCritic, reference: GPTModel, optimizer: torch.optim.Optimizer, rollouts: Rollouts, rewards: Tensor, *,
+    updates: int = 2, clip: float = 0.2, kl_weight: float = 0.05, value_weight: float = 0.5, trace: float = 0.95,
 ) -> float:  # fmt: skip
     """Learn from one batch of answers with PPO; returns the mean squared error of the values before it.
 

@@ -4,7 +4,7 @@ References: Rafailov et al. (2023), "Direct Preference Optimization: Your Langua
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ch02_text_data.any_tokenizer import pad_id_of
+from ch02_text_data.any_tokenizer import Tokenizer, pad_id_of
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import context_length_of, in_mode, require_room, to_device_of
 from ch06_finetuning.instructions import answer_row, texts_of
 from ch06_finetuning.metrics import Rate
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 
-def token_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+def token_log_probabilities(model: GPTModel, ids: Tensor, targets: Tensor) -> Tensor:
     """Give the log-probability of every target that counts, in nats, and 0 where the target is -100.
 
     Shape:
@@ -42,7 +43,7 @@ def token_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -> T
     return losses.new_zeros(targets.shape).masked_scatter(counts, -losses)  # (B, T)
 
 
-def sequence_log_probabilities(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+def sequence_log_probabilities(model: GPTModel, ids: Tensor, targets: Tensor) -> Tensor:
     """Add up the log-probabilities of the graded tokens of each row, in nats.
 
     Shape:
@@ -70,7 +71,7 @@ class PreferenceDataset(Dataset):
     Source: Rafailov et al. (2023), section 3. Taught in ch06, section 6.14.
     """
 
-    def __init__(self, pairs, tokenizer, max_length: int):
+    def __init__(self, pairs: Iterable, tokenizer: Tokenizer, max_length: int):
         self.pairs, self.pad_id, self.items, self.n_truncated = list(pairs), pad_id_of(tokenizer), [], 0
         for index, pair in enumerate(self.pairs):
             prompt, chosen, rejected = texts_of(pair, index, "prompt", "chosen", "rejected")
@@ -89,17 +90,19 @@ class PreferenceDataset(Dataset):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> tuple:
         return self.items[index]
 
-    def batch(self, indices) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
         """Pad some pairs into one batch, all chosen rows first: -> ids (2 B, T), targets (2 B, T)."""
         pairs = [self.items[index] for index in indices]
         return pad_batch([pair[side] for side in (0, 1) for pair in pairs], self.pad_id)
 
-    def log_probabilities(self, model: nn.Module, indices) -> tuple[Tensor, Tensor]:
+    def log_probabilities(self, model: GPTModel, indices: Iterable[int]) -> tuple[Tensor, Tensor]:
         """Score some pairs with a model: -> log-probabilities of chosen (B,) and rejected answers (B,)."""
-        return sequence_log_probabilities(model, *to_device_of(model, *self.batch(indices))).chunk(2)
+        ids, targets = to_device_of(model, *self.batch(indices))
+        chosen, rejected = sequence_log_probabilities(model, ids, targets).chunk(2)
+        return chosen, rejected
 
     def require_fit(self, model: nn.Module, batch_size: int) -> None:
         """Refuse a batch size that the pairs cannot fill, and rows that are longer than the model's context."""
@@ -166,7 +169,9 @@ class PreferenceReport:
         return self.margins.mean().item()
 
 
-def preference_report(model: nn.Module, dataset: PreferenceDataset, reference: Tensor, beta: float = 0.1):
+def preference_report(
+    model: GPTModel, dataset: PreferenceDataset, reference: Tensor, beta: float = 0.1
+) -> PreferenceReport:
     """Rank every pair of a dataset with a model.
 
     Args:
@@ -198,7 +203,7 @@ def preference_report(model: nn.Module, dataset: PreferenceDataset, reference: T
 
 
 @torch.no_grad()
-def reference_log_probabilities(model: nn.Module, dataset: PreferenceDataset, batch_size: int = 32) -> Tensor:
+def reference_log_probabilities(model: GPTModel, dataset: PreferenceDataset, batch_size: int = 32) -> Tensor:
     """Score every pair once, so that the reference model need not be kept: -> (2, N) on the CPU, chosen and rejected.
 
     Raises:

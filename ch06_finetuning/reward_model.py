@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ch02_text_data.any_tokenizer import encode_text, pad_id_of
+from ch02_text_data.any_tokenizer import Tokenizer, encode_text, pad_id_of
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import (
     around_training,
     check_settings,
@@ -46,7 +47,7 @@ class RewardModel(nn.Module):
     Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section R.7.
     """
 
-    def __init__(self, model: nn.Module, tokenizer):
+    def __init__(self, model: GPTModel, tokenizer: Tokenizer):
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
         self.head = nn.Linear(model.config.d_model, 1)
@@ -108,7 +109,8 @@ def train_reward_model(
     """
     check_settings(learning_rate, max_steps=max_steps)
     pairs.require_fit(reward_model, batch_size)
-    optimizer, losses = torch.optim.AdamW(trainable_parameters(reward_model), learning_rate), []
+    optimizer = torch.optim.AdamW(trainable_parameters(reward_model), learning_rate)
+    losses: list[float] = []
     batches = pair_batches(pairs, batch_size, max_steps, seed, group_by_length=False)
     with around_training(reward_model) as ctrl_c:
         for step, indices in enumerate(batches):

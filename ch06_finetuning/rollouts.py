@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ch02_text_data.any_tokenizer import Tokenizer
 from ch02_text_data.batches import IGNORE_INDEX
 from ch04_gpt_model.generation import generate
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import to_device_of
 from ch06_finetuning.instructions import chat_specials, prompt_ids
 
@@ -49,7 +51,7 @@ class Rollouts:
 
 
 def write_answers(
-    model: nn.Module, tokenizer, prompts: Sequence[str], group_size: int = 1, *, max_new_tokens: int = 100,
+    model: GPTModel, tokenizer: Tokenizer, prompts: Sequence[str], group_size: int = 1, *, max_new_tokens: int = 100,
     temperature: float = 1.0, seed: int = 0,
 ) -> Rollouts:  # fmt: skip
     """Let a model answer each prompt several times, all in one batch through the key-value cache.
@@ -88,7 +90,7 @@ def write_answers(
     return Rollouts(repeated, texts, rows[:, :-1], _targets(rows, lengths[0], end_id), n_truncated)
 
 
-def _prompt_rows(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
+def _prompt_rows(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[list[int]]:
     if isinstance(prompts, str):
         raise ValueError(f"prompts is one text, {prompts[:60]!r}: give a list of prompts")
     if not prompts:
@@ -110,7 +112,7 @@ def _targets(rows: Tensor, n_prompt: int, end_id: int) -> Tensor:
     return targets.masked_fill(ends.cumsum(dim=1) - ends.long() > 0, IGNORE_INDEX)  # the first end is written, too
 
 
-def same_length(tokenizer, prompts: Sequence[str]) -> list[str]:
+def same_length(tokenizer: Tokenizer, prompts: Sequence[str]) -> list[str]:
     """Keep those prompts that have the most frequent number of tokens, so that one batch can hold them.
 
     Raises:
@@ -122,7 +124,7 @@ def same_length(tokenizer, prompts: Sequence[str]) -> list[str]:
     return max(groups.values(), key=len)
 
 
-def by_length(tokenizer, prompts: Sequence[str]) -> dict[int, list[str]]:
+def by_length(tokenizer: Tokenizer, prompts: Sequence[str]) -> dict[int, list[str]]:
     """Sort prompts by the number of their tokens.
 
     Raises:
@@ -162,7 +164,10 @@ class Score:
         return f"{self.value:5.2f}  [{low:.2f}, {high:.2f}]  n={len(self.rewards)}"
 
 
-def judge(model: nn.Module, tokenizer, prompts: Sequence[str], reward: Reward, **settings) -> Score:
+def judge(
+    model: GPTModel, tokenizer: Tokenizer, prompts: Sequence[str], reward: Reward, *, max_new_tokens: int = 100,
+    temperature: float = 1.0, seed: int = 0,
+) -> Score:  # fmt: skip
     """Let a model answer each prompt once and judge the answers.
 
     Args:
@@ -170,7 +175,9 @@ def judge(model: nn.Module, tokenizer, prompts: Sequence[str], reward: Reward, *
         tokenizer: the one it was trained with.
         prompts: prompts of one length, at least two, best of a split that no training has seen.
         reward: maps (prompt, answer) to a number.
-        settings: `max_new_tokens`, `temperature` and `seed` of `write_answers`.
+        max_new_tokens: see `write_answers`.
+        temperature: see `write_answers`.
+        seed: see `write_answers`.
 
     Raises:
         ValueError: the prompts have different lengths, or there are fewer than two.
@@ -179,7 +186,9 @@ def judge(model: nn.Module, tokenizer, prompts: Sequence[str], reward: Reward, *
     """
     if len(prompts) < 2:
         raise ValueError(f"{len(prompts)} prompts give no interval: judge at least two")
-    rollouts = write_answers(model, tokenizer, prompts, **settings)
+    rollouts = write_answers(
+        model, tokenizer, prompts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+    )
     return Score(rollouts.prompts, rollouts.texts, rewards_of(reward, rollouts), rollouts.n_truncated)
 
 

@@ -9,15 +9,15 @@ Reference: Hewitt (2021), "Initializing new word embeddings for pretrained langu
 import dataclasses
 
 import torch
-from torch import nn
 
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.checkpoints import unique_tensors
 
 __all__ = ["grow_vocabulary"]
 
 
 @torch.no_grad()
-def grow_vocabulary(model: nn.Module, vocab_size: int) -> nn.Module:
+def grow_vocabulary(model: GPTModel, vocab_size: int) -> GPTModel:
     """Return a GPT with rows for more tokens; old tokens keep theirs, new ones begin as the mean of the old.
 
     Args:
