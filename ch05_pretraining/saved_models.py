@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import tiktoken
 import torch
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
