@@ -65,6 +65,17 @@ def test_the_readme_states_the_same_time(path):
     assert f"| {stated_minutes(path)} min |" in row, row
 
 
+def exercise_minutes(path) -> int:
+    return sum(int(n) for text in texts(path) for n in re.findall(r"\*★{1,3}, (\d+) minutes\.\*", text))
+
+
+def test_the_readme_states_the_hours_of_all_together():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    hours = int(re.search(r"about (\d+) hours with the exercises", page)[1])
+    minutes = sum(map(stated_minutes, NARRATIVES)) + sum(map(exercise_minutes, EXERCISES))
+    assert abs(hours - minutes / 60) <= 1, f"{minutes / 60:.1f} hours"
+
+
 @each_narrative
 def test_a_path_is_read_in_two_hours(path):
     assert reading_minutes(path) <= 120
