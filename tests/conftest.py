@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -12,6 +13,9 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so a shell starts what it runs in the background, and every
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # child would inherit it and be deaf to Ctrl-C
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
