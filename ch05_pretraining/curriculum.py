@@ -185,6 +185,20 @@ class Curriculum(_BeginsAnywhere):
             yield next(rehearsals if i < until and (i + 1) % every == 0 else lessons)
 
 
+def n_batches_of(loader: Iterable) -> int:
+    """Count the batches of a loader.
+
+    Raises:
+        ValueError: it has no length, as an iterator that is used up once it has been read.
+
+    Source: this course.
+    """
+    if not isinstance(loader, Sized):
+        kind = type(loader).__name__
+        raise ValueError(f"the loader is a {kind}, which has no length: give a list of batches or a DataLoader")
+    return len(loader)
+
+
 def batches_from(loader: Iterable, start: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield a loader's batches without end, from batch number `start` on, epoch after epoch.
 
@@ -194,7 +208,7 @@ def batches_from(loader: Iterable, start: int) -> Iterator[tuple[Tensor, Tensor]
         start: batches already used.
 
     Raises:
-        ValueError: the loader is empty.
+        ValueError: the loader is empty or has no length.
 
     Source: this course. Taught in ch05, section 5.12.
     """
@@ -202,8 +216,7 @@ def batches_from(loader: Iterable, start: int) -> Iterator[tuple[Tensor, Tensor]
     set_epoch = by_sampler or getattr(loader, "set_epoch", None)
     if set_epoch:
         set_epoch(0, 0)
-    assert isinstance(loader, Sized)
-    if not (n_batches := len(loader)):
+    if not (n_batches := n_batches_of(loader)):
         raise ValueError("the loader has no batches: make it with more text or a smaller batch_size")
     epoch, position = divmod(start, n_batches)
     while True:

@@ -53,16 +53,7 @@ def _scores_by_its_head(model: GPTModel) -> bool:
 def loss_of_logits(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
     """Add up the surprise at every unmasked target, from all the logits of any model at once.
 
-    Args:
-        model: maps ids to logits.
-        ids: the tokens that are read.
-        targets: the tokens or classes that came; `IGNORE_INDEX` (-100) leaves one out.
-
-    Shape:
-        ids (B, T), targets (B, T), or (B,) for a classifier -> scalar, in nats.
-
-    Raises:
-        ValueError: the targets do not fit the predictions, or one of them is no id or class of the model.
+    Arguments, shapes and errors are those of `loss_sum`.
 
     Source: Shannon (1948), section 6. Taught in ch05, section 5.1.
     """

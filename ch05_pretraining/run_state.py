@@ -7,7 +7,7 @@ gone on with under the same settings and with the same rows. Taught in ch05, sec
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from ch05_pretraining.checkpoints import (
     save_checkpoint,
     unique_tensors,
 )
-from ch05_pretraining.curriculum import batches_from
+from ch05_pretraining.curriculum import batches_from, n_batches_of
 from ch05_pretraining.loop_care import context_length_of, device_of, fingerprint
 from ch05_pretraining.machine import LossScale, own_random_numbers, rank_and_world_size, sum_over_ranks
 from data.durable_folders import CheckpointError
@@ -68,13 +68,6 @@ class Progress:
     val_loss: float | None = None
 
 
-def _length(loader: Iterable) -> int:
-    if not isinstance(loader, Sized):
-        kind = type(loader).__name__
-        raise ValueError(f"train_loader is a {kind}, which has no length: give a list of batches or a DataLoader")
-    return len(loader)
-
-
 class RunState:
     """The state of one training run: model, optimizers, history, and all that a later process needs to go on.
 
@@ -101,7 +94,7 @@ class RunState:
         self.device, self.rank, self.world_size = device_of(model), *rank_and_world_size()
         self.optimizers, self.loss = optimizers, loss
         self.network = DistributedDataParallel(model) if self.world_size > 1 else model
-        self.loader, self.n_batches, self.room = train_loader, _length(train_loader), context_length_of(model)
+        self.loader, self.n_batches, self.room = train_loader, n_batches_of(train_loader), context_length_of(model)
         self.read: deque[str] = deque(maxlen=BATCHES_KEPT)  # fingerprints of the newest batches
         self.precision, self.products, self.loss_scale = config.precision, config.products, LossScale()
         self.seconds_before, self.begun, self.tokens = 0.0, time.perf_counter(), 0

@@ -4,6 +4,7 @@ References: Kaplan et al. (2020), "Scaling laws for neural language models" (200
 "Training compute-optimal large language models" (2203.15556). Taught in ch05, in its scaling notebook.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,23 +80,21 @@ def fit_power_law(sizes: Sequence[float], losses: Sequence[float], n_floors: int
         n_floors: floors tried, from 0 up to just below the lowest loss.
 
     Raises:
-        ValueError: fewer than three runs, or losses that do not fall with size.
+        ValueError: fewer than three runs, a number that is not finite and above 0, or losses that do not fall.
 
     Source: Hoffmann et al. (2022), section 3.3. Taught in ch05, section S.2 of its scaling notebook.
     """
     if len(sizes) < 3 or len(sizes) != len(losses):
         raise ValueError(f"{len(sizes)} sizes and {len(losses)} losses: give at least three runs, one loss each")
+    if not all(0 < number < math.inf for number in (*sizes, *losses)):
+        raise ValueError(f"sizes {sizes}, losses {losses}: give finite numbers above 0, or leave a run out")
     by_size = [loss for _, loss in sorted(zip(sizes, losses))]
     if not by_size[-1] < by_size[0]:
         raise ValueError("the largest model is no better than the smallest: train longer before fitting a law")
     x, y = torch.tensor(sizes, dtype=torch.float64).log(), torch.tensor(losses, dtype=torch.float64)
     columns = torch.stack([torch.ones_like(x), -x], dim=1)  # (n, 2)
-    best, law = float("inf"), None
+    laws = []
     for floor in torch.linspace(0, 0.995, n_floors, dtype=torch.float64) * y.min():
         line = torch.linalg.lstsq(columns, (y - floor).log()).solution  # (2,): log scale, exponent
-        candidate = PowerLaw(floor.item(), line[0].exp().item(), line[1].item())
-        error = sum((candidate(n) - loss) ** 2 for n, loss in zip(sizes, losses))
-        if error < best:
-            best, law = error, candidate
-    assert law is not None
-    return law
+        laws.append(PowerLaw(floor.item(), line[0].exp().item(), line[1].item()))
+    return min(laws, key=lambda law: sum((law(n) - loss) ** 2 for n, loss in zip(sizes, losses)))

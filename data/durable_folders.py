@@ -50,7 +50,7 @@ def write_folder(target: str | Path, files: dict[str, bytes]) -> Path:
         _replace_folder(temporary, target)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(why_not_written(target, files, error)) from error
+        raise CheckpointError(_why_not_written(target, files, error)) from error
     return target
 
 
@@ -114,15 +114,6 @@ def json_bytes(value: object) -> bytes:
 def few(names: list[str], shown: int = 3) -> str:
     """Name the first of many things, and say how many more there are."""
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
-
-
-def why_not_written(target: Path, files: dict[str, bytes], error: OSError) -> str:
-    """Say in a sentence why a folder could not be written, and what to do."""
-    size = sum(map(len, files.values())) / 1e6
-    return (
-        f"could not write {target} ({error.strerror or error}); it needs {size:.1f} MB in a folder you may write to: "
-        "free some space or choose another folder (what was saved earlier is untouched)"
-    )
 
 
 def _refuse_what_is_not_ours(target: Path, files: dict[str, bytes]) -> None:
@@ -204,3 +195,12 @@ def _replace_folder(temporary: Path, target: Path) -> None:
     replace(temporary, target)
     _flush_folder(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _why_not_written(target: Path, files: dict[str, bytes], error: OSError) -> str:
+    """Say in a sentence why a folder could not be written, and what to do."""
+    size = sum(map(len, files.values())) / 1e6
+    return (
+        f"could not write {target} ({error.strerror or error}); it needs {size:.1f} MB in a folder you may write to: "
+        "free some space or choose another folder (what was saved earlier is untouched)"
+    )

@@ -21,7 +21,7 @@ from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.evaluation import evaluate
 from ch05_pretraining.loop_care import TrainingInterrupted, fingerprint, in_mode
 from ch05_pretraining.optimizers import Muon
-from ch05_pretraining.pretraining import TrainConfig, make_optimizers, train
+from ch05_pretraining.pretraining import TrainConfig, make_optimizers, train, train_plainly
 from ch05_pretraining.run_state import History
 from ch06_finetuning.bag_of_words import BagOfWords
 from ch06_finetuning.dpo import train_preferences
@@ -552,7 +552,8 @@ CLAIMS = {
     "is 'good'; it must be a finite number": lambda: judge(gpt(), TOKENIZER, PROMPTS, lambda p, a: "good"),
     "is inf; it must be a finite number": lambda: judge(gpt(), TOKENIZER, PROMPTS, lambda p, a: math.inf),
     "max_batches=0 leaves nothing to grade": lambda: evaluate(gpt(), WINDOWS, max_batches=0),
-    "train_loader is a list_iterator, which has no length": lambda: train(gpt(), iter(REPLAY), None, plan(1, 1)),
+    "the loader is a list_iterator, which has no length": lambda: train(gpt(), iter(REPLAY), None, plan(1, 1)),
+    "the loader is a generator, which has no length": lambda: train_plainly(gpt(), (b for b in REPLAY), plan(1, 1)),
     "targets have shape \\(4,\\) and the model's predictions \\(4, \\d+\\)": lambda: evaluate(gpt(), SORTED),
     "targets have shape \\(4, 16\\) and the model's predictions \\(4,\\)": lambda: evaluate(classifier(gpt()), WINDOWS),
     "prompt 2 is '': give": lambda: train_grpo(gpt(), TOKENIZER, ["Tell", "Tell", ""], length_of),

@@ -50,3 +50,17 @@ def test_attention_costs_more_in_longer_rows():
 
 def test_the_ceiling_is_a_plausible_speed():
     assert 1e8 < matrix_product_ceiling(size=64, seconds=0.01) < 1e14
+
+
+NO_MEASUREMENTS = {
+    "a loss that is no number": ([1, 2, 3], [3.0, float("nan"), 1.0]),
+    "an infinite loss": ([1, 2, 3], [float("inf"), 2.0, 1.0]),
+    "a loss below 0": ([1, 2, 3], [3.0, 2.0, -1.0]),
+    "a size of 0": ([1, 2, 0], [3.0, 2.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("what", NO_MEASUREMENTS)
+def test_a_law_is_not_fitted_through_what_is_no_measurement(what):
+    with pytest.raises(ValueError, match="give finite numbers above 0, or leave a run out"):
+        fit_power_law(*NO_MEASUREMENTS[what])

@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
@@ -89,17 +90,22 @@ def note_release(path: Path) -> None:
     RELEASED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
+def client_of(notebook: nbformat.NotebookNode, path: Path, **options: Any) -> NotebookClient:
+    """Make a client that runs a notebook in its own folder, as the tests do."""
+    place = {"metadata": {"path": str(path.parent)}}
+    return NotebookClient(
+        notebook, timeout=CELL_TIMEOUT, kernel_name="python3", record_timing=False, resources=place, **options
+    )
+
+
 def execute(path: Path) -> float:
     """Run one notebook in its own folder, store its outputs and return the seconds it took."""
     notebook = nbformat.read(path, as_version=4)
     slow = []
     started: dict[str, float] = {}
-    client = NotebookClient(
+    client = client_of(
         notebook,
-        timeout=CELL_TIMEOUT,
-        kernel_name="python3",
-        record_timing=False,
-        resources={"metadata": {"path": str(path.parent)}},
+        path,
         on_cell_execute=lambda cell, cell_index: started.update(now=time.perf_counter()),
         on_cell_executed=lambda cell, cell_index, execute_reply: slow.append(
             (time.perf_counter() - started["now"], cell_index)
@@ -167,14 +173,7 @@ def run_under(path: Path, kind: Kind) -> list:
     notebook = nbformat.read(path, as_version=4)
     if kind.before is not None:
         notebook.cells.insert(0, nbformat.v4.new_code_cell(kind.before))
-    client = NotebookClient(
-        notebook,
-        timeout=CELL_TIMEOUT,
-        kernel_name="python3",
-        allow_errors=True,
-        resources={"metadata": {"path": str(path.parent)}},
-    )
-    client.execute(env={**os.environ, **kind.settings})
+    client_of(notebook, path, allow_errors=True).execute(env={**os.environ, **kind.settings})
     tidy(notebook)
     return [cell for cell in notebook.cells[kind.before is not None :] if cell.cell_type == "code"]
 
