@@ -187,3 +187,15 @@ def test_the_list_of_released_notebooks_is_in_step():
         assert restore.content_hash(content) == expected, (
             f"{name}: run shared/maintenance/execute_notebooks.py and commit both"
         )
+
+
+def test_what_is_released_was_run_with_the_optional_files():
+    """A learner sees what GPT-2's own tokenizer does, fetched or not: the stored output shows it."""
+    for name in restore.released():
+        try:
+            content = restore._git(ROOT, "show", f"HEAD:./{name}").decode("utf-8")
+        except ValueError:
+            pytest.skip("not a git checkout")
+        cells = nbformat.reads(content, as_version=4).cells
+        missing = [o for cell in cells for o in cell.get("outputs", []) if "course.py fetch" in o.get("text", "")]
+        assert not missing, f"{name}: {missing[0].text.strip()}; then run it again and commit"
