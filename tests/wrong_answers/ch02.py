@@ -222,6 +222,21 @@ def breaks_a_tie_by_the_joined_string(words):
     return max(counts, key=lambda pair: (counts[pair], "".join(pair)))
 
 
+def stories_changed(stories, end_id, pad_id):
+    result = _rows(stories, end_id, pad_id)
+    for story in stories:
+        story.append(end_id)
+    return result
+
+
+def windows_that_eat_the_ids(ids, max_length, stride):
+    pairs = []
+    while len(ids) > max_length:
+        pairs.append((ids[:max_length], ids[1 : max_length + 1]))
+        del ids[:stride]
+    return pairs
+
+
 def returns_a_string(piece, merges):
     return piece
 
@@ -258,10 +273,12 @@ WRONG = {
         (a_window_without_its_last_target, "should be 1, yours is 2"),
         (one_window_too_few, "should be 2, yours is 1"),
         (stride_ignored, "from start to start"),
+        (windows_that_eat_the_ids, "take slices of it"),
     ],
     "2.6": [
         (padding_is_a_target, "At [1, 2] it should be -100, yours is 0"),
         (story_not_opened, "A row begins with the end token"),
+        (stories_changed, "copy it first"),
         (end_never_predicted, "targets should be"),
         (masks_by_value, "go by the length"),
     ],

@@ -126,6 +126,12 @@ def targets_alone(row, period):
     return row[1:].masked_fill(torch.arange(len(row) - 1) < period - 1, -100)
 
 
+def masks_the_row_itself(row, period):
+    ids, targets = row[:-1].clone(), row[1:]
+    targets[: period - 1] = -100
+    return ids, targets
+
+
 def nothing_masked(row, period):
     return row[:-1], row[1:]
 
@@ -267,6 +273,7 @@ WRONG = {
         (one_target_too_many_masked, "yours is 3"),
         (nothing_masked, "yours is 6"),
         (targets_alone, "Return two tensors"),
+        (masks_the_row_itself, "clone it first"),
     ],
     "5.7": [
         (transposed_only_where_the_shape_complains, "This one is square"),

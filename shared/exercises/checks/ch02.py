@@ -75,7 +75,9 @@ def check_decode(fn) -> None:
 
 
 def check_windows(fn) -> None:
-    got = _as_lists(fn(list(range(9)), 4, 4))
+    given = list(range(9))
+    got = _as_lists(fn(given, 4, 4))
+    expect_equal("The ids afterwards", given, list(range(9)), "Do not change what you were given: take slices of it.")
     expect(len(got) > 0, "You returned no window for 9 ids and windows of 4; there are two.")
     hint = "The targets are the ids one place later: the last one is an id that the inputs do not hold."
     expect_equal("The first window of 9 ids", got[0], ([0, 1, 2, 3], [1, 2, 3, 4]), hint)
@@ -96,7 +98,9 @@ def _as_lists(pairs) -> list[tuple[list[int], list[int]]]:
 
 
 def check_story_rows(fn) -> None:
-    result = fn([[7, 8, 9], [5]], 1, 0)
+    given = [[7, 8, 9], [5]]
+    result = fn(given, 1, 0)
+    expect_equal("The stories afterwards", given, [[7, 8, 9], [5]], "Do not change what you were given: copy it first.")
     expect(isinstance(result, tuple) and len(result) == 2, "Return two tensors: ids and targets.")
     ids, targets = result
     hint = "A row begins with the end token; the longest has four ids, and shorter rows are filled on the right."

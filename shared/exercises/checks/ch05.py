@@ -123,7 +123,9 @@ def check_adamw(fn) -> None:
 
 def check_copy_targets(fn) -> None:
     row = torch.tensor([7, 8, 9, 7, 8, 9, 7])
-    returned = fn(row.clone(), 3)
+    given = row.clone()
+    returned = fn(given, 3)
+    expect_equal("row afterwards", given, row, "Do not change what you were given: clone it first.")
     expect(isinstance(returned, tuple) and len(returned) == 2, "Return two tensors, first the ids, then the targets.")
     ids, targets = returned
     expect_equal("ids", ids, row[:-1], "The model reads everything but the last token.")
