@@ -306,18 +306,30 @@ def busy(plan: Plan) -> list[str]:
         rows += [_beside(comparison, label, f"{shape}, {precision}, {label}") for label in (ours, spinning, theirs)]
     told = ", ".join(f"{name}={value}" for name, value in WAITING.items())
     return [
-        _table(["", "alone", "beside it", "what is left (smallest to largest)", "ours over this, beside it"], rows),
+        _table(
+            [
+                "",
+                "alone",
+                "beside it",
+                "what is left (smallest to largest)",
+                "ours over this, alone",
+                "ours over this, beside it",
+            ],
+            rows,
+        ),
         "A process of its own counts on one core without an end. PyTorch's threads share every product and wait for "
         "each other; a thread that waits busily takes the turns of the one that it waits for. So course.py lets them "
         f"fall asleep soon ({told}, which Linux heeds; whoever sets it or OMP_WAIT_POLICY decides). All rows have that "
-        "setting but those that wait as PyTorch does by itself. Shape, batch and steps: as in the part on training.",
+        "setting but those that wait as PyTorch does by itself: what it costs alone and gives beside the busy process "
+        "stands in the last two columns. Shape, batch and steps: as in the part on training.",
     ]
 
 
 def _beside(comparison: Comparison, label: str, title: str) -> list[str]:
     rates = [f"{_short(statistics.median(comparison.rates[name]))} tokens/s" for name in (label, label + BESIDE)]
-    against = "" if label == OURS else _spread(comparison.ratios(label + BESIDE, side=OURS + BESIDE))
-    return [title, *rates, _spread(comparison.ratios(label, side=label + BESIDE)), against]
+    against = [_spread(comparison.ratios(label + place, side=OURS + place)) for place in ("", BESIDE)]
+    left = _spread(comparison.ratios(label, side=label + BESIDE))
+    return [title, *rates, left, *(["", ""] if label == OURS else against)]
 
 
 def generation(plan: Plan) -> list[str]:
