@@ -74,7 +74,7 @@ def usage():
     return "\n".join([head] + rows)
 
 
-def check_place():
+def require_place():
     """Refuse a folder that other programs would not find by its name."""
     try:
         ROOT.encode("utf-8")
@@ -86,7 +86,7 @@ def check_place():
         raise Trouble(told.format(ROOT, os.pathsep))
 
 
-def check_python():
+def require_python():
     """Refuse a Python or a machine for which there is no PyTorch of the course's version."""
     reason = unsuited()
     if reason:
@@ -349,8 +349,8 @@ def speed_settings():
 
 def main(arguments):
     """Start a command and return its exit code."""
-    check_python()
-    check_place()
+    require_python()
+    require_place()
     sys.stdout.reconfigure(errors="replace")  # a path may hold letters that the terminal has not
     rows = dict((name, needs) for name, needs, _ in available())
     if not arguments or arguments[0] in ("help", "-h", "--help"):

@@ -39,7 +39,7 @@ class FastNgramModel(NgramModel):
 
     def fit(self, ids: Iterable[int]) -> "FastNgramModel":
         """Count every n-gram up to `order` in one flat sequence of ids; a second call starts anew."""
-        text = self.checked(ids, at_least=self.order)
+        text = self.require_ids(ids, at_least=self.order)
         self.counts = {length: self._count(text, length) for length in range(self.order)}  # by length of the context
         return self
 
@@ -49,7 +49,7 @@ class FastNgramModel(NgramModel):
         Shape:
             any length -> (V,). Sums to 1.
         """
-        tables, recent = self.fitted(), self.checked(context)
+        tables, recent = self.fitted(), self.require_ids(context)
         probabilities = np.full(self.vocab_size, 1 / self.vocab_size)  # (V,)
         for length in range(min(self.order, len(recent) + 1)):
             counts = self._continuations(tables[length], recent[len(recent) - length :])  # (V,)
@@ -62,7 +62,7 @@ class FastNgramModel(NgramModel):
         Shape:
             (T,) -> (T,). The first ids have shorter contexts.
         """
-        tables, text = self.fitted(), self.checked(ids)
+        tables, text = self.fitted(), self.require_ids(ids)
         probabilities = np.full(len(text), 1 / self.vocab_size)  # (T,)
         for length in range(min(self.order, len(text))):
             table, grams = tables[length], self._codes(text, length + 1)  # (T - length,)

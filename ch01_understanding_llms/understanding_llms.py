@@ -95,7 +95,7 @@ class NgramModel:
 
     def fit(self, ids: Iterable[int]) -> "NgramModel":
         """Count every n-gram up to `order` in one flat sequence of ids; a second call starts anew."""
-        self.counts = count_followers(self.checked(ids, at_least=self.order).tolist(), self.order)
+        self.counts = count_followers(self.require_ids(ids, at_least=self.order).tolist(), self.order)
         self.totals = {context: followers.total() for context, followers in self.counts.items()}
         return self
 
@@ -105,7 +105,7 @@ class NgramModel:
         Shape:
             any length -> (V,). Sums to 1.
         """
-        return np.array(self._smoothed(self.checked(context).tolist(), range(self.vocab_size)))
+        return np.array(self._smoothed(self.require_ids(context).tolist(), range(self.vocab_size)))
 
     def token_probabilities(self, ids: Iterable[int]) -> np.ndarray:
         """Give the probability that the model gave to each id of a text before seeing it.
@@ -113,13 +113,13 @@ class NgramModel:
         Shape:
             (T,) -> (T,). The first ids have shorter contexts.
         """
-        text = self.checked(ids).tolist()
+        text = self.require_ids(ids).tolist()
         contexts = (text[max(0, t - self.order + 1) : t] for t in range(len(text)))
         return np.array([self._smoothed(context, [token])[0] for context, token in zip(contexts, text)])
 
     def loss(self, ids: Iterable[int]) -> float:
         """Average surprise in nats per token; infinite where an id had probability 0."""
-        probabilities = self.token_probabilities(self.checked(ids, at_least=1))
+        probabilities = self.token_probabilities(self.require_ids(ids, at_least=1))
         with np.errstate(divide="ignore"):
             return float(-np.log(probabilities).mean())
 
@@ -145,7 +145,7 @@ class NgramModel:
                 break
         return ids
 
-    def checked(self, ids: Iterable[int], at_least: int = 0) -> np.ndarray:
+    def require_ids(self, ids: Iterable[int], at_least: int = 0) -> np.ndarray:
         """Return ids as one flat array; refuse too few of them and what is no id of this vocabulary."""
         ids = np.asarray(ids if hasattr(ids, "__len__") else list(ids))
         if ids.ndim != 1 or (ids.size and not np.issubdtype(ids.dtype, np.integer)):

@@ -12,7 +12,7 @@ import tiktoken
 import torch
 from torch import Tensor
 
-from ch02_text_data.input_checks import Ids, checked_ids, checked_specials, checked_text
+from ch02_text_data.required_input import Ids, require_row_of_ids, require_specials, require_text
 
 __all__ = ["add_special_tokens", "encode_text", "pad_id_of", "special_id", "special_tokens_of"]
 
@@ -46,7 +46,7 @@ def encode_text(tokenizer: Encodes, text: str) -> list[int]:
     """
     encode: Any = getattr(tokenizer, "encode_ordinary", None) or getattr(tokenizer, "encode", None)
     try:
-        return [operator.index(id_) for id_ in encode(checked_text(text))]
+        return [operator.index(id_) for id_ in encode(require_text(text))]
     except TypeError as error:
         raise ValueError(
             f"found a {type(tokenizer).__name__} that turned a text into no ids ({error}); expected a tokenizer with "
@@ -70,7 +70,7 @@ def text_ids(source: str | Ids, tokenizer: Encodes | None) -> Tensor:
     Source: this course. Taught in ch02, section 2.14.
     """
     if not isinstance(source, str):
-        return checked_ids(source)
+        return require_row_of_ids(source)
     if tokenizer is None:
         raise ValueError("found a text and no tokenizer; expected one that turns it into ids, or the ids themselves")
     return torch.tensor(encode_text(tokenizer, source), dtype=torch.int64)
@@ -115,7 +115,7 @@ def add_special_tokens(tokenizer: Any, tokens: Iterable[str] = SPECIAL_TOKENS) -
 
     Source: this course. Taught in ch02, section 2.11.
     """
-    new = [token for token in checked_specials(tokens) if token not in special_tokens_of(tokenizer)]
+    new = [token for token in require_specials(tokens) if token not in special_tokens_of(tokenizer)]
     if isinstance(tokenizer, tiktoken.Encoding):
         ids = special_tokens_of(tokenizer) | {token: tokenizer.n_vocab + n for n, token in enumerate(new)}
         return tiktoken.Encoding(

@@ -43,7 +43,7 @@ class EpochBatches:
         rank: int = 0,
         world_size: int = 1,
     ):
-        _check_batches(len(lengths), batch_size, drop_last, rank, world_size)
+        _require_batches(len(lengths), batch_size, drop_last, rank, world_size)
         self.lengths, self.batch_size = lengths, batch_size
         self.shuffle, self.drop_last, self.seed = shuffle, drop_last, seed
         self.group_by_length = group_by_length and shuffle
@@ -91,7 +91,7 @@ class EpochBatches:
         return [row for pool in pools for row in sorted(pool, key=lambda row: (self.lengths[row], row))]
 
 
-def _check_batches(n_rows: int, batch_size: int, drop_last: bool, rank: int, world_size: int) -> None:
+def _require_batches(n_rows: int, batch_size: int, drop_last: bool, rank: int, world_size: int) -> None:
     if n_rows == 0:
         raise ValueError("found no rows; expected at least one to make batches of")
     if world_size < 1 or not 0 <= rank < world_size:

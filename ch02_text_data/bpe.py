@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import regex
 
-from ch02_text_data.input_checks import checked_text
+from ch02_text_data.required_input import require_text
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 WALL = -1  # stands between two words: nothing merges with it
@@ -57,7 +57,7 @@ def count_pieces(texts: Texts) -> dict[bytes, int]:
     Source: this course. Taught in ch02, section 2.9.
     """
     texts = [texts] if isinstance(texts, str) else texts
-    pieces = Counter(piece for text in texts for piece in split_pieces(checked_text(text)))
+    pieces = Counter(piece for text in texts for piece in split_pieces(require_text(text)))
     if not pieces:
         raise ValueError("found no text to learn from; expected at least one that is not empty")
     return {piece.encode("utf-8"): count for piece, count in pieces.items()}

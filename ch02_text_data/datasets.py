@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ch02_text_data.any_tokenizer import Encodes, pad_id_of, special_id, text_ids
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
-from ch02_text_data.input_checks import Ids
+from ch02_text_data.required_input import Ids
 
 
 class GPTDataset(Dataset):

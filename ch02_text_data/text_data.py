@@ -3,8 +3,8 @@
 `RegexTokenizer` splits at spaces and punctuation and knows only the words it has seen.
 `BPETokenizer` starts from the 256 bytes, learns which neighbours to merge, and reads any text.
 Beside this module stand `bpe.py`, which makes BPE fast, `tokenizer_files.py` for tokenizers on disk,
-`any_tokenizer.py`, which uses ours and tiktoken's alike, `input_checks.py`, which refuses bad input, and `datasets.py`
-with the rows and batches that a GPT reads.
+`any_tokenizer.py`, which uses ours and tiktoken's alike, `required_input.py`, which refuses bad input, and
+`datasets.py` with the rows and batches that a GPT reads.
 
 Sources: Sennrich et al. (2016), arXiv 1508.07909, after Gage (1994); Radford et al. (2019), section 2.2, for bytes and
 the pattern that cuts text into pieces. Taught in ch02.
@@ -28,7 +28,7 @@ from ch02_text_data.bpe import (
     learn_merges,
     split_pieces,
 )
-from ch02_text_data.input_checks import checked_id, checked_specials, checked_text
+from ch02_text_data.required_input import require_id, require_specials, require_text
 from ch02_text_data.tokenizer_files import bpe_from_json, bpe_to_json, read_tokenizer
 from data.files import write_atomically
 
@@ -71,7 +71,7 @@ class RegexTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Turn a text into ids; a word outside the vocabulary becomes `<|unk|>`, or is refused where there is none."""
-        words = self.split(checked_text(text))
+        words = self.split(require_text(text))
         unknown = [word for word in words if word not in self.ids]
         if unknown and "<|unk|>" not in self.ids:
             raise ValueError(f"found the unknown word {unknown[0]!r}; add the special token <|unk|> to the vocabulary")
@@ -79,7 +79,7 @@ class RegexTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Turn ids into readable text; which spaces stood in the original is lost."""
-        text = " ".join(self.vocabulary[checked_id(id_, self.vocab_size)] for id_ in ids)
+        text = " ".join(self.vocabulary[require_id(id_, self.vocab_size)] for id_ in ids)
         return re.sub(r'\s+([,.:;?!"()\'])', r"\1", text)
 
 
@@ -112,7 +112,7 @@ class BPETokenizer:
                 raise ValueError(f"found the merge {first!r} + {second!r}; expected two known parts and a new token")
             self._new_ids[ids[first], ids[second]] = ids[first + second] = len(self.tokens)
             self.tokens.append(first + second)
-        self.special_tokens = {token: len(self.tokens) + n for n, token in enumerate(checked_specials(special_tokens))}
+        self.special_tokens = {token: len(self.tokens) + n for n, token in enumerate(require_specials(special_tokens))}
         self.tokens += [token.encode("utf-8") for token in self.special_tokens]
         self._known_pieces: dict[str, list[int]] = {}
 
@@ -131,7 +131,7 @@ class BPETokenizer:
         Raises:
             ValueError: no text, or a vocabulary too small for the bytes and special tokens.
         """
-        special_tokens = checked_specials(special_tokens)
+        special_tokens = require_specials(special_tokens)
         smallest = 256 + len(special_tokens)
         if vocab_size < smallest:
             raise ValueError(f"found vocab_size={vocab_size}; expected at least {smallest}: 256 bytes and the specials")
@@ -152,7 +152,7 @@ class BPETokenizer:
         Raises:
             ValueError: `text` is no string, or an allowed special token does not exist.
         """
-        parts, ids = cut_at_specials(checked_text(text), allowed_special, self.special_tokens), []
+        parts, ids = cut_at_specials(require_text(text), allowed_special, self.special_tokens), []
         for number, part in enumerate(parts):
             if number % 2:  # what stands between two cuts is ordinary text, the cuts are special tokens
                 ids.append(self.special_tokens[part])
@@ -180,7 +180,7 @@ class BPETokenizer:
         Raises:
             ValueError: an id is negative or not in the vocabulary.
         """
-        return b"".join(self.tokens[checked_id(id_, self.vocab_size)] for id_ in ids).decode("utf-8", errors="replace")
+        return b"".join(self.tokens[require_id(id_, self.vocab_size)] for id_ in ids).decode("utf-8", errors="replace")
 
     def to_json(self) -> str:
         """Write the tokenizer as the text of a JSON file."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ch04_gpt_model.fast_paths import fast_paths
 from ch04_gpt_model.gpt_config import GPTConfig
-from ch04_gpt_model.gpt_model import GPTModel, check_ids
+from ch04_gpt_model.gpt_model import GPTModel, require_ids
 from ch04_gpt_model.sampling import Sampler
 
 
@@ -137,7 +137,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def check_request(model: GPTModel, ids: Tensor, max_new_tokens: int, stop_id: int | None) -> None:
+def require_valid_request(model: GPTModel, ids: Tensor, max_new_tokens: int, stop_id: int | None) -> None:
     """Refuse what cannot be written, before any work.
 
     Args:
@@ -147,7 +147,7 @@ def check_request(model: GPTModel, ids: Tensor, max_new_tokens: int, stop_id: in
         stop_id: None or an id of the vocabulary.
 
     Raises:
-        ValueError: as the sentences above say, and as `check_ids`.
+        ValueError: as the sentences above say, and as `require_ids`.
 
     Source: this course. Taught in ch04, section 4.10.
     """
@@ -155,7 +155,7 @@ def check_request(model: GPTModel, ids: Tensor, max_new_tokens: int, stop_id: in
         raise ValueError(f"max_new_tokens={max_new_tokens} is not a whole number >= 0; give how many to add at most")
     if stop_id is not None and not 0 <= stop_id < model.config.vocab_size:
         raise ValueError(f"stop_id={stop_id} is not in 0..{model.config.vocab_size - 1}; give an id of the vocabulary")
-    check_ids(ids, model.config.vocab_size)
+    require_ids(ids, model.config.vocab_size)
 
 
 def generate(
@@ -191,7 +191,7 @@ def generate(
 
     Source: Radford et al. (2019), section 3, for sampling from GPT-2. Taught in ch04, sections 4.9 and 4.10.
     """
-    check_request(model, ids, max_new_tokens, stop_id)
+    require_valid_request(model, ids, max_new_tokens, stop_id)
     tokens = next_tokens(model, ids, max_new_tokens, Sampler(temperature, top_k, top_p, seed), stop_id, use_cache)
     with torch.inference_mode(), evaluating(model), fast_paths(model, n_rows=len(ids)):
         new = [token[:, None].to(ids) for token in tokens]  # each (B, 1)
@@ -227,7 +227,7 @@ def stream(
     """
     if isinstance(ids, Tensor) and ids.ndim == 2 and len(ids) > 1:
         raise ValueError(f"ids have shape {tuple(ids.shape)}; stream takes one prompt of shape (1, tokens)")
-    check_request(model, ids, max_new_tokens, stop_id)
+    require_valid_request(model, ids, max_new_tokens, stop_id)
     tokens = next_tokens(model, ids, max_new_tokens, Sampler(temperature, top_k, top_p, seed), stop_id, use_cache)
     return _one_by_one(model, tokens)
 

@@ -147,7 +147,7 @@ class TransformerBlock(nn.Module):
         return x + self.drop(self.feed_forward(self.norm2(x)))
 
 
-def check_ids(ids: Tensor, vocab_size: int, context_length: int | None = None, *, n_cached: int = 0) -> None:
+def require_ids(ids: Tensor, vocab_size: int, context_length: int | None = None, *, n_cached: int = 0) -> None:
     """Refuse what a model cannot read, before it fails three layers down.
 
     Args:
@@ -233,7 +233,7 @@ class GPTModel(nn.Module):
     def embed(self, ids: Tensor, cache: "KVCache | None" = None) -> Tensor:
         """Look up what each token is and where it stands: (B, T) -> (B, T, D)."""
         start = 0 if cache is None else cache.length
-        check_ids(ids, self.config.vocab_size, self.config.context_length, n_cached=start)
+        require_ids(ids, self.config.vocab_size, self.config.context_length, n_cached=start)
         positions = self.position_embedding.weight[start : start + ids.shape[1]]  # (T, D)
         return self.token_embedding(ids) + positions
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ch03_attention.attention import attention_weights, causal_mask
 from ch04_gpt_model.generation import KVCache
 from ch04_gpt_model.gpt_config import GPTConfig
-from ch04_gpt_model.gpt_model import GPTModel, check_ids
+from ch04_gpt_model.gpt_model import GPTModel, require_ids
 
 __all__ = ["ModernConfig", "rms_norm", "rotate", "RMSNorm", "SwiGLU", "GroupedQueryAttention", "ModernBlock",
            "ModernGPT"]  # fmt: skip
@@ -246,7 +246,7 @@ class ModernGPT(GPTModel):
     def embed(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Look up what each token is; where it stands is told by the rotations: (B, T) -> (B, T, D)."""
         n_cached = 0 if cache is None else cache.length
-        check_ids(ids, self.config.vocab_size, self.config.context_length, n_cached=n_cached)
+        require_ids(ids, self.config.vocab_size, self.config.context_length, n_cached=n_cached)
         return self.token_embedding(ids)
 
     def block_matrices(self) -> dict[nn.Parameter, int]:

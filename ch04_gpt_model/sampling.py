@@ -32,7 +32,7 @@ def next_token_probabilities(
 
     Source: Fan et al. (2018) for top-k; Holtzman et al. (2020) for top-p. Taught in ch05, section 5.11.
     """
-    check_sampling(temperature, top_k, top_p)
+    require_sampling_settings(temperature, top_k, top_p)
     if temperature == 0:
         raise ValueError("temperature 0 leaves nothing to draw; take the most likely token instead")
     logits = logits.detach().to("cpu", torch.float64)  # in float64 machines hardly differ
@@ -45,7 +45,7 @@ def next_token_probabilities(
     return probabilities if top_p is None or top_p == 1 else _nucleus(probabilities, top_p)
 
 
-def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+def require_sampling_settings(temperature: float, top_k: int | None, top_p: float | None) -> None:
     """Refuse settings that mean nothing: ValueError names the setting, its value and the range."""
     if not isinstance(temperature, Real) or not 0 <= temperature < math.inf:
         raise ValueError(f"temperature={temperature} is not a number >= 0; use 0 for the most likely token each time")
@@ -76,7 +76,7 @@ class Sampler:
     def __init__(
         self, temperature: float = 0.0, top_k: int | None = None, top_p: float | None = None, seed: int | None = None
     ):
-        check_sampling(temperature, top_k, top_p)
+        require_sampling_settings(temperature, top_k, top_p)
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         if temperature > 0:
             seed = int(torch.randint(2**62, ())) if seed is None else seed

@@ -84,7 +84,7 @@ def stop_if_pressed(ctrl_c: CtrlC, done: str, history: object) -> None:
         )
 
 
-def check_settings(learning_rate: float, **counts: int) -> None:
+def require_training_settings(learning_rate: float, **counts: int) -> None:
     """Refuse a learning rate that moves nothing or away from the goal, and numbers of steps below 1."""
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate={learning_rate}: expected a number above 0, for example 1e-3")
@@ -143,15 +143,15 @@ def seed_dropout(seed: int, step: int, rank: int = 0) -> None:
 def learn(
     model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, step: int, remedy: str = "lower learning_rate"
 ) -> float:
-    """Take one step down the gradient of a loss, and give the loss as a number; see `checked_step`."""
+    """Take one step down the gradient of a loss, and give the loss as a number; see `guarded_step`."""
     optimizer.zero_grad()
     loss.backward()
     value = loss.item()
-    checked_step(model, [optimizer], value, step, grad_clip=1.0, remedy=remedy)
+    guarded_step(model, [optimizer], value, step, grad_clip=1.0, remedy=remedy)
     return value
 
 
-def checked_step(model: nn.Module, optimizers: list, loss: float, step: int, *, grad_clip: float, remedy: str) -> None:
+def guarded_step(model: nn.Module, optimizers: list, loss: float, step: int, *, grad_clip: float, remedy: str) -> None:
     """Clip the gradients and move the weights; a loss or gradient that is not finite is refused before it moves any.
 
     Args:

@@ -54,7 +54,7 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(f"device={name!r} is not available: {missing}, or use device='cpu'")
     device = torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
     if name != "cpu":
-        check_against_cpu(device)
+        require_cpu_numbers(device)
     return device
 
 
@@ -99,7 +99,7 @@ def _why_no_mps() -> str | None:
     return "only a Mac with Apple silicon and macOS 14 or newer has it; take another device"
 
 
-def check_against_cpu(device: torch.device) -> None:
+def require_cpu_numbers(device: torch.device) -> None:
     """Refuse a device that cannot compute a small GPT, or whose loss or gradient is not the CPU's.
 
     Raises:

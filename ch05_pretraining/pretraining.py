@@ -25,7 +25,7 @@ from ch05_pretraining.evaluation import evaluation_totals, loss_sum
 from ch05_pretraining.loop_care import (
     TrainingInterrupted,
     around_training,
-    checked_step,
+    guarded_step,
     require_room,
     seed_dropout,
     to_device_of,
@@ -254,7 +254,7 @@ def take_step(run: RunState, micro_batches: list, count: int) -> float:
         return loss
     remedy = "lower learning_rate, or raise warmup_steps"
     remedy += ", or use precision='float32'" if run.precision == "float16" else ""
-    checked_step(run.model, run.optimizers, loss, run.step, grad_clip=run.config.grad_clip, remedy=remedy)
+    guarded_step(run.model, run.optimizers, loss, run.step, grad_clip=run.config.grad_clip, remedy=remedy)
     return loss
 
 

@@ -88,7 +88,9 @@ def story_config(**changes: int) -> GPTConfig:
     return replace(GPTConfig.story(), d_ff=None, **changes)
 
 
-def check_options(seed: int, minutes: float | None, quick: bool, config: GPTConfig | None, own_text: bool) -> None:
+def require_run_options(
+    seed: int, minutes: float | None, quick: bool, config: GPTConfig | None, own_text: bool
+) -> None:
     """Refuse what the arithmetic of a run cannot hold.
 
     Args:

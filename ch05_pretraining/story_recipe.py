@@ -38,11 +38,11 @@ from ch05_pretraining.own_text import text_loaders
 from ch05_pretraining.pretraining import TrainConfig, train
 from ch05_pretraining.run_settings import (
     FORMAT,
-    check_options,
     damaged_settings,
     keep_settings,
     refuse_leftovers,
     refuse_other_settings,
+    require_run_options,
     stored_settings,
     world_of,
 )
@@ -180,7 +180,7 @@ def begin_story_gpt(
 
 def _wanted(seed, minutes, text, device, quick, config) -> tuple[dict, OwnText | None]:
     """What a caller asks for, checked: a run's settings but for the recipe, and the text."""
-    check_options(seed, minutes, quick, config, own_text=text is not None)
+    require_run_options(seed, minutes, quick, config, own_text=text is not None)
     place = choose_device(device)
     own = text if text is None or isinstance(text, OwnText) else read_own_text(text)
     return {

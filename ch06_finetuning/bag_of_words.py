@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ch05_pretraining.loop_care import checked_step
+from ch05_pretraining.loop_care import guarded_step
 from data.files import as_seen
 
 __all__ = ["BagOfWords"]
@@ -92,7 +92,7 @@ class BagOfWords:
             loss = loss + self.weight_decay * self.linear.weight.square().sum()
             optimizer.zero_grad()
             loss.backward()
-            checked_step(self.linear, [optimizer], loss.item(), step, grad_clip=0.0, remedy="lower learning_rate")
+            guarded_step(self.linear, [optimizer], loss.item(), step, grad_clip=0.0, remedy="lower learning_rate")
 
 
 class _Signs(dict):

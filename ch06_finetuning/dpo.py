@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from ch05_pretraining.loop_care import (
     around_training,
-    check_settings,
     learn,
+    require_training_settings,
     seed_dropout,
     stop_if_pressed,
     to_device_of,
@@ -106,7 +106,7 @@ def train_preferences(
 
     Source: Rafailov et al. (2023), section 4. Taught in ch06, section 6.14.
     """
-    check_settings(learning_rate, max_steps=max_steps, eval_every=eval_every)
+    require_training_settings(learning_rate, max_steps=max_steps, eval_every=eval_every)
     dataset.require_fit(model, batch_size)
     optimizer = torch.optim.AdamW(trainable_parameters(model), learning_rate, weight_decay=0.0)
     reference = reference_log_probabilities(model, dataset)  # (2, N)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ch02_text_data.any_tokenizer import pad_id_of
 from ch05_pretraining.model_parts import bare, refuse_other
 from ch05_pretraining.saved_models import find_model, read_model, write_model
-from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, check_labels, predict
+from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, predict, require_labels
 from ch06_finetuning.lora import about_gpt, build_gpt
 from ch06_finetuning.ppo import ActorCritic
 from ch06_finetuning.reward_model import RewardModel
@@ -46,7 +46,7 @@ class TextClassifier(GPTClassifier):
     """
 
     def __init__(self, model: nn.Module, tokenizer, labels: Sequence, *, max_length: int = MESSAGE_LENGTH):
-        check_labels(labels)
+        require_labels(labels)
         super().__init__(model, len(labels), pad_id_of(tokenizer))
         self.tokenizer, self.labels = tokenizer, list(labels)
         self.max_length = min(max_length, model.config.context_length)
@@ -143,7 +143,7 @@ def save_classifier(
     classifier = bare(classifier)
     if not isinstance(classifier, GPTClassifier):
         raise ValueError(f"found a {type(classifier).__name__}, not a GPTClassifier: use save_finetuned or save_model")
-    check_labels(labels)
+    require_labels(labels)
     if len(labels) != (n_classes := classifier.head.out_features):
         raise ValueError(f"found {len(labels)} labels for {n_classes} classes: give one for each class")
     if not isinstance(classifier, TextClassifier):

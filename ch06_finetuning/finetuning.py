@@ -132,7 +132,7 @@ def parameters_of(classifier: GPTClassifier, part: str) -> set[nn.Parameter]:
     return learning_parameters(classifier.head) | body & learning_parameters(model)
 
 
-def check_labels(labels) -> None:
+def require_labels(labels) -> None:
     """Refuse labels that do not name the classes one by one.
 
     Args:
@@ -169,7 +169,7 @@ class MessageDataset(Dataset):
     """
 
     def __init__(self, messages, tokenizer, labels, max_length: int):
-        check_labels(labels)
+        require_labels(labels)
         if max_length < 2:
             raise ValueError(f"max_length={max_length} leaves no room for a message: give at least 2")
         specials = special_tokens_of(tokenizer)

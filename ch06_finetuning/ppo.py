@@ -122,7 +122,7 @@ def ppo_step(
     Source: Schulman et al. (2017), algorithm 1; Ouyang et al. (2022), section 3.5. Taught in ch06, section R.8.
     """
     rewards = torch.as_tensor(rewards)
-    check_rewards(policy, rollouts, rewards, updates)
+    require_rewards(policy, rollouts, rewards, updates)
     ids, targets, rewards = to_device_of(policy, rollouts.ids, rollouts.targets, rewards)
     written = targets != IGNORE_INDEX  # (B, T)
     n, remedy = written.sum(), "lower the optimizer's learning rate"
@@ -146,7 +146,7 @@ def ppo_step(
     return mean_error
 
 
-def check_rewards(policy: ActorCritic, rollouts: Rollouts, rewards: Tensor, updates: int) -> None:
+def require_rewards(policy: ActorCritic, rollouts: Rollouts, rewards: Tensor, updates: int) -> None:
     """Refuse a `ppo_step` without one finite reward for each answer, without a written token, or without an update.
 
     Raises:

@@ -25,9 +25,9 @@ from ch06_finetuning.bag_of_words import BagOfWords
 from ch06_finetuning.finetuned_models import MESSAGE_LENGTH, TextClassifier, load_classifier, save_classifier
 from ch06_finetuning.finetuning import (
     GPTClassifier,
-    check_labels,
     create_message_loader,
     predict,
+    require_labels,
     train_assistant,
     train_classifier,
 )
@@ -148,7 +148,7 @@ def classifier_report(classifier: GPTClassifier, tokenizer, messages, labels=Non
     """
     messages, own = list(messages), getattr(classifier, "labels", None) if labels is None else labels
     classes = MESSAGE_LABELS if own is None else own
-    check_labels(classes)
+    require_labels(classes)
     unseen = _labels_of(messages, "messages", known=classes)
     if unseen and own is None:
         raise ValueError(f"the messages have the label {unseen[0]!r}: pass labels=…, in the order of the training")

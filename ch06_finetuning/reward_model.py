@@ -14,10 +14,10 @@ from ch02_text_data.any_tokenizer import Tokenizer, encode_text, pad_id_of
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import (
     around_training,
-    check_settings,
     context_length_of,
     in_mode,
     learn,
+    require_training_settings,
     seed_dropout,
     stop_if_pressed,
     to_device_of,
@@ -107,7 +107,7 @@ def train_reward_model(
 
     Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section R.7.
     """
-    check_settings(learning_rate, max_steps=max_steps)
+    require_training_settings(learning_rate, max_steps=max_steps)
     pairs.require_fit(reward_model, batch_size)
     optimizer = torch.optim.AdamW(trainable_parameters(reward_model), learning_rate)
     losses: list[float] = []

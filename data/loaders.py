@@ -65,7 +65,7 @@ def load_stories(split: str = "train", n: int = 20_000, seed: int = 0, *, mini: 
 
     Source: this course. Taught in ch02, section 2.3.
     """
-    _check_name("split", split, SPLITS)
+    _require_known("split", split, SPLITS)
     for name, value, least in (("n", n, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value!r} is not a whole number of at least {least}")
@@ -83,7 +83,7 @@ def load_messages(split: str) -> list[Message]:
 
     Source: this course. Taught in ch06, section 6.2.
     """
-    return list(_records(write_messages, _check_name("split", split, TASK_SPLITS)))
+    return list(_records(write_messages, _require_known("split", split, TASK_SPLITS)))
 
 
 def load_instructions(split: str) -> list[Instruction]:
@@ -97,7 +97,7 @@ def load_instructions(split: str) -> list[Instruction]:
 
     Source: this course. Taught in ch06, section 6.9.
     """
-    return list(_records(write_instructions, _check_name("split", split, TASK_SPLITS)))
+    return list(_records(write_instructions, _require_known("split", split, TASK_SPLITS)))
 
 
 def load_preferences(split: str) -> list[Preference]:
@@ -111,7 +111,7 @@ def load_preferences(split: str) -> list[Preference]:
 
     Source: this course. Taught in ch06, section 6.14.
     """
-    return list(_records(write_preferences, _check_name("split", split, TASK_SPLITS)))
+    return list(_records(write_preferences, _require_known("split", split, TASK_SPLITS)))
 
 
 @lru_cache(maxsize=9)
@@ -119,7 +119,7 @@ def _records(write: Callable[[str], list], split: str) -> tuple:
     return tuple(write(split))
 
 
-def _check_name(what: str, name: str, known: Sequence[str]) -> str:
+def _require_known(what: str, name: str, known: Sequence[str]) -> str:
     if name not in known:
         raise ValueError(f"there is no {what} {name!r}; expected one of {', '.join(known)}")
     return name

@@ -33,10 +33,10 @@ _MODULES = {
     # chapter 4: the GPT model
     "ch04_gpt_model.gpt_config": "GPTConfig Derived",
     "ch04_gpt_model.gpt_model": """
-        layer_norm gelu LayerNorm GELU FeedForward TransformerBlock GPTModel check_ids
+        layer_norm gelu LayerNorm GELU FeedForward TransformerBlock GPTModel require_ids
     """,
-    "ch04_gpt_model.generation": "KVCache next_tokens evaluating check_request generate stream",
-    "ch04_gpt_model.sampling": "next_token_probabilities check_sampling Sampler",
+    "ch04_gpt_model.generation": "KVCache next_tokens evaluating require_valid_request generate stream",
+    "ch04_gpt_model.sampling": "next_token_probabilities require_sampling_settings Sampler",
     "ch04_gpt_model.fast_paths": """
         fast_paths fast_attention LinearBy linear_by_columns linear_by_convolution linear_by_packing
     """,

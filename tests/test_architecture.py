@@ -195,6 +195,14 @@ def test_the_facade_works_after_the_folder_has_changed(tmp_path):
     assert done.stdout.strip() == "MultiHeadAttention", done.stderr
 
 
+def test_only_exercises_and_stories_are_checked():
+    """A function that refuses bad input is called `require_…` or `refuse_…`."""
+    judges = ("shared.exercises", "data.story_world.coherence")
+    for path in [path for path in MODULES if not module_name(path).startswith(judges)]:
+        names = given_here(ast.parse(path.read_text(encoding="utf-8")))
+        assert not [name for name in names if name.lstrip("_").startswith(("check_", "checked_"))], path
+
+
 @pytest.mark.parametrize("path", CHAPTER_MODULES, ids=module_name)
 def test_a_module_keeps_its_budget(path):
     most = 300 if path.parent.name.startswith(("ch05", "ch06")) else 150

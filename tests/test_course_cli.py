@@ -51,14 +51,14 @@ def test_course_py_uses_the_standard_library_only():
 def test_another_python_is_refused_in_a_sentence(course, monkeypatch, version):
     monkeypatch.setattr(course.sys, "version_info", (*version, 0, "final", 0))
     with pytest.raises(course.Trouble, match=rf"This is Python {version[0]}\.{version[1]}.* needs Python 3.11 to 3.14"):
-        course.check_python()
+        course.require_python()
 
 
 def test_an_intel_mac_is_refused_in_a_sentence(course, monkeypatch):
     monkeypatch.setattr(course.sys, "platform", "darwin")
     monkeypatch.setattr(course.platform, "machine", lambda: "x86_64")
     with pytest.raises(course.Trouble, match="built for Intel Macs"):
-        course.check_python()
+        course.require_python()
 
 
 def test_the_help_names_every_command_there_is(course):

@@ -88,7 +88,7 @@ def test_python_for_windows_on_arm_is_refused(machine):
 def test_another_kind_of_python_is_refused(course, monkeypatch):
     monkeypatch.setattr(course.platform, "python_implementation", lambda: "PyPy")
     with pytest.raises(course.Trouble, match="This is PyPy, and PyTorch needs the ordinary Python"):
-        course.check_python()
+        course.require_python()
 
 
 def test_the_limits_are_those_of_the_wheels_in_the_readme():

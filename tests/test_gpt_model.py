@@ -21,9 +21,9 @@ from ch04_gpt_model.gpt_model import (
     GPTModel,
     LayerNorm,
     TransformerBlock,
-    check_ids,
     gelu,
     layer_norm,
+    require_ids,
 )
 from ch04_gpt_model.sampling import Sampler, next_token_probabilities
 from tests.sizes import n
@@ -650,16 +650,16 @@ def test_the_model_refuses_ids_it_cannot_read(model, ids, message):
 
 
 def test_ids_are_checked_wherever_they_live():
-    check_ids(torch.tensor([[0, 22]], dtype=torch.int32), 23)
-    check_ids(torch.zeros(1, 5, dtype=torch.int64, device="meta"), 23, 5)
-    check_ids(torch.zeros(1, 5, dtype=torch.int64), 23, 12, n_cached=7)
+    require_ids(torch.tensor([[0, 22]], dtype=torch.int32), 23)
+    require_ids(torch.zeros(1, 5, dtype=torch.int64, device="meta"), 23, 5)
+    require_ids(torch.zeros(1, 5, dtype=torch.int64), 23, 12, n_cached=7)
     with pytest.raises(ValueError, match="5 tokens after 8 cached ones were given and the context holds 12"):
-        check_ids(torch.zeros(1, 5, dtype=torch.int64), 23, 12, n_cached=8)
+        require_ids(torch.zeros(1, 5, dtype=torch.int64), 23, 12, n_cached=8)
     with pytest.raises(ValueError, match="6 tokens were given and the context holds 5"):
-        check_ids(torch.zeros(1, 6, dtype=torch.int64, device="meta"), 23, 5)
+        require_ids(torch.zeros(1, 6, dtype=torch.int64, device="meta"), 23, 5)
     for bad, named in (([[3, 23, -4]], 23), ([[-1, 50]], -1), ([[5], [2**40]], 2**40)):  # the first one
         with pytest.raises(ValueError, match=rf"token id {named} is not in 0..22; encode the text with"):
-            check_ids(torch.tensor(bad), 23)
+            require_ids(torch.tensor(bad), 23)
 
 
 def test_the_cache_refuses_what_it_has_no_room_for(model):

@@ -47,7 +47,7 @@ def gpus(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in there)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
-    monkeypatch.setattr(machine, "check_against_cpu", check)
+    monkeypatch.setattr(machine, "require_cpu_numbers", check)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return SimpleNamespace(there=there, checked=checked)
@@ -148,10 +148,10 @@ def test_a_device_that_computes_other_numbers_is_refused(monkeypatch, fault):
     monkeypatch.setattr(machine, "GPTModel", Faulty)
     before = torch.get_rng_state()
     if fault == "none":
-        machine.check_against_cpu(other)
+        machine.require_cpu_numbers(other)
         return assert_close(torch.get_rng_state(), before)
     with pytest.raises(ValueError, match="device='cpu:0' computes other numbers than the CPU here: use device='cpu'"):
-        machine.check_against_cpu(other)
+        machine.require_cpu_numbers(other)
 
 
 NO_CODE = "CUDA error: no kernel image is available for execution on the device\nSearch for `cudaErrorNoKernelImage`"
@@ -172,7 +172,7 @@ def test_a_gpu_that_cannot_compute_is_one_sentence(monkeypatch, said, capability
     monkeypatch.setattr(machine, "_loss_and_gradient", compute)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     with pytest.raises(ValueError, match="device='cuda' cannot compute here, PyTorch says 'CUDA") as told:
-        machine.check_against_cpu(CUDA)
+        machine.require_cpu_numbers(CUDA)
     sentence = str(told.value)
     assert "\n" not in sentence and sentence.endswith("use device='cpu'")
     assert sentence.count("cu126") == (2 if build else 0)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .chooser import Chooser
 from .grammar import PRON, finish
-from .table_checks import validate
+from .required_names import require_names
 from .teller import Teller
 from .template import Row, load_world, plain, word
 
@@ -55,7 +55,7 @@ class Tables:
         self.common_adjectives = [row["word"][0] for row in tables["adj"]]
         self._pools: dict[str, list[Row]] = {}
         self._paint()
-        validate(self)
+        require_names(self)
 
     def _paint(self) -> None:
         """Things that can have any color get the common colors, animals and children the common adjectives."""

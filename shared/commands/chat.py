@@ -30,10 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Load the assistant that was asked for and talk until the user ends it; return the exit status."""
     settings = parser().parse_args(arguments)
     sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
-    from ch04_gpt_model.sampling import check_sampling
+    from ch04_gpt_model.sampling import require_sampling_settings
     from ch06_finetuning.assistant import load_assistant
 
-    check_sampling(settings.temperature, None, settings.top_p)
+    require_sampling_settings(settings.temperature, None, settings.top_p)
     assistant = load_assistant(settings.run or "shipped")
     print("You could ask: " + "\n               ".join(example_questions(3)))
     talk(assistant, sampling, remember=settings.remember)

@@ -43,11 +43,11 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follow redirects, but never from HTTPS to something that anybody on the way can change."""
 
     def redirect_request(self, request, file, code, message, headers, address):
-        _check_address(address)
+        _require_https(address)
         return super().redirect_request(request, file, code, message, headers, address)
 
 
-def _check_address(address: str) -> None:
+def _require_https(address: str) -> None:
     parts = urlsplit(address)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
         raise _NextAddress(f"{address} is not an HTTPS address")
@@ -111,7 +111,7 @@ def _from_address(address, part, entry, reasons, attempts, timeout, pause, say) 
             time.sleep(min(60.0, pause * 2 ** (attempt - 1)))
         try:
             _receive(address, part, entry, timeout, say)
-            _check(part, entry)
+            _require_promised_bytes(part, entry)
             return True
         except _NextAddress as reason:
             reasons.append(str(reason))
@@ -123,7 +123,7 @@ def _from_address(address, part, entry, reasons, attempts, timeout, pause, say) 
 
 def _receive(address: str, part: Path, entry: dict, timeout: float, say) -> None:
     """Add to the part file what is missing of it."""
-    _check_address(address)
+    _require_https(address)
     have = part.stat().st_size if part.exists() else 0
     if have == entry["bytes"]:
         return
@@ -176,7 +176,7 @@ def _copy(answer, part: Path, have: int, entry: dict, say) -> None:
         raise _Retry(f"the connection ended after {have:,} of {entry['bytes']:,} bytes")
 
 
-def _check(part: Path, entry: dict) -> None:
+def _require_promised_bytes(part: Path, entry: dict) -> None:
     """Remove a complete part file that is not what the catalogue promises."""
     if not _is_right(part, entry):
         _refuse_hidden_page(part)

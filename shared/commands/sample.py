@@ -45,10 +45,10 @@ def pieces(model, tokenizer, prompt: str, max_new_tokens: int, **sampling):
 def main(arguments: list[str] | None = None) -> int:
     """Print the prompt and what the model adds; return the exit status."""
     options = parser().parse_args(arguments)
-    from ch04_gpt_model.sampling import check_sampling
+    from ch04_gpt_model.sampling import require_sampling_settings
     from ch05_pretraining.saved_models import load_story_gpt
 
-    check_sampling(options.temperature, options.top_k, options.top_p)
+    require_sampling_settings(options.temperature, options.top_k, options.top_p)
     model, tokenizer = load_story_gpt(options.run)
     sampling = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
     added = pieces(model, tokenizer, options.prompt, options.tokens, **sampling)

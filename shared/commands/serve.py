@@ -185,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not re.fullmatch("[0-9]{1,9}", length) or int(length) > MOST_BYTES:
             raise _Refused(413, f"a question may take {MOST_BYTES:,} bytes, and must say how many it takes")
         try:
-            return checked_question(json.loads(self._read(int(length)).decode("utf-8")))
+            return require_question(json.loads(self._read(int(length)).decode("utf-8")))
         except (ValueError, RecursionError) as error:
             raise _Refused(400, f"this is no question: {error}") from None
 
@@ -199,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
         return content
 
 
-def checked_question(value: object) -> dict:
+def require_question(value: object) -> dict:
     """Take a question out of what was sent.
 
     Args:

@@ -1,4 +1,4 @@
-"""What chapter 2 asks of its input before it works with it: each check returns the value or says what was expected."""
+"""What chapter 2 asks of its input before it works with it: each function gives the value or says what it expected."""
 
 import operator
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ Ids = Sequence[int] | Tensor | np.ndarray
 KINDS = {"U": "text", "S": "bytes", "f": "fractions", "b": "truth values"}  # NumPy's letters for types of numbers
 
 
-def checked_text(text: str) -> str:
+def require_text(text: str) -> str:
     """Return the text with lone surrogates, which no file can hold, replaced by U+FFFD; refuse what is no string."""
     if not isinstance(text, str):
         raise ValueError(f"found a {type(text).__name__}; expected a str: decode bytes with .decode('utf-8') first")
@@ -22,7 +22,7 @@ def checked_text(text: str) -> str:
     return text
 
 
-def checked_id(id_: int, vocab_size: int) -> int:
+def require_id(id_: int, vocab_size: int) -> int:
     """Return the id as a Python integer; refuse what is no id of a vocabulary of this size."""
     try:
         if 0 <= operator.index(id_) < vocab_size:
@@ -32,7 +32,7 @@ def checked_id(id_: int, vocab_size: int) -> int:
     raise ValueError(f"found the id {id_!r}; expected whole numbers from 0 to {vocab_size - 1}, this vocabulary's ids")
 
 
-def checked_specials(tokens: Iterable[str]) -> list[str]:
+def require_specials(tokens: Iterable[str]) -> list[str]:
     """Return the special tokens as a list; refuse empty and repeated ones."""
     tokens = list(tokens)
     if len(set(tokens)) < len(tokens) or not all(isinstance(token, str) and token for token in tokens):
@@ -40,7 +40,7 @@ def checked_specials(tokens: Iterable[str]) -> list[str]:
     return tokens
 
 
-def checked_ids(ids: Ids) -> Tensor:
+def require_row_of_ids(ids: Ids) -> Tensor:
     """Return a text's ids as a new tensor of int64; refuse what is no row of whole numbers from 0 up.
 
     Shape:

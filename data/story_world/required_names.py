@@ -1,4 +1,4 @@
-"""Check the tables before a story is told: unknown rules, slots, forms, moods and flags, with file and line."""
+"""Refuse unknown rules, slots, forms, moods and flags in the tables before a story is told, with file and line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PLACE_FORMS = {"at", "to", "spot", "see", "see2", "air", "found", "noun"}
 FLAGS = {"beast", "food", "cover", "o", "g", "end", "theme", "w", "t"}
 
 
-def validate(tables: Tables) -> None:
+def require_names(tables: Tables) -> None:
     """Raise WorldError at the first template that names something that does not exist."""
     for where, nodes in tables.pieces:
         _nodes(nodes, where, tables)
