@@ -1,7 +1,7 @@
 """Byte-pair merging at speed: learn merges from counted words, and apply them to one piece of text.
 
 The idea is that of the simple loops in the notebook; only the bookkeeping differs. A merge changes nothing but its
-neighbours, so tokens hang on a chain, and each pair remembers where it stands. Time grows with the number of merges
+neighbors, so tokens hang on a chain, and each pair remembers where it stands. Time grows with the number of merges
 made, not with text times vocabulary. Taught in ch02, section 2.9.
 """
 
@@ -83,7 +83,7 @@ def cut_at_specials(text: str, allowed: Collection[str], special_tokens: Collect
 
 
 class Chain:
-    """Tokens as beads on a string, so that a merge touches only its neighbours.
+    """Tokens as beads on a string, so that a merge touches only its neighbors.
 
     `places[pair]` lists the beads where that pair once began; an entry may be out of date and is checked when used.
 
@@ -144,14 +144,14 @@ def learn_merges(words: Mapping[bytes, int], n_merges: int) -> list[Merge]:
         tokens.append(b"".join(merges[-1]))
         grown = set()
         for bead, before, after in chain.merge(pair, new_id):
-            for neighbours in ((before, pair[0]), (pair[1], after)):
-                counts[neighbours] -= weights[bead]
-            for neighbours in ((before, new_id), (new_id, after)):
-                counts[neighbours] += weights[bead]
-                grown.add(neighbours)
+            for neighbors in ((before, pair[0]), (pair[1], after)):
+                counts[neighbors] -= weights[bead]
+            for neighbors in ((before, new_id), (new_id, after)):
+                counts[neighbors] += weights[bead]
+                grown.add(neighbors)
         del counts[pair]
-        for neighbours in grown:
-            ranking.add(neighbours, counts[neighbours])
+        for neighbors in grown:
+            ranking.add(neighbors, counts[neighbors])
     return merges
 
 
@@ -197,10 +197,10 @@ def apply_merges(piece: bytes, new_ids: Mapping[Pair, int]) -> list[int]:
     while waiting:
         new_id, pair = heapq.heappop(waiting)
         grown = {
-            neighbours
+            neighbors
             for _, before, after in chain.merge(pair, new_id)
-            for neighbours in ((before, new_id), (new_id, after))
+            for neighbors in ((before, new_id), (new_id, after))
         }
-        for neighbours in grown & new_ids.keys():
-            heapq.heappush(waiting, (new_ids[neighbours], neighbours))
+        for neighbors in grown & new_ids.keys():
+            heapq.heappush(waiting, (new_ids[neighbors], neighbors))
     return [id_ for id_ in chain.ids if id_ != WALL]

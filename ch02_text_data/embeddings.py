@@ -1,7 +1,7 @@
 """Word vectors: skip-gram with negative sampling, and what can be asked of the vectors afterwards.
 
 A word is known by the words around it. `WordVectors.train` gives every frequent word of a corpus a vector from which
-its neighbours can be told from words drawn at random.
+its neighbors can be told from words drawn at random.
 
 Sources: Mikolov et al. (2013), arXiv 1301.3781 and 1310.4546. Taught in ch02, `embeddings.ipynb`.
 """
@@ -39,7 +39,7 @@ def skip_gram_pairs(ids: Tensor, window: int) -> tuple[Tensor, Tensor]:
     Source: Mikolov et al. (2013), arXiv 1301.3781, section 3.2. Taught in ch02, embeddings.ipynb, section E.2.
     """
     if window < 1:
-        raise ValueError(f"found window={window}; expected at least 1, the direct neighbours")
+        raise ValueError(f"found window={window}; expected at least 1, the direct neighbors")
     later = [torch.stack([ids[:-d], ids[d:]]) for d in range(1, min(window, len(ids) - 1) + 1)]
     if not later:
         return ids[:0], ids[:0]
@@ -48,7 +48,7 @@ def skip_gram_pairs(ids: Tensor, window: int) -> tuple[Tensor, Tensor]:
 
 
 def negative_sampling_loss(center: Tensor, context: Tensor, negatives: Tensor) -> Tensor:
-    """Reward a high product with the true neighbour and low products with words drawn at random.
+    """Reward a high product with the true neighbor and low products with words drawn at random.
 
     Shape:
         center (B, D), context (B, D), negatives (B, K, D) -> ().
@@ -97,9 +97,9 @@ class WordVectors:
         Args:
             texts: the corpus; no pair crosses from one text into the next.
             d_model: numbers in a vector.
-            window: longest distance of a neighbour, in words.
+            window: longest distance of a neighbor, in words.
             min_count: rarer words get no vector.
-            n_negatives: random words for each true neighbour.
+            n_negatives: random words for each true neighbor.
             n_steps, batch_size, seed: of the training.
 
         Raises:
@@ -114,7 +114,7 @@ class WordVectors:
         frequency = torch.tensor([float(counts[word]) for word in words])
         centers, contexts = _corpus_pairs(corpus, words, frequency / frequency.sum(), window, generator)
         if not len(centers):
-            raise ValueError("found no two neighbours in the texts; expected texts of several words")
+            raise ValueError("found no two neighbors in the texts; expected texts of several words")
         noise = frequency.pow(0.75).cumsum(0) / frequency.pow(0.75).sum()
         tables = [(torch.randn(len(words), d_model, generator=generator) / d_model).requires_grad_() for _ in range(2)]
         optimizer = torch.optim.Adam(tables, lr=0.02)

@@ -1,7 +1,7 @@
 """Text becomes numbers: two tokenizers.
 
 `RegexTokenizer` splits at spaces and punctuation and knows only the words it has seen.
-`BPETokenizer` starts from the 256 bytes, learns which neighbours to merge, and reads any text.
+`BPETokenizer` starts from the 256 bytes, learns which neighbors to merge, and reads any text.
 Beside this module stand `bpe.py`, which makes BPE fast, `tokenizer_files.py` for tokenizers on disk,
 `any_tokenizer.py`, which uses ours and tiktoken's alike, `required_input.py`, which refuses bad input, and
 `datasets.py` with the rows and batches that a GPT reads.
@@ -147,7 +147,7 @@ class BPETokenizer:
 
         Args:
             text: any string; a lone surrogate is read as U+FFFD.
-            allowed_special: special tokens to honour in the text; typed in a text, all others are ordinary characters.
+            allowed_special: special tokens to honor in the text; typed in a text, all others are ordinary characters.
 
         Raises:
             ValueError: `text` is no string, or an allowed special token does not exist.

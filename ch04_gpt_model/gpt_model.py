@@ -36,9 +36,9 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Te
 
     Source: Ba et al. (2016), section 3. Taught in ch04, section 4.1.
     """
-    centred = x - x.mean(dim=-1, keepdim=True)
-    variance = centred.square().mean(dim=-1, keepdim=True)
-    return centred / torch.sqrt(variance + eps) * weight + bias
+    centered = x - x.mean(dim=-1, keepdim=True)
+    variance = centered.square().mean(dim=-1, keepdim=True)
+    return centered / torch.sqrt(variance + eps) * weight + bias
 
 
 def gelu(x: Tensor, approximate: str = "tanh") -> Tensor:
@@ -121,7 +121,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then feed-forward, each reading a normalised copy of the stream and adding its answer to it.
+    """Attention, then feed-forward, each reading a normalized copy of the stream and adding its answer to it.
 
     Args:
         config: shape of the model.

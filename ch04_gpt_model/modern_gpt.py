@@ -35,7 +35,7 @@ class ModernConfig(GPTConfig):
         qkv_bias: give queries, keys and values a bias.
         n_kv_heads: heads of keys and values, G; divides `n_heads`; None means as many as `n_heads`.
         rope_base: ratio between the slowest and the fastest rotation, > 1 (10,000 in Llama, 500,000 in Llama 3).
-        qk_norm: normalise queries and keys in each head.
+        qk_norm: normalize queries and keys in each head.
         others: see `GPTConfig`.
 
     Raises:

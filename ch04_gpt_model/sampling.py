@@ -20,7 +20,7 @@ def next_token_probabilities(
 
     Args:
         logits: one row of scores over the vocabulary for each prompt.
-        temperature: > 0; below 1 favours the likely tokens, above 1 flattens the distribution.
+        temperature: > 0; below 1 favors the likely tokens, above 1 flattens the distribution.
         top_k: keep the k most likely tokens (and those tied with the last of them); None or more than V keeps all.
         top_p: keep the fewest tokens that together reach this probability, in (0, 1]; None keeps all.
 

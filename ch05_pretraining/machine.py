@@ -223,8 +223,8 @@ def faster_products(loss_of_one_batch: Callable[[], torch.Tensor], parameters: l
 
 
 def _all_agree(faster: bool, device: torch.device) -> bool:
-    in_favour, processes = sum_over_ranks([faster, 1], device)
-    return in_favour == processes
+    in_favor, processes = sum_over_ranks([faster, 1], device)
+    return in_favor == processes
 
 
 def _wins(

@@ -24,7 +24,7 @@ TASK_SPLITS = ("train", "validation", "test")
 
 
 def catalogue() -> dict[str, dict]:
-    """Return the optional downloads: name -> title, licence and files with path, bytes, sha256 and addresses."""
+    """Return the optional downloads: name -> title, license and files with path, bytes, sha256 and addresses."""
     return json.loads((DATA_DIR / "catalogue.json").read_text(encoding="utf-8"))
 
 

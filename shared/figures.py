@@ -1,6 +1,6 @@
-"""The course's figures: one style, one size, colours that keep their meaning, and views of tokens in plain HTML.
+"""The course's figures: one style, one size, colors that keep their meaning, and views of tokens in plain HTML.
 
-The title of a figure is its finding. Colours are those of Okabe and Ito (2008), told apart with any kind of colour
+The title of a figure is its finding. Colors are those of Okabe and Ito (2008), told apart with any kind of color
 vision; matrices use `cividis`. Views need no JavaScript and carry a text twin, which terminals and readers aloud show.
 """
 
@@ -52,7 +52,7 @@ _STYLE: Any = {  # matplotlib's stubs ask for each name as a type of its own
 
 
 def use_style() -> None:
-    """Give every following figure the course's size, colours and grid."""
+    """Give every following figure the course's size, colors and grid."""
     plt.rcParams.update(_STYLE)
 
 
@@ -99,8 +99,8 @@ def heatmap(
         columns: labels along the bottom, for instance the tokens that are read.
         mask: (rows, columns), True where a cell is shown; None shows all that are finite.
         numbers: write the value into each cell; None does so for up to 64 cells.
-        limits: values of the darkest and the brightest colour; None takes the smallest and largest shown.
-        unit: label of the colour bar, left out when empty.
+        limits: values of the darkest and the brightest color; None takes the smallest and largest shown.
+        unit: label of the color bar, left out when empty.
         ax: axes to draw into; None opens a figure.
 
     Shape:
@@ -156,11 +156,11 @@ def lines(
     """Draw one curve a name.
 
     Args:
-        series: name -> y values, or name -> (x values, y values). The names "train" and "validation" get their colours.
+        series: name -> y values, or name -> (x values, y values). The names "train" and "validation" get their colors.
         title: the finding.
         xlabel: quantity and unit.
         ylabel: quantity and unit.
-        colors: name -> a colour or a key of `COLORS`, where another than the next one is meant.
+        colors: name -> a color or a key of `COLORS`, where another than the next one is meant.
         log: "x", "y" or "xy" for logarithmic axes.
         ax: axes to draw into; None opens a figure.
     """
@@ -253,7 +253,7 @@ def bars(
         title: the finding.
         xlabel: quantity and unit.
         errors: name -> (lower end, upper end) of an interval around the value.
-        colors: name -> a colour or a key of `COLORS`; the others are blue.
+        colors: name -> a color or a key of `COLORS`; the others are blue.
         reference: (name, value) of an upright line to compare with.
         digits: decimals of the written values.
         ax: axes to draw into; None opens a figure.
@@ -296,7 +296,7 @@ def token_view(tokens: Sequence[str], values: Any = None, *, title: str = "", un
 
     Args:
         tokens: the pieces of text, in order; spaces are drawn as a small dot, line ends as a turned arrow.
-        values: one number a token (a loss, a weight), or None to tell neighbours apart by two greys.
+        values: one number a token (a loss, a weight), or None to tell neighbors apart by two grays.
         title: a line above.
         unit: unit of the values.
         digits: decimals of the values in the text twin.

@@ -21,10 +21,10 @@ from ch06_finetuning.instructions import create_instruction_loader, prompt_ids
 from data.loaders import load_instructions
 from shared.commands.chat import clean, example_questions, talk
 
-COLOURS = ("red", "blue", "green")
+COLORS = ("red", "blue", "green")
 RECORDS = [
     SimpleNamespace(
-        kind="hat" if i % 2 else "coat", prompt=f"My hat is {COLOURS[i % 3]}. Say its colour.", response=COLOURS[i % 3]
+        kind="hat" if i % 2 else "coat", prompt=f"My hat is {COLORS[i % 3]}. Say its color.", response=COLORS[i % 3]
     )
     for i in range(6)
 ]
@@ -32,7 +32,7 @@ RECORDS = [
 
 @pytest.fixture(scope="module")
 def assistant():
-    """A tiny model that has learned to say the colour that it read."""
+    """A tiny model that has learned to say the color that it read."""
     tokenizer = BPETokenizer.train(" ".join(f"{r.prompt} {r.response}" for r in RECORDS) * 3, 320, SPECIAL_TOKENS)
     torch.manual_seed(0)
     model = GPTModel(GPTConfig(tokenizer.vocab_size, context_length=64, d_model=32, n_heads=2, n_layers=2))
@@ -90,10 +90,10 @@ def test_no_special_token_is_ever_shown(assistant):
 
 def test_the_oldest_turns_are_left_out_when_the_context_is_full(assistant):
     turns = [(f"Turn {number}?", "red") for number in range(30)]
-    ids = assistant.prompt_ids("Say its colour.", turns)
+    ids = assistant.prompt_ids("Say its color.", turns)
     room = assistant.model.config.context_length - assistant.max_new_tokens
-    kept = next(k for k in range(31) if len(prompt_ids(assistant.tokenizer, "Say its colour.", turns[k:])) <= room)
-    assert ids == prompt_ids(assistant.tokenizer, "Say its colour.", turns[kept:])
+    kept = next(k for k in range(31) if len(prompt_ids(assistant.tokenizer, "Say its color.", turns[k:])) <= room)
+    assert ids == prompt_ids(assistant.tokenizer, "Say its color.", turns[kept:])
     assert 0 < kept < 30 and len(ids) <= room
 
 

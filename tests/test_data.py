@@ -149,7 +149,7 @@ def test_a_changed_letter_changes_the_checksum():
     assert checksums._checksum([message]) != checksums._checksum([message._replace(text=message.text.upper())])
 
 
-def test_the_readme_names_every_data_file_and_its_licence():
+def test_the_readme_names_every_data_file_and_its_license():
     text = checksums.README.read_text(encoding="utf-8")
     assert "CC0" in text
     for path in [*checksums.DATA_DIR.glob("texts/*"), *checksums.DATA_DIR.glob("story_world/tables_tasks/*")]:
@@ -158,7 +158,7 @@ def test_the_readme_names_every_data_file_and_its_licence():
 
 def test_the_catalogue_pins_every_file():
     for name, entry in catalogue().items():
-        assert entry["title"] and entry["licence"], name
+        assert entry["title"] and entry["license"], name
         for file in entry["files"]:
             assert re.fullmatch(r"[0-9a-f]{64}", file["sha256"])
             assert isinstance(file["bytes"], int) and file["bytes"] > 0

@@ -13,7 +13,7 @@ from tests.sizes import n
 
 
 def toy_corpus(n_texts: int) -> list[str]:
-    """Two topics whose words never meet: within a topic every word is a neighbour of every other."""
+    """Two topics whose words never meet: within a topic every word is a neighbor of every other."""
     chance = random.Random(0)
     topics = (["fox", "owl", "bear", "mole"], ["soup", "bread", "cake", "pie"])
     return [" ".join(chance.choices(topics[k % 2], k=12)) for k in range(n_texts)]
@@ -80,7 +80,7 @@ def test_vectors_have_length_one(vectors):
     assert_close(vectors.vectors.norm(dim=1), torch.ones(len(vectors.words)))
 
 
-def test_neighbours_come_in_order_and_without_the_word_itself(vectors):
+def test_neighbors_come_in_order_and_without_the_word_itself(vectors):
     names, cosines = zip(*vectors.nearest("fox", 7))
     assert "fox" not in names and len(names) == 7
     assert list(cosines) == sorted(cosines, reverse=True)
@@ -105,5 +105,5 @@ def test_bad_input_is_refused(vectors):
         WordVectors(["a", "b"], torch.ones(3, 4))
     with pytest.raises(ValueError, match="found 0 words that occur 10 times"):
         WordVectors.train(["a few rare words"])
-    with pytest.raises(ValueError, match="no two neighbours"):
+    with pytest.raises(ValueError, match="no two neighbors"):
         WordVectors.train(["a", "b"] * 20)

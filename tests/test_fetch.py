@@ -275,20 +275,20 @@ def test_a_full_disk_is_named(server, tmp_path, monkeypatch):
     assert not (tmp_path / ENTRY["path"]).exists()
 
 
-def test_the_catalogue_pins_size_hash_licence_and_https():
+def test_the_catalogue_pins_size_hash_license_and_https():
     from data.paths import DATA_DIR
 
     catalogue = read_catalogue(DATA_DIR / "catalogue.json")
     assert {"gpt2-124M", "the-verdict"} <= set(catalogue)
     for item in catalogue.values():
-        assert item["title"] and item["licence"]
+        assert item["title"] and item["license"]
         for entry in item["files"]:
             assert entry["bytes"] > 0 and len(entry["sha256"]) == 64
             assert entry["urls"] and all(address.startswith("https://") for address in entry["urls"])
 
 
 def test_the_overview_says_what_is_here(tmp_path):
-    catalogue = {"thing": {"title": "A thing", "licence": "CC0", "files": [{**ENTRY, "urls": []}]}}
+    catalogue = {"thing": {"title": "A thing", "license": "CC0", "files": [{**ENTRY, "urls": []}]}}
     assert "here" not in overview(catalogue, tmp_path).splitlines()[1]
     (tmp_path / "set").mkdir()
     (tmp_path / ENTRY["path"]).write_bytes(CONTENT)

@@ -1,4 +1,4 @@
-"""What a figure promises: its finding as title, blank masked cells, fixed colours, and a text twin for every view."""
+"""What a figure promises: its finding as title, blank masked cells, fixed colors, and a text twin for every view."""
 
 import re
 from types import SimpleNamespace

@@ -58,7 +58,7 @@ from shared import load_assistant
 from tests.sizes import LONG_RUN, n
 from tests.small_models import random_ids, shaken
 
-TEXT = "The red fox lost her kite. Who lost the kite? The fox did. The owl found a lamp and was glad. What colour? "
+TEXT = "The red fox lost her kite. Who lost the kite? The fox did. The owl found a lamp and was glad. What color? "
 MOODS = ("glad", "sad", "cross")
 
 
@@ -98,9 +98,9 @@ def messages(count=48):
 
 
 def records(count=24):
-    colours = ("red", "blue", "green")
+    colors = ("red", "blue", "green")
     return [
-        SimpleNamespace(kind="colour", prompt=f"The hat {i} is {colours[i % 3]}. What colour?", response=colours[i % 3])
+        SimpleNamespace(kind="color", prompt=f"The hat {i} is {colors[i % 3]}. What color?", response=colors[i % 3])
         for i in range(count)
     ]
 
@@ -864,7 +864,7 @@ def test_a_pretrained_model_learns_to_chat_with_a_tokenizer_that_was_given_chat_
     model = grow_vocabulary(pretrained, chat.n_vocab)
     losses = train_assistant(model, loader, None, TrainConfig(max_steps=60, warmup_steps=3)).losses
     assert losses[-1] < losses[0] - 1
-    assert isinstance(Assistant(model, chat, max_new_tokens=4).reply("What colour?"), str)
+    assert isinstance(Assistant(model, chat, max_new_tokens=4).reply("What color?"), str)
 
 
 @pytest.mark.parametrize("make", [

@@ -209,7 +209,7 @@ def test_attention_maps_are_the_weights_of_every_block(model):
 
 
 def transformers_twin(model):
-    """Build transformers' Llama (Qwen3 where queries and keys are normalised) with the weights of our model."""
+    """Build transformers' Llama (Qwen3 where queries and keys are normalized) with the weights of our model."""
     transformers = pytest.importorskip("transformers")
     c = model.config
     name = "Qwen3" if c.qk_norm else "Llama"

@@ -249,7 +249,7 @@ def test_one_batch_can_be_learned_by_heart(seed, optimizer):
 
 
 def test_learning_lowers_the_loss_on_batches_never_seen():
-    """Copying is a rule, so it carries over; a model that memorises would stay at ln 60 = 4.09."""
+    """Copying is a rule, so it carries over; a model that memorizes would stay at ln 60 = 4.09."""
     model = tiny_model()
     seen = RepeatedTokens(200, 60, 8, 31, (2, 4), seed=1)
     unseen = list(RepeatedTokens(4, 60, 16, 31, (2, 4), seed=2))

@@ -95,7 +95,7 @@ def test_prompts_of_different_lengths_are_refused_and_can_be_sorted_out(model, t
         same_length(tokenizer, [])
 
 
-def test_a_judgement_has_a_mean_and_an_interval_around_it(model, tokenizer):
+def test_a_judgment_has_a_mean_and_an_interval_around_it(model, tokenizer):
     score = judge(model, tokenizer, ["The fox"] * 8, length_reward, max_new_tokens=8)
     assert score.rewards.tolist() == [len(text) for text in score.texts]
     low, high = score.interval

@@ -202,8 +202,8 @@ def test_the_page_fits_its_window(page, width, dark):
     edges = page.run("(box => [box.left, box.right])(document.getElementById('card').getBoundingClientRect())")
     assert page.run("document.documentElement.scrollWidth") <= width
     assert edges[0] >= 0 and edges[1] <= width
-    colours = page.run("(s => [s.backgroundColor, s.color])(getComputedStyle(document.body))")
-    ground, ink = (sum(map(int, re.findall(r"\d+", colour))) for colour in colours)
+    colors = page.run("(s => [s.backgroundColor, s.color])(getComputedStyle(document.body))")
+    ground, ink = (sum(map(int, re.findall(r"\d+", color))) for color in colors)
     assert abs(ground - ink) > 500 and (ground < ink) == dark
 
 

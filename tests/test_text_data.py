@@ -239,7 +239,7 @@ def test_special_tokens_never_come_from_a_users_text(tokenizer):
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_special_tokens_are_honoured_where_they_are_allowed(tokenizer):
+def test_special_tokens_are_honored_where_they_are_allowed(tokenizer):
     end, pad = tokenizer.special_tokens["<|endoftext|>"], tokenizer.special_tokens["<|pad|>"]
     text = "a<|endoftext|><|pad|>b<|endoftext|>"
     assert tokenizer.encode(text, {"<|endoftext|>", "<|pad|>"}) == [97, end, pad, 98, end]

@@ -217,7 +217,7 @@ def _disk_trouble(target: Path, entry: dict, error: OSError) -> str:
 
 
 def read_catalogue(path: Path) -> dict[str, dict]:
-    """Return name -> title, licence and files.
+    """Return name -> title, license and files.
 
     Args:
         path: the catalogue, a JSON file.
@@ -226,7 +226,7 @@ def read_catalogue(path: Path) -> dict[str, dict]:
 
 
 def overview(catalogue: dict[str, dict], cache: Path) -> str:
-    """Return a line for each name: size, licence, and whether it is here.
+    """Return a line for each name: size, license, and whether it is here.
 
     Args:
         catalogue: what `read_catalogue` returned.
@@ -236,7 +236,7 @@ def overview(catalogue: dict[str, dict], cache: Path) -> str:
     for name, item in catalogue.items():
         here = all((cache / file["path"]).is_file() for file in item["files"])
         size = sum(file["bytes"] for file in item["files"]) / 1e6
-        lines.append(f"  {name:<18} {size:8,.1f} MB  {'here' if here else '    '}  {item['title']} ({item['licence']})")
+        lines.append(f"  {name:<18} {size:8,.1f} MB  {'here' if here else '    '}  {item['title']} ({item['license']})")
     return "\n".join(lines)
 
 

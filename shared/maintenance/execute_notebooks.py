@@ -58,7 +58,7 @@ def notebooks() -> list[Path]:
 
 
 def join_streams(cell) -> None:
-    """Merge neighbouring stdout pieces, cut at random places, and keep the last state of a progress line."""
+    """Merge neighboring stdout pieces, cut at random places, and keep the last state of a progress line."""
     joined: list = []
     for output in cell.outputs:
         last = joined[-1] if joined else None

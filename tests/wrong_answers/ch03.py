@@ -86,7 +86,7 @@ def view_alone(x, n_heads):
     return x.view(x.shape[0], n_heads, x.shape[1], -1)
 
 
-def neighbours_torn_apart(x, n_heads):
+def neighbors_torn_apart(x, n_heads):
     return x.view(x.shape[0], x.shape[1], -1, n_heads).permute(0, 3, 1, 2)
 
 
@@ -211,7 +211,7 @@ WRONG = {
     ],
     "3.4": [
         (view_alone, "split first, then transpose"),
-        (neighbours_torn_apart, "neighbours stay together"),
+        (neighbors_torn_apart, "neighbors stay together"),
         (never_transposed, "The shape for (2, 3, 4) and 2 heads should be (2, 2, 3, 2)"),
     ],
     "3.5": [

@@ -228,7 +228,7 @@ def asks_pytorch(weights, gradients, learning_rate, weight_decay):
 
 WRONG = {
     "5.1": [
-        (softmax_over_the_wrong_axis, "Which axis do you normalise over"),
+        (softmax_over_the_wrong_axis, "Which axis do you normalize over"),
         (masked_targets_still_counted, "with the second target masked"),
         (exponentials_that_overflow, "exp(1000) overflows"),
         (probability_instead_of_its_logarithm, "minus the logarithm"),

@@ -110,11 +110,11 @@ def normal_approximation(n_correct, n, z=1.96):
     return rate - half, rate + half
 
 
-def right_centre_wrong_width(n_correct, n, z=1.96):
+def right_center_wrong_width(n_correct, n, z=1.96):
     rate = n_correct / n
-    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    center = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(rate * (1 - rate) / n)
-    return centre - half, centre + half
+    return center - half, center + half
 
 
 def lora_not_divided_by_the_rank(x, weight, a, b, alpha):
@@ -189,11 +189,11 @@ def _wilson(n_correct, n, z=1.96):
 
 
 def ends_swapped(n_correct, n, z=1.96):
-    centre, half = _wilson(n_correct, n, z)
-    return centre + half, centre - half
+    center, half = _wilson(n_correct, n, z)
+    return center + half, center - half
 
 
-def centre_and_half(n_correct, n, z=1.96):
+def center_and_half(n_correct, n, z=1.96):
     return _wilson(n_correct, n, z)
 
 
@@ -263,10 +263,10 @@ WRONG = {
     ],
     "6.6": [
         (normal_approximation, "pulled towards 1/2"),
-        (right_centre_wrong_width, "Under the root"),
+        (right_center_wrong_width, "Under the root"),
         (only_the_rate, "Return two numbers"),
         (ends_swapped, "The lower end comes first"),
-        (centre_and_half, "yours are 0.8852 and 0.05957"),
+        (center_and_half, "yours are 0.8852 and 0.05957"),
     ],
     "6.7": [
         (lora_not_divided_by_the_rank, "(alpha / rank) B A x"),

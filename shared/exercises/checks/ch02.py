@@ -24,7 +24,7 @@ def check_merge_pair(fn) -> None:
 def check_best_pair(fn) -> None:
     hint = "A piece that occurs ten times brings its pairs ten times."
     expect_equal("The best pair of {'ab': 10, 'cdcd': 2}", fn(_words({"ab": 10, "cdcd": 2})), ("a", "b"), hint)
-    hint = "(l, l) stands twice in one 'lll': overlapping neighbours count as they stand."
+    hint = "(l, l) stands twice in one 'lll': overlapping neighbors count as they stand."
     expect_equal("The best pair of {'lll': 2, 'lo': 3}", fn(_words({"lll": 2, "lo": 3})), ("l", "l"), hint)
     hint = "Of equally frequent pairs, take the one that comes last in alphabetical order."
     expect_equal("The best pair of {'ab': 3, 'xa': 3}", fn(_words({"ab": 3, "xa": 3})), ("x", "a"), hint)

@@ -68,7 +68,7 @@ def check_masked_attention(fn) -> None:
 
 
 def _name_the_slip(got, q, k, v) -> None:
-    """Recognise the classic mistakes by what they compute."""
+    """Recognize the classic mistakes by what they compute."""
     scores = q @ k.transpose(-2, -1)
     slips = {
         "is what comes out without any scale. Divide the scores by √d_head.": scores.softmax(-1) @ v,
@@ -90,7 +90,7 @@ def check_split_into_heads(fn) -> None:
     got = fn(x, 2)
     expect(isinstance(got, torch.Tensor), f"Return a tensor, yours is {type(got).__name__}.")
     expect_equal("The shape for (2, 3, 4) and 2 heads", tuple(got.shape), (2, 2, 3, 2), "(B, H, T, K)")
-    hint = "Head 0 is the first half of each vector, head 1 the second: neighbours stay together."
+    hint = "Head 0 is the first half of each vector, head 1 the second: neighbors stay together."
     expect_equal("Token 0 in head 0 of row 0", got[0, 0, 0], torch.tensor([0, 1]), hint)
     hint = "Row t of a head must be token t. view alone counts the numbers off anew: split first, then transpose."
     expect_equal("Token 2 in head 0 of row 0", got[0, 0, 2], torch.tensor([8, 9]), hint)

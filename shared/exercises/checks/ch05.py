@@ -24,7 +24,7 @@ def check_loss(fn) -> None:
     expect(isinstance(even, torch.Tensor), f"Return a tensor, so that gradients can flow; yours is {even!r:.60}.")
     _unlike(even, 6 * math.log(8), "is the sum over the six targets: divide by their number.")
     _unlike(even, 3.0, "is in bits: take the natural logarithm.")
-    hint = "Each of 8 tokens has probability 1/8, and -log(1/8) = log 8. Which axis do you normalise over?"
+    hint = "Each of 8 tokens has probability 1/8, and -log(1/8) = log 8. Which axis do you normalize over?"
     expect_close("The loss of eight equal scores", even, math.log(8), hint)
     logits = torch.tensor([[[2.0, 0.0, 1.0], [0.0, 3.0, 0.0]]])  # (1, 2, 3)
     targets = torch.tensor([[0, 2]])

@@ -114,9 +114,9 @@ def check_interval(fn) -> None:
     result = fn(90, 100)
     expect(isinstance(result, tuple) and len(result) == 2, "Return two numbers: the lower and the upper end.")
     low, high = result
-    hint = "The lower end comes first: centre - half, centre + half."
+    hint = "The lower end comes first: center - half, center + half."
     expect(low < high, f"The ends for 90 of 100 should rise, yours are {low:.4g} and {high:.4g}. {hint}")
-    expect_close("The centre of the interval for 90 of 100", (low + high) / 2, sum(wilson_interval(90, 100)) / 2,
+    expect_close("The center of the interval for 90 of 100", (low + high) / 2, sum(wilson_interval(90, 100)) / 2,
                  "It is pulled towards 1/2: (p + z²/2n) / (1 + z²/n).")  # fmt: skip
     expect_close(
         "The lower end for 90 of 100", low, wilson_interval(90, 100)[0], "Under the root stands p(1-p)/n + z²/4n²."

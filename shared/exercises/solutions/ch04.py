@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 
 def layer_norm(x, weight, bias, eps=1e-5):
-    centred = x - x.mean(dim=-1, keepdim=True)
-    variance = centred.square().mean(dim=-1, keepdim=True)
-    return centred / torch.sqrt(variance + eps) * weight + bias
+    centered = x - x.mean(dim=-1, keepdim=True)
+    variance = centered.square().mean(dim=-1, keepdim=True)
+    return centered / torch.sqrt(variance + eps) * weight + bias
 
 
 def gelu(x):
@@ -65,7 +65,7 @@ SOLUTIONS = {
     ),
     "4.3": (
         block,
-        """Each branch reads a normalised copy and adds to the stream itself. The second branch reads what the first
+        """Each branch reads a normalized copy and adds to the stream itself. The second branch reads what the first
         has already written: 100 + 3 * 10 = 130, then 130 + 7 * 1.3 = 139.1.""",
     ),
     "4.4": (

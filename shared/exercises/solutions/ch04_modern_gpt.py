@@ -26,7 +26,7 @@ def pairs_to_halves(weight, n_heads):
 SOLUTIONS = {
     "4m.1": (
         grouped_attention,
-        """Neighbouring heads of queries share: repeat_interleave gives 0, 0, 0, 1, 1, 1. The plain repeat gives
+        """Neighboring heads of queries share: repeat_interleave gives 0, 0, 0, 1, 1, 1. The plain repeat gives
         0, 1, 0, 1, 0, 1, which has the same shape and pairs each query with the wrong keys.""",
     ),
     "4m.2": (

@@ -39,9 +39,9 @@ def precision_recall(confusion: Tensor) -> tuple[Tensor, Tensor]:
 
 def interval(n_correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
     rate = n_correct / n
-    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    center = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return centre - half, centre + half
+    return center - half, center + half
 
 
 def lora_output(x: Tensor, weight: Tensor, a: Tensor, b: Tensor, alpha: float) -> Tensor:
