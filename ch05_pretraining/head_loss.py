@@ -54,15 +54,15 @@ class _HeadLoss(torch.autograd.Function):
             log_probabilities = logits.log_softmax(dim=-1)
             total += F.nll_loss(log_probabilities, wanted, reduction="sum")
             if learns:
-                slopes = log_probabilities.exp_()
-                slopes[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
-                to_hidden.append((slopes @ weight).to(hidden.dtype))  # (n, D)
-                to_weight += slopes.T @ rows  # (V, D)
+                gradients = log_probabilities.exp_()
+                gradients[torch.arange(len(wanted), device=wanted.device), wanted] -= 1
+                to_hidden.append((gradients @ weight).to(hidden.dtype))  # (n, D)
+                to_weight += gradients.T @ rows  # (V, D)
         if learns:
             ctx.save_for_backward(torch.cat(to_hidden), to_weight)
         return total
 
     @staticmethod
-    def backward(ctx, slope: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[no-untyped-def]  # PyTorch's
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[no-untyped-def]  # PyTorch's
         to_hidden, to_weight = ctx.saved_tensors
-        return slope * to_hidden, slope * to_weight, None, None
+        return gradient * to_hidden, gradient * to_weight, None, None

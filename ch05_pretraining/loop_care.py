@@ -159,7 +159,7 @@ def guarded_step(model: nn.Module, optimizers: list, loss: float, step: int, *, 
         optimizers: move them.
         loss: the step's loss, in nats.
         step: steps done before, for the message.
-        grad_clip: longest gradient allowed; 0 for no limit.
+        grad_clip: largest norm of the gradient allowed; 0 for no limit.
         remedy: what the caller can change.
 
     Raises:
@@ -168,10 +168,10 @@ def guarded_step(model: nn.Module, optimizers: list, loss: float, step: int, *, 
     Source: Pascanu et al. (2013), section 3.2.
     """
     parameters = [p for p in model.parameters() if p.requires_grad and p.grad is not None]
-    length = nn.utils.clip_grad_norm_(parameters, grad_clip or math.inf)
-    if not (math.isfinite(loss) and math.isfinite(length)):
+    norm = nn.utils.clip_grad_norm_(parameters, grad_clip or math.inf)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
         raise ValueError(
-            f"the loss is {loss:.3g} and the gradient's length {length:.3g} at step {step}, so the weights "
+            f"the loss is {loss:.3g} and the gradient's norm {norm:.3g} at step {step}, so the weights "
             f"were left as they are: {remedy}"
         )
     for optimizer in optimizers:

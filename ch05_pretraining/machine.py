@@ -128,9 +128,9 @@ def _loss_and_gradient(model: GPTModel, device: torch.device) -> torch.Tensor:
     model.to(device).zero_grad()
     loss = model(ids).float().logsumexp(-1).mean()
     loss.backward()
-    slopes = model.token_embedding.weight.grad
-    assert slopes is not None
-    return torch.stack([loss.detach().cpu(), slopes.norm().cpu()])
+    gradient = model.token_embedding.weight.grad
+    assert gradient is not None
+    return torch.stack([loss.detach().cpu(), gradient.norm().cpu()])
 
 
 def _is_too_old(device: torch.device) -> bool:

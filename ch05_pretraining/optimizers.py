@@ -17,22 +17,22 @@ __all__ = ["Muon", "adamw_step", "clip_gradients", "orthogonalize"]
 
 
 def clip_gradients(gradients: Iterable[Tensor], max_norm: float) -> Tensor:
-    """Shrink all gradients together, in place, so that their joint length is at most `max_norm`.
+    """Shrink all gradients together, in place, so that their joint norm is at most `max_norm`.
 
     Args:
         gradients: tensors of any shapes, seen as one long vector.
-        max_norm: longest length allowed, above 0.
+        max_norm: largest norm allowed, above 0.
 
     Shape:
-        gradients (...) -> scalar, the length before clipping.
+        gradients (...) -> scalar, the norm before clipping.
 
     Source: Pascanu et al. (2013), section 3.2. Taught in ch05, section 5.5.
     """
     gradients = list(gradients)
-    length = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+    norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
     for gradient in gradients:
-        gradient.mul_((max_norm / (length + 1e-6)).clamp(max=1.0))
-    return length
+        gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def adamw_step(

@@ -74,7 +74,7 @@ class TrainConfig:
         warmup_steps: steps of the linear rise to it.
         min_learning_rate: where the schedule ends.
         weight_decay: for matrices and embeddings; biases and norms are never decayed.
-        grad_clip: longest gradient allowed; 0 for no limit.
+        grad_clip: largest norm of the gradient allowed; 0 for no limit.
         optimizer: "adamw", or "muon" for the blocks' matrices with AdamW for the rest.
         muon_learning_rate: Muon's at its highest.
         betas: AdamW's two memories.

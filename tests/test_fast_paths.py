@@ -375,8 +375,8 @@ def test_values_and_gradients_are_those_of_a_linear_layer(routine, shape, n_out,
     ours, theirs = routine(x, weight, bias), F.linear(x, weight, bias)
     assert ours.shape == theirs.shape
     assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
-    inputs, slopes = [t for t in (x, weight, bias) if t is not None], torch.randn_like(theirs)
-    assert_close(torch.autograd.grad(ours, inputs, slopes), torch.autograd.grad(theirs, inputs, slopes))
+    inputs, gradients = [t for t in (x, weight, bias) if t is not None], torch.randn_like(theirs)
+    assert_close(torch.autograd.grad(ours, inputs, gradients), torch.autograd.grad(theirs, inputs, gradients))
 
 
 def test_columns_of_a_vector_are_a_vector():

@@ -168,17 +168,17 @@ def test_the_first_update_follows_the_plain_policy_gradient():
     assert_close(clipped, advantages.expand(4, 5))
 
 
-@pytest.mark.parametrize("ratio, advantage, gain, slope", [
+@pytest.mark.parametrize("ratio, advantage, gain, learns", [
     (1.0, 2.0, 2.0, True), (1.1, 2.0, 2.2, True), (1.5, 2.0, 2.4, False), (0.5, 2.0, 1.0, True),
     (0.9, -2.0, -1.8, True), (0.5, -2.0, -1.6, False), (1.5, -2.0, -3.0, True),
 ])  # fmt: skip
-def test_clipping_by_hand(ratio, advantage, gain, slope):
+def test_clipping_by_hand(ratio, advantage, gain, learns):
     """No more to gain outside of 0.8 to 1.2; a step in the wrong direction is never forgiven."""
     new = torch.tensor([math.log(ratio)], requires_grad=True)
     result = clipped_gain(new, torch.zeros(1), torch.tensor([advantage]), 0.2)
     result.sum().backward()
     assert_close(result.item(), gain)
-    assert (new.grad.abs().item() > 0) == slope
+    assert (new.grad.abs().item() > 0) == learns
 
 
 def test_the_mean_of_the_estimate_is_the_divergence():

@@ -250,7 +250,7 @@ WRONG = {
     "5.3": [
         (always_scaled, "clipping only shrinks"),
         (each_alone, "divided by the same 10"),
-        (by_value, "joint length 13"),
+        (by_value, "joint norm 13"),
         (in_place_without_return, "Return the list of gradients"),
         (divides_by_zero, "nothing may be divided by it"),
     ],

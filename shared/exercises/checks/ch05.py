@@ -65,14 +65,14 @@ def check_clip(fn) -> None:
     returned = fn([g.clone() for g in small], 1.0)
     expect(isinstance(returned, (list, tuple)), "Return the list of gradients, also if you have scaled them in place.")
     for got, expected in zip(returned, small, strict=True):
-        expect_close("A gradient of joint length 0.5 under a limit of 1", got, expected,
+        expect_close("A gradient of joint norm 0.5 under a limit of 1", got, expected,
                      "Short gradients stay as they are: clipping only shrinks.", tolerance=1e-4)  # fmt: skip
     expect_close("A gradient of zeros", fn([torch.zeros(2)], 1.0)[0], [0.0, 0.0],
-                 "A length of 0 is below every limit, and nothing may be divided by it.")  # fmt: skip
+                 "A norm of 0 is below every limit, and nothing may be divided by it.")  # fmt: skip
     large = [torch.tensor([3.0, 4.0]), torch.tensor([12.0])]
-    hint = "The joint length is the root of the sum of all squares, here 13; every gradient is divided by the same 10."
+    hint = "The joint norm is the root of the sum of all squares, here 13; every gradient is divided by the same 10."
     for got, wanted in zip(fn([g.clone() for g in large], 1.3), [[0.3, 0.4], [1.2]], strict=True):
-        expect_close("A gradient of joint length 13 under a limit of 1.3", got, wanted, hint, tolerance=1e-4)
+        expect_close("A gradient of joint norm 13 under a limit of 1.3", got, wanted, hint, tolerance=1e-4)
 
 
 def check_mean_of_batches(fn) -> None:
