@@ -124,8 +124,8 @@ def require_cpu_numbers(device: torch.device) -> None:
 
 
 def _loss_and_gradient(model: GPTModel, device: torch.device) -> torch.Tensor:
-    ids = torch.arange(64, device=device).reshape(2, 32)
     model.to(device).zero_grad()
+    ids = torch.arange(64, device=device).reshape(2, 32)
     loss = model(ids).float().logsumexp(-1).mean()
     loss.backward()
     gradient = model.token_embedding.weight.grad

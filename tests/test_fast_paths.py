@@ -583,20 +583,18 @@ def test_a_resumed_training_keeps_the_routine_it_began_with(monkeypatch, tmp_pat
 @pytest.mark.parametrize(("seconds", "device", "chosen"), [
     (0.94, "cpu", "convolution"), (0.96, "cpu", "linear"), (2.0, "cpu", "linear"), (0.5, "meta", "linear"),
 ])  # fmt: skip
-def test_the_convolution_must_win_clearly_and_on_a_cpu(monkeypatch, seconds, device, chosen):
-    taken = {("float32", "linear"): 1.0, ("float32", "convolution"): seconds}
-    monkeypatch.setattr(machine, "_fastest_pass", lambda loss, parameters, device, way: taken[way])
-    assert machine.faster_products(None, [], torch.device(device)) == chosen
-
-
-def test_a_pass_of_the_trial_is_timed_on_its_own_routine(monkeypatch, counted):
+def test_the_convolution_must_win_clearly_and_on_a_cpu(monkeypatch, counted, seconds, device, chosen):
+    """Each pass takes a second on the clock of this test, and where it ran as a convolution so many seconds."""
     monkeypatch.setattr(machine, "linear_by_convolution", counted)
-    layer, x = nn.Linear(3, 2), torch.randn(4, 3)
-    for products, n_calls in (("linear", 0), ("convolution", 3)):
-        seconds = machine._fastest_pass(
-            lambda: layer(x).sum(), list(layer.parameters()), torch.device("cpu"), ("float32", products)
-        )
-        assert seconds > 0 and counted.calls == n_calls
+    layer, x, now = nn.Linear(3, 2, device=device), torch.randn(4, 3, device=device), [0.0]
+
+    def loss():
+        before, loss = counted.calls, layer(x).sum()
+        now.append(now[-1] + (seconds if counted.calls > before else 1.0))
+        return loss
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[-1])
+    assert machine.faster_products(loss, list(layer.parameters()), torch.device(device)) == chosen
 
 
 def test_an_unknown_routine_is_refused():

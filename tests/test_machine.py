@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import math
 import sys
 from types import SimpleNamespace
@@ -162,14 +163,13 @@ NO_CODE = "CUDA error: no kernel image is available for execution on the device\
     [(NO_CODE, (6, 1), "cu126"), (NO_CODE, (12, 1), None), ("CUDA out of memory. Tried to allocate 2 GiB", T4, None)],
 )
 def test_a_gpu_that_cannot_compute_is_one_sentence(monkeypatch, said, capability, build):
-    ours = machine._loss_and_gradient
+    class Failing(GPTModel):
+        def to(self, place):
+            if place == CUDA:
+                raise RuntimeError(said)
+            return super().to(place)
 
-    def compute(model, device):
-        if device == CUDA:
-            raise RuntimeError(said)
-        return ours(model, device)
-
-    monkeypatch.setattr(machine, "_loss_and_gradient", compute)
+    monkeypatch.setattr(machine, "GPTModel", Failing)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     with pytest.raises(ValueError, match="device='cuda' cannot compute here, PyTorch says 'CUDA") as told:
         machine.require_cpu_numbers(CUDA)
@@ -183,21 +183,39 @@ def test_a_gpu_that_cannot_compute_is_one_sentence(monkeypatch, said, capability
 
 @pytest.fixture
 def timed(monkeypatch):
-    """Pretend how long a pass takes in each precision; the list of those that were tried comes back."""
+    """Pretend how long each pass takes in each precision; the list of those that were tried comes back.
+
+    A GPU takes orders at once and works afterwards, so that its clock stands still until somebody waits for it.
+    """
 
     def pretend(capability=T4, **seconds):
-        tried = []
+        tried, clock = [], SimpleNamespace(now=0.0, ordered=0.0)
+        passes = {precision: itertools.cycle(durations) for precision, durations in seconds.items()}
 
-        def fastest_pass(loss_of_one_batch, parameters, device, way):
-            tried.append(way[0])
-            return seconds[way[0]]
+        def arithmetic(device, precision):
+            tried.append(precision)
+            clock.ordered += next(passes[precision])
+            if device.type == "cpu":
+                synchronize(device)
+            return machine.nullcontext()
 
+        def synchronize(device):
+            clock.now, clock.ordered = clock.now + clock.ordered, 0.0
+
+        monkeypatch.setattr(machine.time, "perf_counter", lambda: clock.now)
+        monkeypatch.setattr(machine, "arithmetic", arithmetic)
         monkeypatch.setattr(machine, "own_random_numbers", lambda device: machine.nullcontext())
-        monkeypatch.setattr(machine, "_fastest_pass", fastest_pass)
+        monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
         return tried
 
     return pretend
+
+
+def winner_on(device):
+    """The precision that wins the trial on this device."""
+    weight = torch.ones(1, requires_grad=True)
+    return faster_precision(lambda: weight.sum(), [weight], torch.device(device))
 
 
 @pytest.mark.parametrize(
@@ -214,36 +232,28 @@ def timed(monkeypatch):
 )
 def test_imitated_bfloat16_is_never_chosen_and_the_trial_decides_everywhere(timed, device, capability, faster, chosen):
     sixteen = "float16" if device == "cuda" and capability < A100 else "bfloat16"
-    tried = timed(capability, **{"float32": 1.0, sixteen: 0.5 if faster else 0.99})
-    assert faster_precision(None, [], torch.device(device)) == chosen
-    assert tried == ["float32", sixteen]
+    tried = timed(capability, **{"float32": [1.0], sixteen: [0.5 if faster else 0.99]})
+    assert winner_on(device) == chosen
+    assert set(tried) == {"float32", sixteen}
 
 
 def test_amds_gpus_have_bfloat16_of_their_own(timed, monkeypatch):
     monkeypatch.setattr(torch.version, "hip", "7.2")
-    timed((9, 0), float32=1.0, bfloat16=0.5)
-    assert faster_precision(None, [], CUDA) == "bfloat16"
+    timed((9, 0), float32=[1.0], bfloat16=[0.5])
+    assert winner_on("cuda") == "bfloat16"
 
 
-def test_the_clock_of_a_trial_waits_for_the_gpu(monkeypatch):
-    """A device that takes orders at once and works afterwards; its first pass is slow and not counted."""
-    events, clock = [], SimpleNamespace(now=0.0, work=0.0)
-    slow = iter([9.0, 0.3, 0.2, 0.4])
-
-    def loss():
-        clock.work += next(slow)
-        return torch.zeros((), requires_grad=True) * 1
-
-    def synchronize(device):
-        events.append(device.type)
-        clock.now, clock.work = clock.now + clock.work, 0.0
-
-    monkeypatch.setattr(machine.time, "perf_counter", lambda: clock.now)
-    monkeypatch.setattr(torch.accelerator, "synchronize", synchronize)
-    monkeypatch.setattr(machine, "arithmetic", lambda *_: machine.nullcontext())
-    monkeypatch.setattr(torch.autograd, "grad", lambda *_, **__: None)
-    assert machine._fastest_pass(loss, [], CUDA, ("float16",)) == pytest.approx(0.2)
-    assert events == ["cuda"] * 8
+@pytest.mark.parametrize(
+    ("float32", "float16", "chosen"),
+    [
+        ([9.0, 0.3, 0.2, 0.4], [0.01, 0.3, 0.25, 0.4], "float32"),
+        ([0.01, 0.3, 0.2, 0.4], [9.0, 0.3, 0.1, 0.4], "float16"),
+    ],
+)
+def test_the_clock_of_a_trial_waits_for_the_gpu(timed, float32, float16, chosen):
+    """The fastest pass counts, but for a GPU's first one, which loads its code."""
+    timed(T4, float32=float32, float16=float16)
+    assert winner_on("cuda") == chosen
 
 
 # ---------------------------------------------------------------- float16: the loss is lifted
