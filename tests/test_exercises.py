@@ -2,12 +2,13 @@
 
 import importlib.util
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from shared import exercises
-from shared.exercises import NotYet, check, expect, expect_close, expect_equal, solution, verdict, without
+from shared.exercises import NotYet, expect, expect_close, expect_equal, verdict, without
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -75,22 +76,37 @@ def test_the_exercise_notebook_asks_for_each_check_of_its_chapter(path):
 # ---------------------------------------------------------------- the machinery itself
 
 
+CHECK = """
+from classroom import expect_equal
+
+def check_double(answer):
+    expect_equal("double(3)", answer(3), 6, "Add the number to itself.")
+
+CHECKS = {"9.1": check_double}
+"""
+SOLUTION = """
+def double(x):
+    return 2 * x
+
+SOLUTIONS = {"9.1": (double, "Twice the number.")}
+"""
+
+
 @pytest.fixture
-def one_exercise(monkeypatch):
-    """A chapter with a single exercise, so that these tests need no real one."""
+def classroom(monkeypatch, tmp_path):
+    """The exercises of a course with a single one, so that these tests need no real one."""
+    texts = {"checks/ch09.py": CHECK, "solutions/ch09.py": SOLUTION}
+    texts["__init__.py"] = (ROOT / "shared" / "exercises" / "__init__.py").read_text(encoding="utf-8")
+    for name, text in texts.items():
+        (tmp_path / "classroom" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "classroom" / name).write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("classroom")
+    for name in [name for name in sys.modules if name.split(".")[0] == "classroom"]:
+        del sys.modules[name]
 
-    def check_double(answer):
-        expect_equal("double(3)", answer(3), 6, "Add the number to itself.")
 
-    def double(x):
-        return 2 * x
-
-    tables = {"checks": {"9.1": check_double}, "solutions": {"9.1": (double, "Twice the number.")}}
-    monkeypatch.setattr(exercises, "_table", lambda kind, exercise, name: tables.get(kind))
-    return tables
-
-
-def test_check_prints_one_sentence_and_never_raises(one_exercise, capsys):
+def test_check_prints_one_sentence_and_never_raises(classroom, capsys):
     def fails(x):
         return x / 0
 
@@ -98,7 +114,7 @@ def test_check_prints_one_sentence_and_never_raises(one_exercise, capsys):
         raise SystemExit
 
     for answer in (lambda x: x + x, lambda x: x, not_tried, fails, leaves, None, lambda x: None, eval("lambda: 6")):
-        assert check("9.1", answer) is None
+        assert classroom.check("9.1", answer) is None
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "9.1: correct."
     assert lines[1] == "9.1: not yet. double(3) should be 6, yours is 3. Add the number to itself."
@@ -111,7 +127,7 @@ def test_check_prints_one_sentence_and_never_raises(one_exercise, capsys):
     assert lines[7].startswith("9.1: not yet. Look at what your function takes and what it returns; the check met Type")
 
 
-def test_a_line_is_counted_in_the_answer_and_not_in_a_helper_above_it(one_exercise, capsys):
+def test_a_line_is_counted_in_the_answer_and_not_in_a_helper_above_it(classroom, capsys):
     def helper(x):
         return x / 0
 
@@ -119,7 +135,7 @@ def test_a_line_is_counted_in_the_answer_and_not_in_a_helper_above_it(one_exerci
         y = x
         return helper(y)
 
-    check("9.1", answer)
+    classroom.check("9.1", answer)
     assert "ZeroDivisionError in its line 3: division by zero. It was called as answer(3)." in capsys.readouterr().out
 
 
@@ -144,21 +160,21 @@ def test_a_function_is_taken_away_for_the_time_of_a_check():
     assert math.sqrt(4) == 2
 
 
-def test_an_unknown_exercise_is_named_kindly(one_exercise, capsys):
-    check("9.7", abs)
-    solution("9.7")
+def test_an_unknown_exercise_is_named_kindly(classroom, capsys):
+    classroom.check("9.7", abs)
+    classroom.solution("9.7")
     assert capsys.readouterr().out.count("there is no exercise of this name") == 2
 
 
-def test_a_solution_shows_code_and_explanation(one_exercise, capsys):
-    solution("9.1")
+def test_a_solution_shows_code_and_explanation(classroom, capsys):
+    classroom.solution("9.1")
     printed = capsys.readouterr().out
     assert "return 2 * x" in printed and "Twice the number." in printed
 
 
-def test_a_classroom_copy_says_that_solutions_are_not_released(one_exercise, capsys):
-    one_exercise["solutions"] = None
-    solution("9.1")
+def test_a_classroom_copy_says_that_solutions_are_not_released(classroom, capsys):
+    shutil.rmtree(Path(classroom.__file__).parent / "solutions")
+    classroom.solution("9.1")
     assert capsys.readouterr().out == "9.1: the solution has not been released.\n"
 
 

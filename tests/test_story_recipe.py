@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.testing import assert_close
 
 from ch04_gpt_model.gpt_config import GPTConfig
@@ -92,12 +95,21 @@ def test_a_run_keeps_its_settings(tmp_path, other):
         train_story_gpt(tmp_path, quick=True, resume=False)
 
 
+@contextmanager
+def steps_that_take(seconds, monkeypatch):
+    """Let a clock run by so many seconds in each step, in which both optimizers move."""
+    clock = [0.0]
+    handle = register_optimizer_step_post_hook(lambda *_: clock.append(clock[-1] + seconds / 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "perf_counter", lambda: clock[-1])
+        yield
+    handle.remove()
+
+
 def test_minutes_become_steps_once_and_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(story_recipe, "_seconds_per_step", lambda *_: 2.0)
-    with pytest.raises(TrainingInterrupted, match="of 30"):  # 6 steps of 2 s would last 12 s; a minute holds 30
-        train_story_gpt(tmp_path, quick=True, minutes=1, on_step=press_at(1))
-    monkeypatch.setattr(story_recipe, "_seconds_per_step", lambda *_: pytest.fail("measured again"))
-    with pytest.raises(TrainingInterrupted, match="stopped after step 2 of 30"):
+    with steps_that_take(2.0, monkeypatch), pytest.raises(TrainingInterrupted, match="stopped after step 1 of 30"):
+        train_story_gpt(tmp_path, quick=True, minutes=1, on_step=press_at(1))  # a minute holds 30 steps of 2 seconds
+    with steps_that_take(4.0, monkeypatch), pytest.raises(TrainingInterrupted, match="stopped after step 2 of 30"):
         train_story_gpt(tmp_path, quick=True, minutes=1, on_step=press_at(2))
 
 
