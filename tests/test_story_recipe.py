@@ -267,12 +267,12 @@ def test_damaged_settings_are_named(tmp_path, damage):
 def test_settings_are_whole_before_the_first_work_and_the_same_at_the_end(tmp_path, monkeypatch):
     seen = []
 
-    def look(*_):
+    def look(*_, **__):
         seen.append(json.loads((tmp_path / "run" / "settings.json").read_text(encoding="utf-8")))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(story_recipe, "_train_tokenizer", look)
+        patch.setattr(story_recipe.BPETokenizer, "train", look)
         for minutes in (None, 1):
             with pytest.raises(KeyboardInterrupt):
                 train_story_gpt(tmp_path / "run", quick=True, seed=3, text=DIARY, minutes=minutes)
