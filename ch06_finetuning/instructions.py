@@ -6,7 +6,7 @@ else, so a user who types <|assistant|> has typed ordinary text.
 References: Ouyang et al. (2022), "Training language models to follow instructions with human feedback", section 3.5.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -42,7 +42,9 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, history: Iterable[tuple[str, s
     return [*ids, user, *encode_text(tokenizer, prompt), assistant]
 
 
-def answer_row(tokenizer, prompt: str, response: str, max_length: int, index: int, *, mask_prompt: bool = True):
+def answer_row(
+    tokenizer: Tokenizer, prompt: str, response: str, max_length: int, index: int, *, mask_prompt: bool = True
+) -> tuple[Tensor, Tensor]:
     """Build the ids and targets of one record; only the answer and its end are graded.
 
     Args:
@@ -92,7 +94,7 @@ class InstructionDataset(Dataset):
     Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section 6.9.
     """
 
-    def __init__(self, records, tokenizer, max_length: int, *, mask_prompt: bool = True):
+    def __init__(self, records: Iterable, tokenizer: Tokenizer, max_length: int, *, mask_prompt: bool = True):
         self.items, self.n_truncated = [], 0
         for index, record in enumerate(records):
             prompt, response = texts_of(record, index, "prompt", "response")
@@ -107,7 +109,7 @@ class InstructionDataset(Dataset):
         return self.items[index]
 
 
-def collate_instructions(items, pad_id: int) -> tuple[Tensor, Tensor]:
+def collate_instructions(items: Sequence[tuple[Tensor, Tensor]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Pad a batch to its longest row, ids with `pad_id` and targets with -100, so that padding is never graded.
 
     Args:
@@ -171,8 +173,8 @@ class ReplayBatches:
 
 
 def create_instruction_loader(
-    records, tokenizer, *, batch_size: int, max_length: int, shuffle: bool = True, seed: int = 0,
-    mask_prompt: bool = True, stories=(), replay_share: float = 0.1, replay_batch: int = 16,
+    records: Iterable, tokenizer: Tokenizer, *, batch_size: int, max_length: int, shuffle: bool = True, seed: int = 0,
+    mask_prompt: bool = True, stories: Sequence = (), replay_share: float = 0.1, replay_batch: int = 16,
 ) -> DataLoader:  # fmt: skip
     """Serve instruction batches, with batches of stories slipped in when stories are given.
 
@@ -197,14 +199,14 @@ def create_instruction_loader(
     lengths = [len(ids) for ids, _ in dataset.items]
     batches = EpochBatches(lengths, batch_size, shuffle=shuffle, drop_last=shuffle, seed=seed, group_by_length=shuffle)
     collate = partial(collate_instructions, pad_id=pad_id_of(tokenizer))
-    if shuffle and stories and replay_share:
-        old = StoryDataset(stories, tokenizer, max_length)
-        if not 1 <= replay_batch <= len(old):
-            raise ValueError(f"replay_batch={replay_batch} does not fit {len(old)} stories: choose 1 to {len(old)}")
-        old_batches = EpochBatches([max_length] * len(old), replay_batch, seed=seed)
-        batches = ReplayBatches(batches, old_batches, len(dataset), replay_share)
-        dataset = ConcatDataset([dataset, old])
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
+    if not (shuffle and stories and replay_share):
+        return DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
+    old = StoryDataset(stories, tokenizer, max_length)
+    if not 1 <= replay_batch <= len(old):
+        raise ValueError(f"replay_batch={replay_batch} does not fit {len(old)} stories: choose 1 to {len(old)}")
+    old_batches = EpochBatches([max_length] * len(old), replay_batch, seed=seed)
+    mixed = ReplayBatches(batches, old_batches, len(dataset), replay_share)
+    return DataLoader(ConcatDataset([dataset, old]), batch_sampler=mixed, collate_fn=collate)
 
 
 def texts_of(record: object, index: int, *names: str) -> list[str]:
