@@ -6,24 +6,39 @@ References: Ouyang et al. (2022), section 3.5.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import TypedDict, Unpack
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ch02_text_data.any_tokenizer import special_tokens_of
+from ch02_text_data.any_tokenizer import Tokenizer, special_tokens_of
 from ch02_text_data.streaming import stream_text
 from ch04_gpt_model.generation import generate, stream
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import device_of
 from ch05_pretraining.saved_models import find_model, read_model
 from ch06_finetuning.instructions import chat_specials, prompt_ids
 from ch06_finetuning.lora import build_gpt
 from ch06_finetuning.metrics import Rate
-from data.story_world.instruction_task import mark
+from data.story_world.instruction_task import Instruction, mark
 
 __all__ = ["Assistant", "MarkReport", "load_assistant", "mark_assistant"]
+
+
+Turns = Iterable[tuple[str, str]]  # (prompt, answer) pairs, oldest first
+
+
+class Sampling(TypedDict, total=False):
+    """How an answer is drawn: options of `generate`, each of which may be left out."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    seed: int | None
 
 
 class Assistant:
@@ -37,12 +52,12 @@ class Assistant:
     Source: this course. Taught in ch06, section 6.11.
     """
 
-    def __init__(self, model: nn.Module, tokenizer, *, max_new_tokens: int = 200):
+    def __init__(self, model: GPTModel, tokenizer: Tokenizer, *, max_new_tokens: int = 200):
         self.model, self.tokenizer = model.eval(), tokenizer
         self.max_new_tokens = max_new_tokens
         self.end_id = chat_specials(tokenizer)[2]
 
-    def prompt_ids(self, prompt: str, history=()) -> list[int]:
+    def prompt_ids(self, prompt: str, history: Turns = ()) -> list[int]:
         """Build the ids of a prompt, leaving out the oldest turns that do not fit into the context.
 
         Raises:
@@ -50,14 +65,14 @@ class Assistant:
         """
         context = self.model.config.context_length
         room = context - min(self.max_new_tokens, context // 4)  # the rest is for the answer
-        history = list(history)
-        while len(ids := prompt_ids(self.tokenizer, prompt, history)) > room:
-            if not history:
+        turns = list(history)
+        while len(ids := prompt_ids(self.tokenizer, prompt, turns)) > room:
+            if not turns:
                 raise ValueError(f"the prompt takes {len(ids)} tokens, but at most {room} fit: shorten it")
-            history.pop(0)
+            turns.pop(0)
         return ids
 
-    def reply(self, prompt: str, history=(), **sampling) -> str:
+    def reply(self, prompt: str, history: Turns = (), **sampling: Unpack[Sampling]) -> str:
         """Answer a prompt; greedy and so always the same, unless `sampling` says otherwise.
 
         Args:
@@ -69,18 +84,25 @@ class Assistant:
         written = generate(self.model, ids, self.max_new_tokens, stop_id=self.end_id, **sampling)
         return self._text(written[0, ids.shape[1] :].tolist())
 
-    def stream(self, prompt: str, history=(), **sampling) -> Iterator[str]:
+    def stream(self, prompt: str, history: Turns = (), **sampling: Unpack[Sampling]) -> Iterator[str]:
         """Answer a prompt piece by piece, as the tokens are written; the pieces join to what `reply` returns."""
         ids = self.tensor([self.prompt_ids(prompt, history)])  # (1, T)
         tokens = stream(self.model, ids, self.max_new_tokens, stop_id=self.end_id, **sampling)
         return stream_text(tokens, self._text)
 
-    def stream_likely(self, prompt: str, history=(), *, n: int = 5, **sampling) -> Iterator[tuple[str, list]]:
+    def stream_likely(
+        self, prompt: str, history: Turns = (), *, n: int = 5, **sampling: Unpack[Sampling]
+    ) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         """Answer piece by piece, each with the `n` likeliest tokens at its place and their probabilities."""
         ids, written = self.prompt_ids(prompt, history), []
         tokens = stream(self.model, self.tensor([ids]), self.max_new_tokens, stop_id=self.end_id, **sampling)
-        noted = (written.append(token) or token for token in tokens)
-        for piece in stream_text(noted, self._text):
+
+        def noted() -> Iterator[int]:
+            for token in tokens:
+                written.append(token)
+                yield token
+
+        for piece in stream_text(noted(), self._text):
             yield piece, self.likely_next([*ids, *written[:-1]], n)
 
     @torch.no_grad()
@@ -135,7 +157,7 @@ class MarkReport:
     Source: this course. Taught in ch06, section 6.11.
     """
 
-    records: list
+    records: list[Instruction]
     answers: list[str]
     right: list[bool]
 
@@ -151,7 +173,7 @@ class MarkReport:
         return {kind: Rate(sum(marks[kind]), len(marks[kind])) for kind in sorted(marks)}
 
     @property
-    def failures(self) -> list[tuple]:
+    def failures(self) -> list[tuple[Instruction, str]]:
         return [(record, answer) for record, answer, right in zip(self.records, self.answers, self.right) if not right]
 
     def __str__(self) -> str:
@@ -160,7 +182,9 @@ class MarkReport:
         return "\n".join(f"{kind:{width}}  {rate}" for kind, rate in rows.items())
 
 
-def mark_assistant(assistant: Assistant, records, *, batch_size: int = 64, max_new_tokens: int = 40) -> MarkReport:
+def mark_assistant(
+    assistant: Assistant, records: Iterable[Instruction], *, batch_size: int = 64, max_new_tokens: int = 40
+) -> MarkReport:
     """Ask every record's prompt, greedily, and mark the answers exactly.
 
     Prompts of the same length are answered together, so a thousand records take seconds.
@@ -189,7 +213,7 @@ def mark_assistant(assistant: Assistant, records, *, batch_size: int = 64, max_n
     return MarkReport(records, answers, [mark(record, answer) for record, answer in zip(records, answers)])
 
 
-def _prompt_of(assistant: Assistant, record, number: int) -> list[int]:
+def _prompt_of(assistant: Assistant, record: Instruction, number: int) -> list[int]:
     try:
         return assistant.prompt_ids(record.prompt)
     except ValueError as error:
@@ -208,7 +232,7 @@ def _same_length_batches(rows: list[list[int]], batch_size: int) -> list[list[in
 
 
 def _text_chat(assistant: Assistant, remember: bool) -> None:
-    history = []
+    history: list[tuple[str, str]] = []
     while prompt := input("you> ").strip():
         if prompt in ("quit", "exit"):
             break
@@ -217,13 +241,14 @@ def _text_chat(assistant: Assistant, remember: bool) -> None:
         history.append((prompt, answer))
 
 
-def _widget_chat(assistant: Assistant, widgets, remember: bool = False):
+def _widget_chat(assistant: Assistant, widgets: ModuleType, remember: bool = False) -> object:
     """Build a chat box: the talk so far as plain text, a line to type in, a button to start again."""
-    talk, history = widgets.Textarea(layout={"width": "100%", "height": "16em"}, disabled=True), []
+    history: list[tuple[str, str]] = []
+    talk = widgets.Textarea(layout={"width": "100%", "height": "16em"}, disabled=True)
     line = widgets.Text(placeholder="Ask, then press Enter", layout={"width": "80%"}, continuous_update=False)
     again = widgets.Button(description="New chat")
 
-    def send(change) -> None:
+    def send(change: dict) -> None:
         prompt, line.value = change["new"].strip(), ""
         if not prompt:
             return
@@ -236,7 +261,7 @@ def _widget_chat(assistant: Assistant, widgets, remember: bool = False):
             before += f"({error})"
         talk.value = before + "\n"
 
-    def restart(_button) -> None:
+    def restart(_button: object) -> None:
         talk.value = ""
         history.clear()
 
