@@ -8,13 +8,18 @@ References: Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Model
 """
 
 import math
+from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.model_parts import build_model, class_and_config
 
 __all__ = ["LoRALinear", "apply_lora", "merge_lora"]
+
+Model = TypeVar("Model", bound=nn.Module)  # what comes in goes out again, changed in place
 
 # the linear layers in the blocks of a GPTModel and of a ModernGPT
 LORA_TARGETS = ("qkv_proj", "q_proj", "k_proj", "v_proj", "out_proj", "gate_proj", "up_proj", "down_proj")
@@ -61,7 +66,9 @@ class LoRALinear(nn.Module):
         return self.linear
 
 
-def apply_lora(model: nn.Module, rank: int, alpha: float, *, targets=None, seed: int = 0) -> nn.Module:
+def apply_lora(
+    model: Model, rank: int, alpha: float, *, targets: str | Iterable[str] | None = None, seed: int = 0
+) -> Model:
     """Freeze a GPT and put a LoRA correction beside each of its named linear layers, in place.
 
     What is built around a GPT for a new job, such as the head of a classifier, has learned nothing yet, so it stays as
@@ -91,7 +98,7 @@ def apply_lora(model: nn.Module, rank: int, alpha: float, *, targets=None, seed:
     return model
 
 
-def merge_lora(model: nn.Module) -> nn.Module:
+def merge_lora(model: Model) -> Model:
     """Add every LoRA correction into its matrix, in place, and make trainable again what `apply_lora` froze.
 
     A model without LoRA layers stays as it is.
@@ -101,8 +108,8 @@ def merge_lora(model: nn.Module) -> nn.Module:
 
     Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.12.
     """
-    for name in lora_layers(model):
-        _replace(model, name, model.get_submodule(name).merged())
+    for name, part in _lora_parts(model).items():
+        _replace(model, name, part.merged())
     return _thaw(model)
 
 
@@ -114,11 +121,7 @@ def lora_layers(model: nn.Module) -> dict[str, dict]:
 
     Source: Hu et al. (2021), section 4.1.
     """
-    return {
-        name: {"rank": len(part.lora_a), "alpha": part.alpha}
-        for name, part in model.named_modules()
-        if isinstance(part, LoRALinear)
-    }
+    return {name: {"rank": len(part.lora_a), "alpha": part.alpha} for name, part in _lora_parts(model).items()}
 
 
 def learning_parameters(module: nn.Module) -> set[nn.Parameter]:
@@ -129,11 +132,11 @@ def learning_parameters(module: nn.Module) -> set[nn.Parameter]:
 
     Source: Hu et al. (2021), section 4.1. Taught in ch06, section 6.5.
     """
-    layers = [part for part in module.modules() if isinstance(part, LoRALinear)]
+    layers = _lora_parts(module).values()
     return {thin for layer in layers for thin in (layer.lora_a, layer.lora_b)} or set(module.parameters())
 
 
-def add_lora_layers(gpt: nn.Module, layers: dict[str, dict], generator: torch.Generator | None = None) -> nn.Module:
+def add_lora_layers(gpt: Model, layers: dict[str, dict], generator: torch.Generator | None = None) -> Model:
     """Freeze a GPT and put LoRA layers in the place of linear ones, as `lora_layers` describes them.
 
     Args:
@@ -148,7 +151,7 @@ def add_lora_layers(gpt: nn.Module, layers: dict[str, dict], generator: torch.Ge
     """
     _freeze(gpt)
     try:
-        made = {name: LoRALinear(gpt.get_submodule(name), **layer, generator=generator)
+        made = {name: LoRALinear(_linear(gpt, name), **layer, generator=generator)
                 for name, layer in layers.items()}  # fmt: skip
     except ValueError:
         _thaw(gpt)
@@ -174,7 +177,7 @@ def about_gpt(gpt: nn.Module) -> dict:
     return about | ({"lora": layers, "opened_by": "load_finetuned"} if layers else {})
 
 
-def build_gpt(about: dict) -> nn.Module:
+def build_gpt(about: dict) -> GPTModel:
     """Build the GPT that `about_gpt` described, with new random weights.
 
     Args:
@@ -191,7 +194,17 @@ def build_gpt(about: dict) -> nn.Module:
     return add_lora_layers(gpt, about["lora"])
 
 
-def _named_linears(gpt: nn.Module, targets) -> list[str]:
+def _lora_parts(model: nn.Module) -> dict[str, LoRALinear]:
+    return {name: part for name, part in model.named_modules() if isinstance(part, LoRALinear)}
+
+
+def _linear(gpt: nn.Module, name: str) -> nn.Linear:
+    linear = gpt.get_submodule(name)
+    assert isinstance(linear, nn.Linear)
+    return linear
+
+
+def _named_linears(gpt: nn.Module, targets: str | Iterable[str] | None) -> list[str]:
     """Where the targets stand; every name that was asked for must be there."""
     wanted = LORA_TARGETS if targets is None else (targets,) if isinstance(targets, str) else tuple(targets)
     linears = [name for name, part in gpt.named_modules() if isinstance(part, nn.Linear)]
@@ -211,7 +224,7 @@ def _refuse_shared_weights(gpt: nn.Module, names: list[str]) -> None:
     for name, parameter in gpt.named_parameters(remove_duplicate=False):
         users.setdefault(id(parameter), []).append(name)
     for name in names:
-        if len(both := users[id(gpt.get_submodule(name).weight)]) > 1:
+        if len(both := users[id(_linear(gpt, name).weight)]) > 1:
             raise ValueError(
                 f"the layer {name!r} shares its weights ({' = '.join(both)}), so a correction of one would change the "
                 "other when it is merged: leave it out of targets, or use a model with tie_weights=False"
@@ -221,11 +234,12 @@ def _refuse_shared_weights(gpt: nn.Module, names: list[str]) -> None:
 def _freeze(model: nn.Module) -> None:
     """Freeze all parameters, noting in each part which of its own were trainable."""
     for part in model.modules():
-        part._frozen_by_lora = [name for name, p in part.named_parameters(recurse=False) if p.requires_grad]
+        trainable = [name for name, p in part.named_parameters(recurse=False) if p.requires_grad]
+        vars(part)["_frozen_by_lora"] = trainable
     model.requires_grad_(False)
 
 
-def _thaw(model: nn.Module) -> nn.Module:
+def _thaw(model: Model) -> Model:
     for part in model.modules():
         for name in vars(part).pop("_frozen_by_lora", ()):
             getattr(part, name).requires_grad_(True)
