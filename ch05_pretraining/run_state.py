@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -66,6 +66,14 @@ class Progress:
     tokens_per_second: float
     seconds_left: float
     val_loss: float | None = None
+
+
+class TrainOptions(TypedDict, total=False):
+    """What `train` may be given beside model, batches and config, for those that pass it on to `train`."""
+
+    checkpoint_dir: str | Path | None
+    resume: bool
+    on_step: Callable[[Progress], None] | None
 
 
 class RunState:

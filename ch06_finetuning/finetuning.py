@@ -10,21 +10,22 @@ preferences.
 References: Radford et al. (2018), section 3.2; Ouyang et al. (2022), section 3.5.
 """
 
+from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from ch02_text_data.any_tokenizer import encode_text, pad_id_of, special_tokens_of
+from ch02_text_data.any_tokenizer import Encodes, encode_text, pad_id_of, special_tokens_of
 from ch02_text_data.batches import EpochBatches
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import in_mode, to_device_of, training_only
 from ch05_pretraining.pretraining import TrainConfig, train
-from ch05_pretraining.run_state import History
-from ch06_finetuning.instructions import (
-    texts_of,
-)
+from ch05_pretraining.run_state import History, TrainOptions
+from ch06_finetuning.instructions import texts_of
 from ch06_finetuning.lora import learning_parameters
 
 __all__ = [
@@ -80,7 +81,7 @@ class GPTClassifier(nn.Module):
     Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.4.
     """
 
-    def __init__(self, model: nn.Module, n_classes: int, pad_id: int | None = None):
+    def __init__(self, model: GPTModel, n_classes: int, pad_id: int | None = None):
         super().__init__()
         if n_classes < 2:
             raise ValueError(f"n_classes={n_classes}: a classifier needs at least two classes")
@@ -125,14 +126,14 @@ def parameters_of(classifier: GPTClassifier, part: str) -> set[nn.Parameter]:
     Source: Howard and Ruder (2018), section 3.3. Taught in ch06, section 6.5.
     """
     model = classifier.model
-    parts = {"head": [], "last_block": [model.blocks[-1], model.final_norm], "all": [model]}
+    parts: dict[str, list[nn.Module]] = {"head": [], "last_block": [model.blocks[-1], model.final_norm], "all": [model]}
     if part not in parts:
         raise ValueError(f"part={part!r} is unknown: choose 'head', 'last_block' or 'all'")
     body = {parameter for module in parts[part] for parameter in module.parameters()}
     return learning_parameters(classifier.head) | body & learning_parameters(model)
 
 
-def require_labels(labels) -> None:
+def require_labels(labels: Sequence[str]) -> None:
     """Refuse labels that do not name the classes one by one.
 
     Args:
@@ -168,7 +169,7 @@ class MessageDataset(Dataset):
     Source: this course. Taught in ch06, section 6.2.
     """
 
-    def __init__(self, messages, tokenizer, labels, max_length: int):
+    def __init__(self, messages: Iterable, tokenizer: Encodes, labels: Sequence[str], max_length: int):
         require_labels(labels)
         if max_length < 2:
             raise ValueError(f"max_length={max_length} leaves no room for a message: give at least 2")
@@ -191,16 +192,19 @@ class MessageDataset(Dataset):
         return self.items[index]
 
 
-def collate_messages(items, pad_id: int) -> tuple[Tensor, Tensor]:
+def collate_messages(items: Sequence[tuple[Tensor, Tensor]], pad_id: int) -> tuple[Tensor, Tensor]:
     """Pad rows on the right to the longest of the batch: items -> ids (B, T), classes (B,).
 
     Source: this course. Taught in ch06, section 6.2.
     """
     rows, classes = zip(*items)
-    return pad_sequence(rows, True, pad_id), torch.stack(classes)
+    return pad_sequence(list(rows), True, pad_id), torch.stack(classes)
 
 
-def create_message_loader(messages, tokenizer, labels, *, batch_size, max_length, shuffle=True, seed=0) -> DataLoader:
+def create_message_loader(
+    messages: Iterable, tokenizer: Encodes, labels: Sequence[str], *, batch_size: int, max_length: int,
+    shuffle: bool = True, seed: int = 0,
+) -> DataLoader:  # fmt: skip
     """Serve batches of messages of similar length, in an order that is a function of (seed, epoch).
 
     Source: this course. Taught in ch06, section 6.2.
@@ -212,8 +216,9 @@ def create_message_loader(messages, tokenizer, labels, *, batch_size, max_length
 
 
 def train_classifier(
-    classifier: GPTClassifier, train_loader, val_loader, config: TrainConfig, *, part: str = "all", **options
-) -> History:
+    classifier: GPTClassifier, train_loader: Iterable, val_loader: Iterable | None, config: TrainConfig, *,
+    part: str = "all", **options: Unpack[TrainOptions],
+) -> History:  # fmt: skip
     """Fine-tune a classifier with chapter 5's `train`; losses are nats per message.
 
     What is frozen, by LoRA or by its owner, stays frozen; afterwards everything may learn that might before.
@@ -236,7 +241,7 @@ def train_classifier(
 
 
 @torch.no_grad()
-def predict(classifier: GPTClassifier, loader) -> tuple[Tensor, Tensor]:
+def predict(classifier: GPTClassifier, loader: Iterable) -> tuple[Tensor, Tensor]:
     """Classify every row of an unshuffled loader: -> true classes (N,), probabilities (N, C), on the CPU.
 
     Raises:
@@ -257,7 +262,10 @@ def predict(classifier: GPTClassifier, loader) -> tuple[Tensor, Tensor]:
 # ----------------------------------------------------------------------------------------------------- assistant
 
 
-def train_assistant(model: nn.Module, train_loader, val_loader, config: TrainConfig, **options) -> History:
+def train_assistant(
+    model: GPTModel, train_loader: Iterable, val_loader: Iterable | None, config: TrainConfig,
+    **options: Unpack[TrainOptions],
+) -> History:  # fmt: skip
     """Teach a pretrained GPT to answer, with chapter 5's `train`; losses are nats per graded token.
 
     Args:
