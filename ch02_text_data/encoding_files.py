@@ -12,8 +12,10 @@ from ch02_text_data.text_data import BPETokenizer
 
 FORMAT = "tiktoken, version 1"
 
+KeptTokenizer = BPETokenizer | tiktoken.Encoding  # those of which the course makes files
 
-def tokenizer_to_json(tokenizer: BPETokenizer | tiktoken.Encoding) -> str:
+
+def tokenizer_to_json(tokenizer: KeptTokenizer) -> str:
     """Write a tokenizer of ours or of tiktoken's class as the text of a JSON file.
 
     Raises:
@@ -29,7 +31,7 @@ def tokenizer_to_json(tokenizer: BPETokenizer | tiktoken.Encoding) -> str:
     )
 
 
-def tokenizer_from_json(content: bytes) -> BPETokenizer | tiktoken.Encoding:
+def tokenizer_from_json(content: bytes) -> KeptTokenizer:
     """Read the bytes of a file that holds what `tokenizer_to_json` wrote.
 
     Raises:

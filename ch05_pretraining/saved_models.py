@@ -7,28 +7,28 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-import tiktoken
 import torch
 from safetensors.torch import load as tensors_from_bytes
 from torch import Tensor, nn
 
-from ch02_text_data.encoding_files import tokenizer_from_json, tokenizer_to_json
-from ch02_text_data.text_data import BPETokenizer
+from ch02_text_data.encoding_files import KeptTokenizer, tokenizer_from_json, tokenizer_to_json
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.checkpoints import copy_tensors, tensor_bytes, unique_tensors
 from ch05_pretraining.model_parts import bare, build_model, class_and_config, refuse_other
 from data.durable_folders import CheckpointError, json_bytes, read_folder, settled, write_folder
 from data.paths import DATA_DIR, runs_dir
 
+Model = TypeVar("Model", bound=nn.Module)
+
 KINDS = {"story_gpt": "story GPT", "classifier": "classifier", "assistant": "assistant"}  # folders of a run
 SHIPPED = {"story_gpt": "story_gpt", "assistant": "story_assistant"}  # folders in data/
 
 
 def save_model(
-    folder: str | Path, model: GPTModel, tokenizer: BPETokenizer | tiktoken.Encoding, recipe: dict,
-    dtype: str = "float32",
-) -> Path:  # fmt: skip
+    folder: str | Path, model: GPTModel, tokenizer: KeptTokenizer, recipe: dict, dtype: str = "float32"
+) -> Path:
     """Save a finished model with its tokenizer and recipe in one folder with a manifest.
 
     What `requires_grad` says is not kept: a loaded model is ready to be trained as a whole.
@@ -51,7 +51,7 @@ def save_model(
     return write_model(folder, about, model, lambda: build_model(about), tokenizer, recipe, dtype)
 
 
-def load_model(folder: str | Path) -> tuple[GPTModel, BPETokenizer]:
+def load_model(folder: str | Path) -> tuple[GPTModel, KeptTokenizer]:
     """Load a model of the class that was saved, in float32, in evaluation mode, and its tokenizer.
 
     Args:
@@ -65,7 +65,7 @@ def load_model(folder: str | Path) -> tuple[GPTModel, BPETokenizer]:
     return read_model(folder, lambda about, _: build_model(about))
 
 
-def load_story_gpt(source: str | Path = "shipped") -> tuple[GPTModel, BPETokenizer]:
+def load_story_gpt(source: str | Path = "shipped") -> tuple[GPTModel, KeptTokenizer]:
     """Load the story GPT that comes with the course, or the one a run of yours has trained.
 
     Args:
@@ -112,9 +112,8 @@ def _places(source: str | Path, kind: str) -> list[Path]:
 
 
 def write_model(
-    folder: str | Path, about: dict, model: nn.Module, build: Callable[[], nn.Module],
-    tokenizer: BPETokenizer | tiktoken.Encoding, recipe: dict, dtype: str = "float32",
-    weights: str = "model.safetensors",
+    folder: str | Path, about: dict, model: nn.Module, build: Callable[[], nn.Module], tokenizer: KeptTokenizer,
+    recipe: dict, dtype: str = "float32", weights: str = "model.safetensors",
 ) -> Path:  # fmt: skip
     """Write the folder of a finished model, unless what it says about the model would build another one.
 
@@ -145,7 +144,7 @@ def write_model(
     return write_folder(folder, files)
 
 
-def read_model(folder: str | Path, build: Callable[[dict, BPETokenizer | tiktoken.Encoding], nn.Module]) -> tuple:
+def read_model(folder: str | Path, build: Callable[[dict, KeptTokenizer], Model]) -> tuple[Model, KeptTokenizer]:
     """Read the folder of a finished model: -> the model in float32, in evaluation mode, and its tokenizer.
 
     Args:

@@ -7,13 +7,15 @@ Reference: Hu et al. (2021), section 4.1, for keeping thin corrections beside th
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 from torch import Tensor, nn
 
-from ch02_text_data.any_tokenizer import pad_id_of
+from ch02_text_data.any_tokenizer import Encodes, pad_id_of
+from ch02_text_data.encoding_files import KeptTokenizer
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.model_parts import bare, refuse_other
 from ch05_pretraining.saved_models import find_model, read_model, write_model
 from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, predict, require_labels
@@ -25,6 +27,8 @@ from data.durable_folders import CheckpointError
 __all__ = ["TextClassifier", "load_classifier", "load_finetuned", "save_classifier", "save_finetuned"]
 
 MESSAGE_LENGTH = 128  # tokens; longer messages are cut
+
+Verdict = tuple[str, dict[str, float]]  # the label of a text, and how probable each label is
 
 
 class TextClassifier(GPTClassifier):
@@ -45,13 +49,13 @@ class TextClassifier(GPTClassifier):
     Source: Radford et al. (2018), section 3.2. Taught in ch06, section 6.7.
     """
 
-    def __init__(self, model: nn.Module, tokenizer, labels: Sequence, *, max_length: int = MESSAGE_LENGTH):
+    def __init__(self, model: GPTModel, tokenizer: Encodes, labels: Sequence[str], *, max_length: int = MESSAGE_LENGTH):
         require_labels(labels)
         super().__init__(model, len(labels), pad_id_of(tokenizer))
         self.tokenizer, self.labels = tokenizer, list(labels)
         self.max_length = min(max_length, model.config.context_length)
 
-    def classify(self, text: str | Sequence[str]):
+    def classify(self, text: str | Sequence[str]) -> Verdict | list[Verdict]:
         """Name the class of a text: -> label, {label: probability}; for a list of texts, a list of these.
 
         Args:
@@ -73,7 +77,7 @@ class TextClassifier(GPTClassifier):
         answers = [self._answer(*item) for item in dataset.items]
         return answers[0] if isinstance(text, str) else answers
 
-    def _answer(self, ids: Tensor, any_class: Tensor) -> tuple[str, dict[str, float]]:
+    def _answer(self, ids: Tensor, any_class: Tensor) -> Verdict:
         _, rows = predict(self, [(ids[None], any_class[None])])  # (1, C)
         return self.labels[int(rows.argmax())], dict(zip(self.labels, rows[0].tolist()))
 
@@ -81,7 +85,9 @@ class TextClassifier(GPTClassifier):
 # ------------------------------------------------------------------------------------------------------------ folders
 
 
-def save_finetuned(folder: str | Path, model: nn.Module, tokenizer, recipe: dict, dtype: str = "float32") -> Path:
+def save_finetuned(
+    folder: str | Path, model: nn.Module, tokenizer: KeptTokenizer, recipe: dict, dtype: str = "float32"
+) -> Path:
     """Save what this chapter makes of a GPT, LoRA layers and new heads included.
 
     Args:
@@ -103,7 +109,7 @@ def save_finetuned(folder: str | Path, model: nn.Module, tokenizer, recipe: dict
     return write_model(folder, about, model, lambda: _build(about, tokenizer), tokenizer, recipe, dtype, weights)
 
 
-def load_finetuned(folder: str | Path) -> tuple:
+def load_finetuned(folder: str | Path) -> tuple[nn.Module, KeptTokenizer]:
     """Load what `save_finetuned`, `save_classifier` or `save_model` has stored: -> model, tokenizer.
 
     The model comes in float32 and evaluation mode. LoRA layers come back as LoRA layers, beside a frozen GPT.
@@ -120,7 +126,7 @@ def load_finetuned(folder: str | Path) -> tuple:
 
 
 def save_classifier(
-    folder: str | Path, classifier: GPTClassifier, tokenizer, labels: Sequence, recipe: dict, *,
+    folder: str | Path, classifier: GPTClassifier, tokenizer: KeptTokenizer, labels: Sequence[str], recipe: dict, *,
     max_length: int = MESSAGE_LENGTH,
 ) -> Path:  # fmt: skip
     """Save a classifier with tokenizer, labels and recipe in one folder with a manifest.
@@ -140,20 +146,20 @@ def save_classifier(
 
     Source: this course. Taught in ch06, section 6.7.
     """
-    classifier = bare(classifier)
-    if not isinstance(classifier, GPTClassifier):
-        raise ValueError(f"found a {type(classifier).__name__}, not a GPTClassifier: use save_finetuned or save_model")
+    model = bare(classifier)
+    if not isinstance(model, GPTClassifier):
+        raise ValueError(f"found a {type(model).__name__}, not a GPTClassifier: use save_finetuned or save_model")
     require_labels(labels)
-    if len(labels) != (n_classes := classifier.head.out_features):
+    if len(labels) != (n_classes := model.head.out_features):
         raise ValueError(f"found {len(labels)} labels for {n_classes} classes: give one for each class")
-    if not isinstance(classifier, TextClassifier):
-        classifier = _with_labels(classifier, tokenizer, labels, max_length)
-    elif classifier.labels != list(labels):
-        raise ValueError(f"labels are {list(labels)}, but the classifier's own are {classifier.labels}: give its own")
-    return save_finetuned(folder, classifier, tokenizer, recipe)
+    if not isinstance(model, TextClassifier):
+        model = _with_labels(model, tokenizer, labels, max_length)
+    elif model.labels != list(labels):
+        raise ValueError(f"labels are {list(labels)}, but the classifier's own are {model.labels}: give its own")
+    return save_finetuned(folder, model, tokenizer, recipe)
 
 
-def load_classifier(source: str | Path) -> tuple[TextClassifier, object]:
+def load_classifier(source: str | Path) -> tuple[TextClassifier, KeptTokenizer]:
     """Load a classifier in evaluation mode, with its tokenizer; it has `labels` and `classify(text)`.
 
     Args:
@@ -171,7 +177,9 @@ def load_classifier(source: str | Path) -> tuple[TextClassifier, object]:
     return classifier, tokenizer
 
 
-def _with_labels(classifier: GPTClassifier, tokenizer, labels: Sequence, max_length: int) -> TextClassifier:
+def _with_labels(
+    classifier: GPTClassifier, tokenizer: Encodes, labels: Sequence[str], max_length: int
+) -> TextClassifier:
     """The same weights as a TextClassifier."""
     about = about_gpt(classifier.model)
     refuse_other(classifier, lambda: GPTClassifier(build_gpt(about), len(labels), classifier.pad_id))
@@ -180,7 +188,7 @@ def _with_labels(classifier: GPTClassifier, tokenizer, labels: Sequence, max_len
     return named
 
 
-def _about(model: nn.Module, tokenizer) -> dict:
+def _about(model: nn.Module, tokenizer: KeptTokenizer) -> dict:
     """Describe a model by its class, its settings and the GPT inside, as JSON can hold them."""
     name = type(model).__name__
     if name not in _BUILDERS:
@@ -189,30 +197,30 @@ def _about(model: nn.Module, tokenizer) -> dict:
         raise ValueError(f"the {name} reads with another tokenizer than the one given: give its own, model.tokenizer")
     settings = {key: getattr(model, key) for key in ("labels", "max_length", "pad_id") if hasattr(model, key)}
     opener = "load_classifier" if name == "TextClassifier" else "load_finetuned"
-    return {"class": name, "opened_by": opener, "model": about_gpt(model.model), **settings}
+    return {"class": name, "opened_by": opener, "model": about_gpt(model.get_submodule("model")), **settings}
 
 
-def _same(one, other) -> bool:
+def _same(one: object, other: object) -> bool:
     """Whether two tokenizers, of ours or of tiktoken's class, give the same ids."""
     keys = ("merges", "special_tokens", "numbering", "_mergeable_ranks", "_special_tokens")
     return type(one) is type(other) and all(getattr(one, key, None) == getattr(other, key, None) for key in keys)
 
 
-def _build(about: dict, tokenizer) -> nn.Module:
+def _build(about: dict, tokenizer: KeptTokenizer) -> nn.Module:
     name = about.get("class", "TextClassifier" if "labels" in about else "GPTModel")  # older folders have no class
     if name not in _BUILDERS:
         return build_gpt(about)
     return _BUILDERS[name](build_gpt(about["model"]), tokenizer, about)
 
 
-def _build_classifier(gpt: nn.Module, tokenizer, about: dict) -> TextClassifier:
+def _build_classifier(gpt: GPTModel, tokenizer: KeptTokenizer, about: dict) -> TextClassifier:
     length = about.get("max_length", MESSAGE_LENGTH)
     classifier = TextClassifier(gpt, tokenizer, about["labels"], max_length=length)
     classifier.pad_id = about["pad_id"]
     return classifier
 
 
-_BUILDERS = {
+_BUILDERS: dict[str, Callable[[GPTModel, KeptTokenizer, dict], nn.Module]] = {
     "TextClassifier": _build_classifier,
     "RewardModel": lambda gpt, tokenizer, about: RewardModel(gpt, tokenizer),
     "ActorCritic": lambda gpt, tokenizer, about: ActorCritic(gpt),
