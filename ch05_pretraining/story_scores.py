@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ch01_understanding_llms.fast_counts import FastNgramModel
 from ch01_understanding_llms.understanding_llms import bits_per_byte
-from ch02_text_data.any_tokenizer import encode_text, special_id
+from ch02_text_data.any_tokenizer import Encodes, encode_text, special_id
 from ch02_text_data.batches import IGNORE_INDEX
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_model import GPTModel
@@ -35,7 +35,7 @@ class StoryScores:
         return self.bits_per_word / self.floor_bits_per_word if self.floor_bits_per_word else None
 
 
-def evaluate_stories(model: GPTModel, tokenizer: BPETokenizer, stories: list, *, batch_size: int = 32) -> StoryScores:
+def evaluate_stories(model: GPTModel, tokenizer: Encodes, stories: list, *, batch_size: int = 32) -> StoryScores:
     """Grade a model on whole stories, from their first token to the end token; each reading begins with an end token.
 
     Args:
@@ -67,9 +67,7 @@ def evaluate_stories(model: GPTModel, tokenizer: BPETokenizer, stories: list, *,
     )
 
 
-def graded_windows(
-    texts: Iterable[str], tokenizer: BPETokenizer, context_length: int
-) -> list[tuple[list[int], list[int]]]:
+def graded_windows(texts: Iterable[str], tokenizer: Encodes, context_length: int) -> list[tuple[list[int], list[int]]]:
     """Cut texts into (ids, targets) so that each token and each text's end is graded once; all begin with an end token.
 
     Args:

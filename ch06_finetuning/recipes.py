@@ -9,18 +9,21 @@ both. What a base model cannot copy, no fine-tuning of this length taught it.
 """
 
 import shutil
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from ch02_text_data.any_tokenizer import pad_id_of
-from ch02_text_data.text_data import BPETokenizer
+from ch02_text_data.any_tokenizer import Encodes, pad_id_of
+from ch02_text_data.encoding_files import KeptTokenizer
 from ch05_pretraining.machine import choose_device
 from ch05_pretraining.pretraining import TrainConfig
+from ch05_pretraining.run_state import Progress
 from ch05_pretraining.saved_models import load_model, save_model
 from ch05_pretraining.story_scores import StoryScores, evaluate_stories
-from ch06_finetuning.assistant import Assistant, mark_assistant
+from ch06_finetuning.assistant import Assistant, MarkReport, mark_assistant
 from ch06_finetuning.bag_of_words import BagOfWords
 from ch06_finetuning.finetuned_models import MESSAGE_LENGTH, TextClassifier, load_classifier, save_classifier
 from ch06_finetuning.finetuning import (
@@ -32,9 +35,9 @@ from ch06_finetuning.finetuning import (
     train_classifier,
 )
 from ch06_finetuning.instructions import create_instruction_loader
-from ch06_finetuning.metrics import classification_report
+from ch06_finetuning.metrics import ClassificationReport, classification_report
 from data.loaders import load_instructions, load_messages, load_stories
-from data.story_world.message_task import MESSAGE_LABELS
+from data.story_world.message_task import MESSAGE_LABELS, Message
 
 __all__ = [
     "ASSISTANT_CONFIG", "CLASSIFIER_CONFIG", "baseline_report", "classifier_report", "finetune_assistant",
@@ -63,9 +66,9 @@ class ClassifierRun:
     """
 
     classifier: TextClassifier
-    tokenizer: BPETokenizer
-    report: object
-    baseline: object
+    tokenizer: KeptTokenizer
+    report: ClassificationReport
+    baseline: ClassificationReport
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,14 @@ class AssistantRun:
     """
 
     assistant: Assistant
-    marks: object
+    marks: MarkReport
     stories_before: StoryScores
     stories_after: StoryScores
 
 
 def finetune_classifier(
-    folder: str | Path, base: str | Path, *, seed: int = 0, quick: bool = False, on_step=None, resume: bool = True,
-    device: str = "cpu",
+    folder: str | Path, base: str | Path, *, seed: int = 0, quick: bool = False,
+    on_step: Callable[[Progress], None] | None = None, resume: bool = True, device: str = "cpu",
 ) -> ClassifierRun:  # fmt: skip
     """Turn a pretrained model into a classifier of messages and save it.
 
@@ -110,14 +113,19 @@ def finetune_classifier(
     return ClassifierRun(classifier, tokenizer, report, baseline_report(train_rows, test_rows))
 
 
-def _train_and_save_classifier(folder, base, train_rows, seed, quick, on_step, resume, device) -> None:
+def _train_and_save_classifier(
+    folder: Path, base: str | Path, train_rows: list[Message], seed: int, quick: bool,
+    on_step: Callable[[Progress], None] | None, resume: bool, device: str,
+) -> None:  # fmt: skip
     place = choose_device(device)
     model, tokenizer = load_model(base)
     config = _config(CLASSIFIER_CONFIG, seed, quick)
-    settings = {"batch_size": CLASSIFIER_BATCH, "max_length": MESSAGE_LENGTH}
-    train_loader = create_message_loader(train_rows, tokenizer, MESSAGE_LABELS, seed=seed, **settings)
-    val_rows = load_messages("validation")[: 64 if quick else None]
-    val_loader = create_message_loader(val_rows, tokenizer, MESSAGE_LABELS, shuffle=False, **settings)
+    create_loader = partial(
+        create_message_loader, tokenizer=tokenizer, labels=MESSAGE_LABELS, batch_size=CLASSIFIER_BATCH,
+        max_length=MESSAGE_LENGTH,
+    )  # fmt: skip
+    train_loader = create_loader(train_rows, seed=seed)
+    val_loader = create_loader(load_messages("validation")[: 64 if quick else None], shuffle=False)
     classifier = GPTClassifier(model, len(MESSAGE_LABELS), pad_id_of(tokenizer)).to(place)
     checkpoints = _checkpoint_folder(folder, resume)
     history = train_classifier(
@@ -128,7 +136,10 @@ def _train_and_save_classifier(folder, base, train_rows, seed, quick, on_step, r
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def classifier_report(classifier: GPTClassifier, tokenizer, messages, labels=None, *, max_length: int | None = None):
+def classifier_report(
+    classifier: GPTClassifier, tokenizer: Encodes, messages: Iterable[Message], labels: Sequence[str] | None = None, *,
+    max_length: int | None = None,
+) -> ClassificationReport:  # fmt: skip
     """Classify messages and compare with their labels: -> ClassificationReport.
 
     Labels of the messages that the classifier never learned get rows of their own, in which nothing is right.
@@ -136,7 +147,7 @@ def classifier_report(classifier: GPTClassifier, tokenizer, messages, labels=Non
     Args:
         classifier: a trained classifier.
         tokenizer: the tokenizer it was trained with.
-        messages: objects with `.text` and `.label`.
+        messages: objects with `.text` and `.label`, such as `Message`s.
         labels: its classes, a list in the order of its training; None takes the classifier's own `labels` where it has
             them, and the four of the course where the messages have no others.
         max_length: longest message in tokens, as in its training; None takes the classifier's own, or 128.
@@ -153,18 +164,19 @@ def classifier_report(classifier: GPTClassifier, tokenizer, messages, labels=Non
     if unseen and own is None:
         raise ValueError(f"the messages have the label {unseen[0]!r}: pass labels=…, in the order of the training")
     longest = getattr(classifier, "max_length", min(MESSAGE_LENGTH, classifier.model.config.context_length))
-    settings = {"batch_size": 64, "max_length": max_length or longest, "shuffle": False}
-    targets, probabilities = predict(
-        classifier, create_message_loader(messages, tokenizer, [*classes, *unseen], **settings)
+    known = [*classes, *unseen]
+    loader = create_message_loader(
+        messages, tokenizer, known, batch_size=64, max_length=max_length or longest, shuffle=False
     )
+    targets, probabilities = predict(classifier, loader)
     if (n_classes := probabilities.shape[1]) != len(classes):
         raise ValueError(
             f"the classifier has {n_classes} classes, but labels={list(classes)}: pass one label for each class"
         )
-    return classification_report(targets, probabilities.argmax(dim=-1), [*classes, *unseen], unseen=unseen)
+    return classification_report(targets, probabilities.argmax(dim=-1), known, unseen=unseen)
 
 
-def baseline_report(train_rows, test_rows):
+def baseline_report(train_rows: Iterable[Message], test_rows: Iterable[Message]) -> ClassificationReport:
     """Score a bag of words, fitted on the training messages: -> ClassificationReport.
 
     The classes are the labels of the training messages. Other labels of the test messages get rows of their own, in
@@ -190,7 +202,7 @@ def baseline_report(train_rows, test_rows):
     return classification_report([classes[row.label] for row in test_rows], predictions, [*classes], unseen=unseen)
 
 
-def _labels_of(rows: list, name: str, known=()) -> list:
+def _labels_of(rows: list[Message], name: str, known: Iterable[str] = ()) -> list[str]:
     """The labels of some rows without those that are known: the course's own in chapter 6's order, others sorted."""
     if not rows:
         raise ValueError(f"{name} is empty: pass at least one row")
@@ -200,8 +212,8 @@ def _labels_of(rows: list, name: str, known=()) -> list:
 
 
 def finetune_assistant(
-    folder: str | Path, base: str | Path, *, seed: int = 0, quick: bool = False, on_step=None, resume: bool = True,
-    device: str = "cpu",
+    folder: str | Path, base: str | Path, *, seed: int = 0, quick: bool = False,
+    on_step: Callable[[Progress], None] | None = None, resume: bool = True, device: str = "cpu",
 ) -> AssistantRun:  # fmt: skip
     """Turn a pretrained model into an assistant and save it.
 
@@ -230,18 +242,23 @@ def finetune_assistant(
     return AssistantRun(assistant, marks, before, evaluate_stories(model, tokenizer, stories))
 
 
-def _train_and_save_assistant(folder, base, seed, quick, on_step, resume, device) -> None:
+def _train_and_save_assistant(
+    folder: Path, base: str | Path, seed: int, quick: bool, on_step: Callable[[Progress], None] | None, resume: bool,
+    device: str,
+) -> None:  # fmt: skip
     place = choose_device(device)
     model, tokenizer = load_model(base)
     config = _config(ASSISTANT_CONFIG, seed, quick)
-    settings = {"batch_size": ASSISTANT_BATCH, "max_length": model.config.context_length}
-    train_loader = create_instruction_loader(
-        load_instructions("train")[: 1000 if quick else None], tokenizer, seed=seed, **settings,
+    create_loader = partial(
+        create_instruction_loader, tokenizer=tokenizer, batch_size=ASSISTANT_BATCH,
+        max_length=model.config.context_length,
+    )  # fmt: skip
+    train_loader = create_loader(
+        load_instructions("train")[: 1000 if quick else None], seed=seed,
         stories=load_stories("train", n=200 if quick else REPLAY_STORIES),
         replay_share=REPLAY_SHARE, replay_batch=REPLAY_BATCH,
     )  # fmt: skip
-    val_rows = load_instructions("validation")[: 64 if quick else None]
-    val_loader = create_instruction_loader(val_rows, tokenizer, shuffle=False, **settings)
+    val_loader = create_loader(load_instructions("validation")[: 64 if quick else None], shuffle=False)
     checkpoints = _checkpoint_folder(folder, resume)
     history = train_assistant(
         model.to(place), train_loader, val_loader, config, checkpoint_dir=checkpoints, resume=resume, on_step=on_step
