@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import (
     around_training,
     learn,
@@ -81,9 +82,9 @@ class PreferenceHistory:
 
 
 def train_preferences(
-    model: nn.Module, dataset: PreferenceDataset, val_dataset: PreferenceDataset | None = None, *, max_steps: int = 200,
+    model: GPTModel, dataset: PreferenceDataset, val_dataset: PreferenceDataset | None = None, *, max_steps: int = 200,
     batch_size: int = 16, learning_rate: float = 1e-4, beta: float = 0.1, eval_every: int = 50, seed: int = 0,
-    on_step=None,
+    on_step: Callable[[int, float], None] | None = None,
 ) -> PreferenceHistory:  # fmt: skip
     """Fine-tune a model with DPO; the reference is the model as it comes in.
 
@@ -118,9 +119,9 @@ def train_preferences(
             stop_if_pressed(ctrl_c, f"step {step} of {max_steps}", history)
             optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / max_steps)
             seed_dropout(seed, step)
-            before = to_device_of(model, *reference[:, indices])  # chosen (B,), rejected (B,)
+            was_chosen, was_rejected = to_device_of(model, *reference[:, indices])  # (B,), (B,)
             now = dataset.log_probabilities(model, indices)  # chosen (B,), rejected (B,)
-            loss = learn(model, optimizer, dpo_loss(*now, *before, beta), step)
+            loss = learn(model, optimizer, dpo_loss(*now, was_chosen, was_rejected, beta), step)
             history.steps.append(step + 1)
             history.losses.append(loss)
             if on_step is not None:
@@ -131,7 +132,7 @@ def train_preferences(
 
 
 def validation(
-    model: nn.Module, val_dataset: PreferenceDataset | None, beta: float, history: PreferenceHistory
+    model: GPTModel, val_dataset: PreferenceDataset | None, beta: float, history: PreferenceHistory
 ) -> Callable[[int], None]:
     """Give a function that ranks the held-out pairs after a step and notes the report; without pairs it does nothing.
 
