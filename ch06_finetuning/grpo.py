@@ -12,7 +12,7 @@ Williams (1992), "Simple statistical gradient-following algorithms for connectio
 import copy
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ch02_text_data.any_tokenizer import Tokenizer
 from ch02_text_data.batches import IGNORE_INDEX
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import (
     around_training,
     context_length_of,
@@ -194,8 +195,8 @@ class RewardHistory:
 
 
 def train_grpo(
-    model: nn.Module, tokenizer, prompts: Sequence[str], reward: Reward, config: RewardConfig | None = None, *,
-    replay=(), on_step=None,
+    model: GPTModel, tokenizer: Tokenizer, prompts: Sequence[str], reward: Reward, config: RewardConfig | None = None,
+    *, replay: Iterable = (), on_step: Callable[[int, RewardHistory], None] | None = None,
 ) -> RewardHistory:  # fmt: skip
     """Make answers with a high reward more probable; the reference is the model as it comes in.
 
@@ -245,7 +246,7 @@ def train_grpo(
     return history
 
 
-def replay_loss(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
+def replay_loss(model: GPTModel, ids: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of a batch of earlier work, in nats per graded token.
 
     Args:
