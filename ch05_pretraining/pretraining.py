@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ch02_text_data.batches import IGNORE_INDEX
 from ch05_pretraining.config_ranges import refuse_out_of_range
@@ -116,7 +117,7 @@ class TrainConfig:
     seed: int = 0
     keep_best: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
         refuse_out_of_range(self)
 
@@ -160,17 +161,20 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[torch.optim.O
     vectors = [p for p in parameters if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
-    optimizers = [torch.optim.AdamW(groups, config.learning_rate, config.betas, fused=True)] if groups else []
+    optimizers: list[torch.optim.Optimizer] = []
     if by_muon:
         of_size = {pieces: [p for p in by_muon if by_muon[p] == pieces] for pieces in by_muon.values()}
-        groups = [{"params": matrices, "pieces": pieces} for pieces, matrices in of_size.items()]
-        optimizers.insert(0, Muon(groups, config.muon_learning_rate, weight_decay=config.weight_decay))
+        sizes = [{"params": matrices, "pieces": pieces} for pieces, matrices in of_size.items()]
+        optimizers.append(Muon(sizes, config.muon_learning_rate, weight_decay=config.weight_decay))
+    if groups:
+        optimizers.append(torch.optim.AdamW(groups, config.learning_rate, config.betas, fused=True))
     return optimizers
 
 
 def _matrices_of_blocks(model: nn.Module, parameters: list[nn.Parameter]) -> dict[nn.Parameter, int]:
     """Ask the parts of a model for their blocks' matrices; those that may learn, each with its number of pieces."""
-    named = [part.block_matrices() for part in model.modules() if hasattr(part, "block_matrices")]
+    # a part without the method has no blocks, and so no matrices: dict()
+    named: list[dict[nn.Parameter, int]] = [getattr(part, "block_matrices", dict)() for part in model.modules()]
     pieces = {p: n for matrices in named for p, n in matrices.items()}
     found = {p: pieces[p] for p in parameters if p in pieces}
     if not found:
@@ -260,12 +264,12 @@ def take_step(run: RunState, micro_batches: list, count: int) -> float:
 
 def _backward(run: RunState, ids: Tensor, targets: Tensor, count: int, *, last: bool) -> float:
     require_room(ids.shape[-1], run.room)
-    wait = run.world_size > 1 and not last  # gradients travel between processes once a step
-    with run.network.no_sync() if wait else nullcontext():
+    network = run.network  # gradients travel between processes once a step
+    with network.no_sync() if isinstance(network, DistributedDataParallel) and not last else nullcontext():
         if "auto" in (run.precision, run.products):
             _choose_by_trial(run, ids, targets)
         with arithmetic(run.device, run.precision, run.products):
-            part = run.loss(run.network, *to_device_of(run.model, ids, targets))
+            part = run.loss(network, *to_device_of(run.model, ids, targets))
         lifted = part * (run.world_size / count * run.loss_scale.factor_in(run.precision))
         lifted.backward()  # DDP averages over processes; we want their sum
     return part.item()
@@ -306,7 +310,7 @@ def validate(run: RunState, val_loader: Iterable | None) -> float | None:
 
 
 def train(
-    model: nn.Module, train_loader, val_loader, config: TrainConfig, *,
+    model: nn.Module, train_loader: Iterable, val_loader: Iterable | None, config: TrainConfig, *,
     loss: Callable[[nn.Module, Tensor, Tensor], Tensor] = loss_sum,
     checkpoint_dir: str | Path | None = None, resume: bool = False,
     on_step: Callable[[Progress], None] | None = None,
@@ -342,11 +346,11 @@ def train(
     with around_training(model) as ctrl_c:
         while run.step < config.max_steps:
             micro_batches = list(islice(batches, config.accumulation_steps))
-            count = sum(int((targets != IGNORE_INDEX).sum()) for _, targets in micro_batches)
-            count, pressed = sum_over_ranks([count, ctrl_c.pressed], run.device)
+            here = sum(int((targets != IGNORE_INDEX).sum()) for _, targets in micro_batches)
+            count, pressed = sum_over_ranks([here, ctrl_c.pressed], run.device)
             if pressed:
                 raise TrainingInterrupted(run.stopped(), run.history)
-            step_loss = take_step(run, micro_batches, count)
+            step_loss = take_step(run, micro_batches, int(count))
             val_loss = validate(run, val_loader)
             run.record(step_loss, val_loss)
             if on_step:
