@@ -9,9 +9,9 @@ Taught in ch05, section 5.7.
 
 import json
 import operator
-from dataclasses import replace
 from numbers import Real
 from pathlib import Path
+from typing import SupportsIndex
 
 from ch01_understanding_llms.understanding_llms import gpt_parameter_count
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
@@ -85,7 +85,7 @@ def story_config(**changes: int) -> GPTConfig:
     if size > MOST_PARAMETERS:
         name = max(changes, key=lambda name: changes[name] / getattr(GPTConfig.story(), name))
         raise OptionError(name, changes[name], f"makes {size:,} parameters, more than {MOST_PARAMETERS:,}", "less")
-    return replace(GPTConfig.story(), d_ff=None, **changes)
+    return GPTConfig.from_dict(GPTConfig.story().to_dict() | {"d_ff": None} | changes)
 
 
 def require_run_options(
@@ -119,7 +119,7 @@ def require_run_options(
                 raise OptionError(name, numbers[name], "is too small for the course's questions", f"{least} or more")
 
 
-def _require_whole(name: str, value: object, low: int, high: int) -> None:
+def _require_whole(name: str, value: SupportsIndex, low: int, high: int) -> None:
     try:
         fits = not isinstance(value, bool) and low <= operator.index(value) <= high
     except TypeError:
