@@ -18,9 +18,10 @@ import math
 import operator
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -141,7 +142,7 @@ def train_story_gpt(
     """
     folder, (wanted, own) = Path(folder), _wanted(seed, minutes, text, device, quick, config)
     begun = _agreed(folder, wanted, resume)
-    if begun and begun["recipe"] and (finished := _finished(folder, begun)):
+    if begun.get("recipe") and (finished := _finished(folder, begun)):
         return finished
     with alone_in(folder) if rank_and_world_size()[0] == 0 else nullcontext():
         on_first_rank(lambda: _prepare(folder, wanted, own))
@@ -178,7 +179,10 @@ def begin_story_gpt(
 # ---------------------------------------------------------------- settings: checked, then kept, then worked with
 
 
-def _wanted(seed, minutes, text, device, quick, config) -> tuple[dict, OwnText | None]:
+def _wanted(
+    seed: int, minutes: float | None, text: str | Path | list | OwnText | None, device: str, quick: bool,
+    config: GPTConfig | None,
+) -> tuple[dict, OwnText | None]:  # fmt: skip
     """What a caller asks for, checked: a run's settings but for the recipe, and the text."""
     require_run_options(seed, minutes, quick, config, own_text=text is not None)
     place = choose_device(device)
@@ -194,12 +198,12 @@ def _wanted(seed, minutes, text, device, quick, config) -> tuple[dict, OwnText |
     }, own
 
 
-def _agreed(folder: Path, wanted: dict, resume: bool = True) -> dict | None:
-    """The settings that a folder's run was begun with, if they are those that are wanted; None where none was begun."""
+def _agreed(folder: Path, wanted: dict, resume: bool = True) -> dict:
+    """The settings that a folder's run was begun with, if they are those that are wanted; {} where none was begun."""
     stored = stored_settings(folder)
     if stored is None:
         refuse_leftovers(folder)
-        return None
+        return {}
     if not resume:
         raise ValueError(f"{folder} holds a run already: go on with resume=True, or choose another folder")
     if stored["recipe"] is not None:
@@ -211,11 +215,11 @@ def _agreed(folder: Path, wanted: dict, resume: bool = True) -> dict | None:
 def _begin(folder: Path, wanted: dict, own: OwnText | None) -> dict:
     """Keep a run's settings in today's form, unless they are there."""
     stored = _agreed(folder, wanted)
-    if stored and stored["format"] == FORMAT:
+    if stored.get("format") == FORMAT:
         return stored
     with alone_in(folder):
         stored = _agreed(folder, wanted)  # another process may have been quicker
-        recipe = stored and stored["recipe"]
+        recipe = stored.get("recipe")
         if recipe is None:
             (folder / "tokenizer.json").unlink(missing_ok=True)  # of a run that nobody knows any more
             recipe = None if wanted["minutes"] else asdict(_first_recipe(wanted, own))
@@ -267,11 +271,12 @@ def _finished(folder: Path, settings: dict) -> StoryResult | None:
         report = json.loads((folder / "story_gpt" / "recipe.json").read_text(encoding="utf-8"))
     except (CheckpointError, OSError, ValueError):
         return None
+    assert isinstance(tokenizer, BPETokenizer)  # a run trains its own
     scores = {split: StoryScores(**values) for split, values in report["scores"].items()}
     return StoryResult(model, tokenizer, History(**history), scores, settings, folder)
 
 
-def _fit_to_minutes(recipe: StoryRecipe, settings: dict, tokenizer, own: OwnText | None) -> StoryRecipe:
+def _fit_to_minutes(recipe: StoryRecipe, settings: dict, tokenizer: BPETokenizer, own: OwnText | None) -> StoryRecipe:
     """Scale both phases so that they last so many minutes on this machine, if minutes are given."""
     if settings["minutes"] is None:
         return recipe
@@ -292,7 +297,7 @@ def _fit_to_minutes(recipe: StoryRecipe, settings: dict, tokenizer, own: OwnText
     return dataclasses.replace(recipe, **{name: max(1, round(share * getattr(recipe, name))) for name in seconds})
 
 
-def _seconds_per_step(model: GPTModel, loader, config: TrainConfig, warm_up: int = 2) -> float:
+def _seconds_per_step(model: GPTModel, loader: Iterable, config: TrainConfig, warm_up: int = 2) -> float:
     stamps = train(model, loader, None, config).seconds
     return (stamps[-1] - stamps[warm_up - 1]) / (len(stamps) - warm_up)
 
@@ -309,57 +314,47 @@ def _new_model(settings: dict, tokenizer: BPETokenizer) -> GPTModel:
 
 def _train_config(recipe: StoryRecipe, seed: int) -> TrainConfig:
     return TrainConfig(
-        max_steps=recipe.mini_steps + recipe.story_steps,
-        learning_rate=recipe.learning_rate,
-        muon_learning_rate=recipe.muon_learning_rate,
-        warmup_steps=recipe.warmup_steps,
-        weight_decay=recipe.weight_decay,
-        optimizer="muon",
-        schedule=recipe.schedule,
-        decay_fraction=recipe.decay_fraction,
-        precision=recipe.precision,
-        products="auto" if recipe.precision == "auto" else "linear",
-        eval_every=recipe.eval_every,
-        checkpoint_every=recipe.checkpoint_every,
-        keep_best=recipe.keep_best,
-        seed=seed,
-    )
-
-
-def _loaders(recipe: StoryRecipe, tokenizer: BPETokenizer, context_length: int, seed: int, own: OwnText | None):
-    share = dict(zip(("rank", "world_size"), rank_and_world_size(), strict=True))
-    if own is None:
-        reading, watched = _story_loaders(recipe, tokenizer, context_length, seed, share)
-    else:
-        reading, watched = text_loaders(
-            own, tokenizer, context_length, recipe.batch_size, recipe.n_watched, seed=seed, **share
-        )
-    phases = [(reading, recipe.story_steps)]
-    if recipe.mini_steps:
-        phases.insert(0, (_first_reader(recipe, tokenizer, context_length, seed, share), recipe.mini_steps))
-    return Curriculum(phases, recipe.rehearse_every, recipe.rehearse_share), watched
-
-
-def _first_reader(recipe, tokenizer, context_length, seed, share) -> FirstReader:
-    minis = StoryDataset(load_stories("train", recipe.n_minis, mini=True), tokenizer, context_length)
-    alone = round(recipe.alone_share * recipe.mini_steps)
-    return FirstReader(
-        recipe.mini_steps, minis.rows, recipe.mini_batch_size, alone, recipe.most_minis_in_a_row, context_length,
-        seed=seed, **share,
+        max_steps=recipe.mini_steps + recipe.story_steps, warmup_steps=recipe.warmup_steps, optimizer="muon",
+        learning_rate=recipe.learning_rate, muon_learning_rate=recipe.muon_learning_rate,
+        weight_decay=recipe.weight_decay, schedule=recipe.schedule, decay_fraction=recipe.decay_fraction,
+        precision=recipe.precision, products="auto" if recipe.precision == "auto" else "linear",
+        eval_every=recipe.eval_every, checkpoint_every=recipe.checkpoint_every, keep_best=recipe.keep_best, seed=seed,
     )  # fmt: skip
 
 
-def _story_loaders(recipe, tokenizer, context_length, seed, share) -> tuple[DataLoader, DataLoader]:
-    options = {"batch_size": recipe.batch_size, "max_length": context_length} | share
-    stories = load_stories("train", recipe.n_stories)
-    watched = load_stories("validation", recipe.n_watched)
-    return (
-        create_story_dataloader(stories, tokenizer, seed=seed, **options),
-        create_story_dataloader(watched, tokenizer, shuffle=False, drop_last=False, **options),
-    )
+def _loaders(
+    recipe: StoryRecipe, tokenizer: BPETokenizer, context_length: int, seed: int, own: OwnText | None
+) -> tuple[Curriculum, DataLoader]:
+    rank, world_size = rank_and_world_size()
+    if own is None:
+        create = partial(create_story_dataloader, tokenizer=tokenizer, batch_size=recipe.batch_size,
+                         max_length=context_length, rank=rank, world_size=world_size)  # fmt: skip
+        reading = create(load_stories("train", recipe.n_stories), seed=seed)
+        watched = create(load_stories("validation", recipe.n_watched), shuffle=False, drop_last=False)
+    else:
+        reading, watched = text_loaders(
+            own, tokenizer, context_length, recipe.batch_size, recipe.n_watched,
+            seed=seed, rank=rank, world_size=world_size,
+        )  # fmt: skip
+    phases: list[tuple[Iterable, int]] = [(reading, recipe.story_steps)]
+    if recipe.mini_steps:
+        phases.insert(0, (_first_reader(recipe, tokenizer, context_length, seed), recipe.mini_steps))
+    return Curriculum(phases, recipe.rehearse_every, recipe.rehearse_share), watched
 
 
-def _grade_and_save(folder, model, tokenizer, recipe, settings, history, own) -> dict[str, StoryScores]:
+def _first_reader(recipe: StoryRecipe, tokenizer: BPETokenizer, context_length: int, seed: int) -> FirstReader:
+    minis = StoryDataset(load_stories("train", recipe.n_minis, mini=True), tokenizer, context_length)
+    alone, (rank, world_size) = round(recipe.alone_share * recipe.mini_steps), rank_and_world_size()
+    return FirstReader(
+        recipe.mini_steps, minis.rows, recipe.mini_batch_size, alone, recipe.most_minis_in_a_row, context_length,
+        seed=seed, rank=rank, world_size=world_size,
+    )  # fmt: skip
+
+
+def _grade_and_save(
+    folder: Path, model: GPTModel, tokenizer: BPETokenizer, recipe: StoryRecipe, settings: dict, history: History,
+    own: OwnText | None,
+) -> dict[str, StoryScores]:  # fmt: skip
     if own is not None:
         scores = {"validation": evaluate_stories(model, tokenizer, own.split()[1])}
     else:
