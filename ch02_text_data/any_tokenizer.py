@@ -76,7 +76,7 @@ def text_ids(source: str | Ids, tokenizer: Encodes | None) -> Tensor:
     return torch.tensor(encode_text(tokenizer, source), dtype=torch.int64)
 
 
-def special_tokens_of(tokenizer: Any) -> dict[str, int]:
+def special_tokens_of(tokenizer: object) -> dict[str, int]:
     """Return the special tokens of a tokenizer with their ids; none where it does not tell them."""
     if isinstance(tokenizer, tiktoken.Encoding):
         return {token: tokenizer.encode_single_token(token) for token in tokenizer.special_tokens_set}
@@ -84,7 +84,7 @@ def special_tokens_of(tokenizer: Any) -> dict[str, int]:
     return dict(specials) if isinstance(specials, Mapping) else {}
 
 
-def special_id(tokenizer: Any, token: str) -> int:
+def special_id(tokenizer: object, token: str) -> int:
     """Return the id of a special token; refuse a tokenizer that has none of this name."""
     specials = special_tokens_of(tokenizer)
     if token not in specials:
@@ -95,7 +95,7 @@ def special_id(tokenizer: Any, token: str) -> int:
     return specials[token]
 
 
-def pad_id_of(tokenizer: Any) -> int:
+def pad_id_of(tokenizer: object) -> int:
     """Return the id that fills up short rows: that of <|pad|>, or of <|endoftext|> where there is no <|pad|>."""
     return special_id(tokenizer, PAD if PAD in special_tokens_of(tokenizer) else END)
 

@@ -209,7 +209,7 @@ MUTANTS_OF = {
     only_unmasked_targets_count: [
         (TRAINING, "graded = targets != IGNORE_INDEX\n    if not", "graded = targets != 1 << 30\n    if not"),
         (EVALUATION, "count += int((targets != IGNORE_INDEX).sum())", "count += targets.numel()"),
-        (TRAINING, "count = sum(int((targets != IGNORE_INDEX).sum())", "count = sum(targets.numel()"),
+        (TRAINING, "here = sum(int((targets != IGNORE_INDEX).sum())", "here = sum(targets.numel()"),
         (LESSONS, "< period - 1, IGNORE_INDEX", "< period, IGNORE_INDEX"),
         (BATCHES, "longest), IGNORE_INDEX", "longest), pad_id"),
     ],

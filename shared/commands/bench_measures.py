@@ -12,6 +12,8 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 PROMPT = 16  # tokens
@@ -198,13 +200,13 @@ def _timed(work, n_units: int):
     return one_round
 
 
-def _bpe_ours(vocab_size):
+def _bpe_ours(vocab_size: int):
     from ch02_text_data.text_data import BPETokenizer
 
     return lambda texts: BPETokenizer.train(texts, vocab_size)
 
 
-def _bpe_peer(vocab_size):
+def _bpe_peer(vocab_size: int):
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     def learn(texts):
@@ -261,18 +263,18 @@ def learning(optimizer: str, seconds: float, shape: str = "story", n_stories: in
     from data.loaders import load_stories
 
     recipe, config, (_, tokenizer) = StoryRecipe(), config_of(shape), load_story_gpt()
-    options = {"batch_size": recipe.batch_size, "max_length": config.context_length}
-    loader = create_story_dataloader(load_stories("train", n_stories), tokenizer, **options)
-    watched = create_story_dataloader(load_stories("validation", 128), tokenizer, shuffle=False, **options)
+    create = partial(create_story_dataloader, tokenizer=tokenizer, batch_size=recipe.batch_size,
+                     max_length=config.context_length)  # fmt: skip
+    loader = create(load_stories("train", n_stories))
+    watched = create(load_stories("validation", 128), shuffle=False)
+    rate = 3e-3 if optimizer == "adamw" else recipe.learning_rate
 
-    def run(n_steps):
+    def run(n_steps: int):
         torch.manual_seed(0)
         model = GPTModel(config)
-        rates = {"learning_rate": recipe.learning_rate, "muon_learning_rate": recipe.muon_learning_rate}
-        if optimizer == "adamw":
-            rates = {"learning_rate": 3e-3}
-        chosen = TrainConfig(n_steps, optimizer=optimizer, schedule="linear", decay_fraction=0.6, products="auto",
-                             weight_decay=recipe.weight_decay, warmup_steps=min(50, n_steps // 4), **rates)  # fmt: skip
+        chosen = TrainConfig(n_steps, rate, optimizer=optimizer, schedule="linear", decay_fraction=0.6, products="auto",
+                             muon_learning_rate=recipe.muon_learning_rate, weight_decay=recipe.weight_decay,
+                             warmup_steps=min(50, n_steps // 4))  # fmt: skip
         return model, train(model, loader, None, chosen).seconds
 
     def one_round():
@@ -306,12 +308,13 @@ def yardstick(recipe: str, n_steps: int, n_bytes: int = 1_000_000, every: int = 
 
     text = "\n\n".join(story_texts(n_bytes))[:n_bytes]
     characters, cut = _Characters(text), int(0.9 * n_bytes)
-    options = {"batch_size": 12, "max_length": 64, "stride": 64}
-    loader = create_dataloader(text[:cut], characters, **options)
-    watched = create_dataloader(text[cut:], characters, shuffle=False, **options)
-    plain = {"learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0}
-    quick = {"learning_rate": 1e-2, "muon_learning_rate": 2e-2, "optimizer": "muon", "schedule": "linear",
-             "weight_decay": 0.0, "warmup_steps": 20, "decay_fraction": 0.8, "products": "auto"}  # fmt: skip
+    create = partial(create_dataloader, tokenizer=characters, batch_size=12, max_length=64, stride=64)
+    loader, watched = create(text[:cut]), create(text[cut:], shuffle=False)
+    if recipe == "plain":
+        config = TrainConfig(n_steps, 1e-3, schedule="constant", warmup_steps=0)
+    else:
+        config = TrainConfig(n_steps, 1e-2, muon_learning_rate=2e-2, optimizer="muon", schedule="linear",
+                             weight_decay=0.0, warmup_steps=20, decay_fraction=0.8, products="auto")  # fmt: skip
 
     def one_round():
         torch.manual_seed(0)
@@ -324,7 +327,7 @@ def yardstick(recipe: str, n_steps: int, n_bytes: int = 1_000_000, every: int = 
                 points.append((clock.seconds, evaluate(model, watched, 40)))
                 clock.go_on()
 
-        train(model, loader, None, TrainConfig(n_steps, **(plain if recipe == "plain" else quick)), on_step=look)
+        train(model, loader, None, config, on_step=look)
         return {"seconds": [s for s, _ in points], "losses": [loss for _, loss in points]}
 
     return one_round
@@ -343,7 +346,7 @@ class _Clock:
         self.since = time.perf_counter()
 
 
-MEASURES = {
+MEASURES: dict[str, Callable[..., Callable]] = {
     "training": training, "generation": generation, "bpe_training": bpe_training, "bpe_encoding": bpe_encoding,
     "ceiling": ceiling, "reading": reading, "learning": learning, "yardstick": yardstick,
 }  # fmt: skip
@@ -356,8 +359,9 @@ def peak_megabytes() -> float | None:
     """Return the most memory this process has had, in MB; None where the system does not say."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")  # Linux: of this program alone
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1e3
-    except (OSError, TypeError):
+        if found := re.search(r"VmHWM:\s+(\d+) kB", status):
+            return int(found[1]) / 1e3
+    except OSError:
         pass
     try:
         import resource
