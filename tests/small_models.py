@@ -1,8 +1,20 @@
-"""What several tests do to small models: shake their weights, feed them random ids, interrupt their training."""
+"""The tests' tiny GPT, and what they do to small models: shake their weights, feed them random ids, interrupt them."""
+
+import dataclasses
 
 import torch
 
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.checkpoints import unique_tensors
+
+TINY = GPTConfig(vocab_size=64, context_length=32, d_model=32, n_heads=2, n_layers=2)
+
+
+def tiny_model(seed: int = 0, **changes) -> GPTModel:
+    """A GPT of the shape TINY, but for these changes; the same seed draws the same weights."""
+    torch.manual_seed(seed)
+    return GPTModel(dataclasses.replace(TINY, **changes))
 
 
 def shaken(make, scale: float, seed: int = 0):
@@ -20,9 +32,20 @@ def random_ids(config, rows: int, length: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
+def random_batches(n_batches: int, seed: int = 0, rows: int = 4, length: int = 16, vocab_size: int = TINY.vocab_size):
+    """Batches of random ids and targets, (rows, length) each."""
+    ids = torch.randint(vocab_size, (n_batches, rows, length + 1), generator=torch.Generator().manual_seed(seed))
+    return [(row[:, :-1], row[:, 1:].clone()) for row in ids]
+
+
 def weights(model) -> dict[str, torch.Tensor]:
     """The weights by name, shared ones once."""
     return {name: tensor.detach() for name, tensor in unique_tensors(model).items()}
+
+
+def weight_vector(model) -> torch.Tensor:
+    """All weights in a row."""
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def press_at(step: int):

@@ -10,7 +10,6 @@ from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.streaming import stream_text
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.generation import generate
-from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.saved_models import save_model
@@ -20,6 +19,7 @@ from ch06_finetuning.finetuning import train_assistant
 from ch06_finetuning.instructions import create_instruction_loader, prompt_ids
 from data.loaders import load_instructions
 from shared.commands.chat import clean, example_questions, talk
+from tests.small_models import tiny_model
 
 COLORS = ("red", "blue", "green")
 RECORDS = [
@@ -34,8 +34,7 @@ RECORDS = [
 def assistant():
     """A tiny model that has learned to say the color that it read."""
     tokenizer = BPETokenizer.train(" ".join(f"{r.prompt} {r.response}" for r in RECORDS) * 3, 320, SPECIAL_TOKENS)
-    torch.manual_seed(0)
-    model = GPTModel(GPTConfig(tokenizer.vocab_size, context_length=64, d_model=32, n_heads=2, n_layers=2))
+    model = tiny_model(vocab_size=tokenizer.vocab_size, context_length=64)
     loader = create_instruction_loader(RECORDS * 4, tokenizer, batch_size=8, max_length=64)
     train_assistant(model, loader, None, TrainConfig(max_steps=80, warmup_steps=5))
     return Assistant(model, tokenizer, max_new_tokens=12)

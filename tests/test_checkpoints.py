@@ -15,14 +15,12 @@ import torch
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_config import GPTConfig
-from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint, unique_tensors
 from ch05_pretraining.pretraining import TrainConfig, make_optimizers, train
 from ch05_pretraining.saved_models import load_model, load_story_gpt, save_model
 from data.durable_folders import CheckpointError, json_bytes, read_folder, write_folder
 from tests.sizes import n
-from tests.test_pretraining import DROPPING, TINY, random_batches, tiny_model, weights_of
+from tests.small_models import TINY, random_batches, tiny_model, weight_vector
 
 REMEDY = "delete|choose another|make it again|update|start again|train with"
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="killing a copy of this process needs os.fork")
@@ -56,7 +54,7 @@ def test_the_two_newest_are_kept_and_come_back_as_they_were(saved):
     fresh = make_optimizers(other, TrainConfig(9, optimizer="muon"))
     checkpoint.restore(other, fresh)
     assert checkpoint.step == 3 and checkpoint.extra == {"note": "å 3"}
-    assert torch.equal(weights_of(other), weights_of(model))
+    assert torch.equal(weight_vector(other), weight_vector(model))
     for mine, theirs in zip(fresh, optimizers):
         mine, theirs = mine.state_dict()["state"], theirs.state_dict()["state"]
         assert mine.keys() == theirs.keys() and len(mine)
@@ -161,14 +159,14 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path, name):
 
 
 def test_another_model_is_refused_before_a_weight_changes(saved):
-    other = GPTModel(GPTConfig(64, 32, 32, 2, 1))
-    before = weights_of(other).clone()
+    other = tiny_model(n_layers=1)
+    before = weight_vector(other).clone()
     with pytest.raises(CheckpointError, match="holds another model"):
         load_checkpoint(saved[0]).restore(other)
-    wide = GPTModel(GPTConfig(64, 16, 32, 2, 2))
+    wide = tiny_model(context_length=16)
     with pytest.raises(CheckpointError, match=r"position_embedding.weight is \(32, 32\) there and \(16, 32\)"):
         load_checkpoint(saved[0]).restore(wide)
-    assert torch.equal(weights_of(other), before)
+    assert torch.equal(weight_vector(other), before)
 
 
 # ---------------------------------------------------------------- kills
@@ -240,12 +238,12 @@ def test_kill_while_replacing_a_model_leaves_the_old_or_the_new_one(tmp_path):
 def test_kill_while_training_ends_in_the_same_bits(tmp_path):
     chance, data = random.Random(3), random_batches(5)
     config = TrainConfig(60, optimizer="muon", eval_every=10, checkpoint_every=2)
-    whole = tiny_model(config=DROPPING)
+    whole = tiny_model(dropout=0.1)
     duration = seconds_of(lambda: train(whole, data, data[:1], config, checkpoint_dir=tmp_path / "whole"))
     folder = tmp_path / "killed"
 
     def work():
-        train(tiny_model(config=DROPPING), data, data[:1], config, checkpoint_dir=folder, resume=True)
+        train(tiny_model(dropout=0.1), data, data[:1], config, checkpoint_dir=folder, resume=True)
 
     for _ in range(8):
         kills = 0
@@ -256,10 +254,10 @@ def test_kill_while_training_ends_in_the_same_bits(tmp_path):
         shutil.rmtree(folder)  # the time was taken in a slow moment, the kills came too late: again, sooner
         duration /= 2
     assert kills >= 3 and list_checkpoints(folder)
-    resumed = tiny_model(seed=3, config=DROPPING)
+    resumed = tiny_model(seed=3, dropout=0.1)
     history = train(resumed, data, data[:1], config, checkpoint_dir=folder, resume=True)
     assert history.steps == list(range(1, 61))
-    assert torch.equal(weights_of(resumed), weights_of(whole))
+    assert torch.equal(weight_vector(resumed), weight_vector(whole))
 
 
 # ---------------------------------------------------------------- disks
@@ -350,7 +348,7 @@ def tokenizer():
 
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 0.0), ("float16", 2e-3)])
 def test_a_model_comes_back_with_its_tokenizer(tmp_path, tokenizer, dtype, tolerance):
-    model = GPTModel(GPTConfig(tokenizer.vocab_size, 32, 32, 2, 2)).eval()
+    model = tiny_model(vocab_size=tokenizer.vocab_size).eval()
     save_model(tmp_path / "m", model, tokenizer, {"seed": 0}, dtype)
     loaded, read = load_model(tmp_path / "m")
     ids = torch.tensor([read.encode("the cat")])
@@ -368,10 +366,10 @@ def test_a_model_can_be_replaced_and_a_kill_between_the_renames_is_survived(tmp_
     first, second = tiny_model(0), tiny_model(1)
     for model in (first, second):
         save_model(tmp_path / "m", model, tokenizer, {})
-    assert torch.equal(weights_of(load_model(tmp_path / "m")[0]), weights_of(second))
+    assert torch.equal(weight_vector(load_model(tmp_path / "m")[0]), weight_vector(second))
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
     os.replace(tmp_path / "m", tmp_path / ".m.old")
-    assert torch.equal(weights_of(load_model(tmp_path / "m")[0]), weights_of(second))
+    assert torch.equal(weight_vector(load_model(tmp_path / "m")[0]), weight_vector(second))
 
 
 def test_a_run_is_found_by_its_name(tokenizer, monkeypatch, tmp_path):
@@ -380,7 +378,7 @@ def test_a_run_is_found_by_its_name(tokenizer, monkeypatch, tmp_path):
         load_story_gpt("mine")
     model = tiny_model()
     save_model(tmp_path / "mine" / "story_gpt", model, tokenizer, {})
-    assert torch.equal(weights_of(load_story_gpt("mine")[0]), weights_of(model))
+    assert torch.equal(weight_vector(load_story_gpt("mine")[0]), weight_vector(model))
     with pytest.raises(CheckpointError, match="runs with one: mine"):
         load_story_gpt("other")
 

@@ -844,11 +844,10 @@ def test_a_sample_joins_to_what_generate_returns():
     from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
     from ch02_text_data.text_data import BPETokenizer
     from ch04_gpt_model.generation import generate
-    from ch04_gpt_model.gpt_config import GPTConfig
-    from ch04_gpt_model.gpt_model import GPTModel
+    from tests.small_models import tiny_model
 
     tokenizer = BPETokenizer.train("the fox and the owl and the fox " * 20, 280, SPECIAL_TOKENS)
-    model = GPTModel(GPTConfig(tokenizer.vocab_size, 32, 16, 2, 1)).eval()
+    model = tiny_model(vocab_size=tokenizer.vocab_size).eval()
     end = tokenizer.special_tokens["<|endoftext|>"]
     ids = torch.tensor([[end, *tokenizer.encode("the owl")]])
     row = generate(model, ids, 20, temperature=1.0, seed=1, stop_id=end)[0, ids.shape[1] :].tolist()
@@ -922,13 +921,13 @@ def finished_run(tmp_path):
     from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
     from ch02_text_data.text_data import BPETokenizer
     from ch04_gpt_model.gpt_config import GPTConfig
-    from ch04_gpt_model.gpt_model import GPTModel
     from ch05_pretraining.saved_models import save_model
+    from tests.small_models import tiny_model
 
     tokenizer = BPETokenizer.train("the fox and the owl " * 20, 280, SPECIAL_TOKENS)
     folder = tmp_path / "runs" / "done"
     for name in ("story_gpt", "assistant"):
-        save_model(folder / name, GPTModel(GPTConfig(tokenizer.vocab_size, 16, 16, 2, 1)), tokenizer, {"steps": 2})
+        save_model(folder / name, tiny_model(vocab_size=tokenizer.vocab_size), tokenizer, {"steps": 2})
     results = {
         "stories": {"of": "x", "samples": ["long"], "splits": {}},
         "classifier": {"accuracy": 1},

@@ -12,11 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from ch02_text_data.batches import IGNORE_INDEX
-from ch04_gpt_model.gpt_config import GPTConfig
-from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.checkpoints import unique_tensors
 from ch05_pretraining.pretraining import TrainConfig, train
 from tests.sizes import n
+from tests.small_models import tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = [
@@ -50,8 +49,7 @@ def batches(seed, rank=0, world_size=1):
 def run_cases(folder, rank=0, world_size=1):
     """Train each case and write, once, the weights and the losses."""
     for number, case in enumerate(CASES):
-        torch.manual_seed(0)
-        model = GPTModel(GPTConfig(64, 16, 32, 2, 2)).double()
+        model = tiny_model().double()
         data = list(batches(case["seed"], rank, world_size))
         config = TrainConfig(3, learning_rate=1e-2, warmup_steps=0, eval_every=2, **case)
         history = train(model, data, data[:2], config, checkpoint_dir=Path(folder) / f"run{number}")

@@ -23,17 +23,17 @@ from ch04_gpt_model.fast_paths import (
     linear_by_packing,
 )
 from ch04_gpt_model.generation import evaluating, generate, next_tokens, stream
-from ch04_gpt_model.gpt_config import GPTConfig
-from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch04_gpt_model.sampling import Sampler
 from ch05_pretraining import machine, pretraining
 from ch05_pretraining.pretraining import TrainConfig, train
 from ch05_pretraining.scaling import matrix_product_ceiling
+from tests.small_models import tiny_model, weight_vector
 
+SHORT_CONTEXT = {"vocab_size": 50, "context_length": 16, "d_model": 12, "n_heads": 3}  # 20 new tokens do not fit
 MODELS = {
-    "GPT": lambda: GPTModel(GPTConfig(50, 16, 12, 3, 2, dropout=0.5)),
-    "no dropout, untied": lambda: GPTModel(GPTConfig(50, 16, 12, 3, 2, tie_weights=False)),
+    "GPT": lambda: tiny_model(**SHORT_CONTEXT, dropout=0.5),
+    "no dropout, untied": lambda: tiny_model(**SHORT_CONTEXT, tie_weights=False),
     "modern": lambda: ModernGPT(ModernConfig(50, 16, 24, 6, 2, n_kv_heads=2)),
 }
 
@@ -470,8 +470,7 @@ def test_the_mode_leaves_other_precisions_and_named_arguments_alone(counted):
 
 
 def test_a_model_is_the_same_under_either_routine():
-    torch.manual_seed(0)
-    model, ids = GPTModel(GPTConfig(50, 16, 12, 3, 2)), torch.randint(50, (2, 9))
+    model, ids = tiny_model(), torch.randint(50, (2, 9))
     for routine in ROUTINES:
         with torch.no_grad(), LinearBy(routine):
             logits = model(ids)
@@ -516,8 +515,7 @@ def test_the_head_is_packed_once_for_several_rows_and_writes_the_same(monkeypatc
 
 
 def test_after_training_the_head_is_packed_anew(monkeypatch):
-    torch.manual_seed(0)
-    model = GPTModel(GPTConfig(50, 16, 12, 3, 2, tie_weights=False))
+    model = tiny_model(**SHORT_CONTEXT, tie_weights=False)
     first = heads_packed(monkeypatch, model, 2)[0]
     with torch.no_grad():
         model.head.weight.neg_()
@@ -525,7 +523,7 @@ def test_after_training_the_head_is_packed_anew(monkeypatch):
 
 
 def test_a_head_that_is_no_linear_layer_is_called_as_it_is(monkeypatch):
-    model = GPTModel(GPTConfig(50, 16, 12, 3, 2))
+    model = tiny_model()
     model.head = nn.Sequential(model.head)
     assert heads_packed(monkeypatch, model, 2)[1:] == (0, 0)
 
@@ -536,10 +534,9 @@ def batches(n):
 
 
 def trained(n_steps=3, **options):
-    torch.manual_seed(0)
-    model = GPTModel(GPTConfig(50, 16, 12, 3, 2))
+    model = tiny_model(**SHORT_CONTEXT)
     history = train(model, batches(n_steps), None, TrainConfig(n_steps, 1e-3, warmup_steps=0, **options))
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()]), history.losses
+    return weight_vector(model), history.losses
 
 
 def test_training_by_convolution_learns_the_same():
@@ -571,13 +568,12 @@ def test_a_resumed_training_keeps_the_routine_it_began_with(monkeypatch, tmp_pat
             raise KeyboardInterrupt
 
     for on_step in (stop, None):
-        torch.manual_seed(0)
-        model = GPTModel(GPTConfig(50, 16, 12, 3, 2))
+        model = tiny_model(**SHORT_CONTEXT)
         try:
             train(model, batches(4), None, config, checkpoint_dir=tmp_path, resume=True, on_step=on_step)
         except KeyboardInterrupt:
             monkeypatch.setattr(pretraining, "faster_products", lambda *_: "linear")  # would now win the trial
-    assert torch.equal(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]), whole)
+    assert torch.equal(weight_vector(model), whole)
 
 
 @pytest.mark.parametrize(("seconds", "device", "chosen"), [

@@ -56,7 +56,7 @@ from data.own_messages import read_messages
 from data.story_world.message_task import MESSAGE_LABELS, Message
 from shared import load_assistant
 from tests.sizes import LONG_RUN, n
-from tests.small_models import random_ids, shaken
+from tests.small_models import random_ids, shaken, tiny_model
 
 TEXT = "The red fox lost her kite. Who lost the kite? The fox did. The owl found a lamp and was glad. What color? "
 MOODS = ("glad", "sad", "cross")
@@ -69,8 +69,7 @@ def tokenizer():
 
 @pytest.fixture
 def model(tokenizer):
-    torch.manual_seed(0)
-    return GPTModel(GPTConfig(tokenizer.vocab_size, context_length=64, d_model=32, n_heads=2, n_layers=2)).eval()
+    return tiny_model(vocab_size=tokenizer.vocab_size, context_length=64).eval()
 
 
 @pytest.fixture
@@ -808,9 +807,7 @@ def test_a_model_of_gpt2s_form_goes_through_the_same_functions(tokenizer, pad):
 
 def test_gpt2_on_disk_learns_the_learners_own_sms_file(tokenizer, tmp_path):
     """The whole path at a small size: GPT-2's file form, GPT-2's class of tokenizer, the SMS collection's form."""
-    torch.manual_seed(0)
-    config = GPTConfig(tokenizer.vocab_size, 48, d_model=24, n_heads=3, n_layers=2)
-    export_hugging_face(GPTModel(config), tokenizer, tmp_path / "gpt2")
+    export_hugging_face(tiny_model(vocab_size=tokenizer.vocab_size, context_length=48), tokenizer, tmp_path / "gpt2")
     lines = [f"{mood}\tThe fox is {mood}, says the owl{'.' * k}" for k in range(8) for mood in ("glad", "sad")]
     (tmp_path / "sms.tsv").write_text("\n".join([*lines, "sad\tA sad <|endoftext|> fox"]), encoding="utf-8")
     messages, plain = read_messages(tmp_path / "sms.tsv"), tokenizer.to_tiktoken()
@@ -853,8 +850,7 @@ def gpt2_like():
 
 
 def test_a_pretrained_model_learns_to_chat_with_a_tokenizer_that_was_given_chat_tokens(gpt2_like):
-    torch.manual_seed(0)
-    pretrained = GPTModel(GPTConfig(gpt2_like.n_vocab, 64, 32, 2, 2)).eval()
+    pretrained = tiny_model(vocab_size=gpt2_like.n_vocab, context_length=64).eval()
     with pytest.raises(ValueError, match="lacks <.user.>, <.assistant.>: .* with add_special_tokens"):
         InstructionDataset(records(), gpt2_like, 64)
     chat = add_special_tokens(gpt2_like)
@@ -868,7 +864,7 @@ def test_a_pretrained_model_learns_to_chat_with_a_tokenizer_that_was_given_chat_
 
 
 @pytest.mark.parametrize("make", [
-    lambda: GPTModel(GPTConfig(50, 16, 8, 2, 1)), lambda: GPTModel(GPTConfig(50, 16, 8, 2, 1, tie_weights=False)),
+    tiny_model, lambda: tiny_model(tie_weights=False),
     lambda: ModernGPT(ModernConfig(50, 16, 8, 2, 1)).double(),
 ])  # fmt: skip
 def test_a_grown_vocabulary_keeps_every_old_logit(make):

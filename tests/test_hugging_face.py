@@ -16,6 +16,7 @@ from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.gpt2_config import ONLY, PASSED_OVER, READ, SAME_AS
 from ch05_pretraining.hugging_face import export_hugging_face, gpt2_names, load_gpt2
 from tests.sizes import LONG_RUN, n
+from tests.small_models import tiny_model
 
 transformers = pytest.importorskip("transformers")
 
@@ -274,8 +275,7 @@ def tokenizer(request):
 @pytest.fixture(scope="module", params=["tied", "no bias", "untied, odd width"])
 def exported(request, tokenizer, tmp_path_factory):
     changes = {"tied": {}, "no bias": {"qkv_bias": False}, "untied, odd width": {"tie_weights": False, "d_ff": 40}}
-    torch.manual_seed(0)
-    model = GPTModel(GPTConfig(tokenizer.vocab_size, 48, 32, 2, 2, **changes[request.param])).eval()
+    model = tiny_model(vocab_size=tokenizer.vocab_size, context_length=48, **changes[request.param]).eval()
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -298,7 +298,7 @@ def test_ours_opens_in_transformers_with_the_same_logits_and_answers(exported, t
 
 
 def test_a_compiled_model_and_its_dropout_go_out_as_well(exported, tokenizer, tmp_path):
-    model = GPTModel(GPTConfig(tokenizer.vocab_size, 16, 8, 2, 1, dropout=0.25))
+    model = tiny_model(vocab_size=tokenizer.vocab_size, dropout=0.25)
     export_hugging_face(torch.compile(model), tokenizer, tmp_path / "it")
     config = transformers.GPT2Config.from_pretrained(tmp_path / "it")
     assert (config.attn_pdrop, config.embd_pdrop, config.resid_pdrop) == (0.25, 0.25, 0.25)
@@ -306,7 +306,7 @@ def test_a_compiled_model_and_its_dropout_go_out_as_well(exported, tokenizer, tm
 
 
 def test_a_tokenizer_that_their_files_cannot_hold_is_refused(tokenizer, tmp_path):
-    model = GPTModel(GPTConfig(300, 16, 8, 2, 1))
+    model = tiny_model(vocab_size=300)
     for other in (BPETokenizer.train("abc", 260, ("<|pad|>",)), tokenizer.to_tiktoken(), None):
         with pytest.raises(ValueError, match=r"expected a BPETokenizer with <\|endoftext\|>"):
             export_hugging_face(model, other, tmp_path / "it")

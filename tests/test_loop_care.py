@@ -15,8 +15,6 @@ from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.batches import IGNORE_INDEX
 from ch02_text_data.datasets import create_dataloader
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_config import GPTConfig
-from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.evaluation import evaluate
 from ch05_pretraining.loop_care import TrainingInterrupted, fingerprint, in_mode
@@ -41,11 +39,11 @@ from ch06_finetuning.preferences import PreferenceDataset, preference_report, re
 from ch06_finetuning.reward_model import RewardModel, rank_pairs, train_reward_model
 from ch06_finetuning.rollouts import judge, write_answers
 from tests.far_device import FAR, far_away, far_copy
+from tests.small_models import tiny_model
 
 TEXT = "".join(f"the owl {n} sat in the old mill and the fox ran home. " for n in range(30))
 TOKENIZER = BPETokenizer.train(TEXT, 300, SPECIAL_TOKENS)
 PAD = TOKENIZER.special_tokens["<|pad|>"]
-SHAPE = GPTConfig(TOKENIZER.vocab_size, 48, 32, 2, 2)
 ANIMALS = ("fox", "owl")
 MESSAGES = [SimpleNamespace(text=f"the {ANIMALS[n % 2]} {n}", label=ANIMALS[n % 2]) for n in range(16)]
 RECORDS = [
@@ -61,8 +59,7 @@ SORTED = create_message_loader(MESSAGES, TOKENIZER, ANIMALS, batch_size=4, max_l
 
 
 def gpt(**changes):
-    torch.manual_seed(0)
-    return GPTModel(GPTConfig(**(SHAPE.to_dict() | changes)))
+    return tiny_model(**{"vocab_size": TOKENIZER.vocab_size, "context_length": 48} | changes)
 
 
 def as_it_is(model):

@@ -11,26 +11,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining import machine
 from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.machine import LossScale, choose_device, faster_precision
 from ch05_pretraining.pretraining import TrainConfig, train
-from tests.small_models import press_at, weights
+from tests.small_models import TINY, press_at, random_batches, tiny_model, weights
 
-TINY = GPTConfig(vocab_size=64, context_length=32, d_model=32, n_heads=2, n_layers=2)
 CUDA, T4, A100 = torch.device("cuda"), (7, 5), (8, 0)
-
-
-def tiny_model(config=TINY):
-    torch.manual_seed(0)
-    return GPTModel(config)
-
-
-def random_batches(n_batches, vocab_size=64):
-    ids = torch.randint(vocab_size, (n_batches, 4, 17), generator=torch.Generator().manual_seed(0))
-    return [(row[:, :-1], row[:, 1:].clone()) for row in ids]
 
 
 # ---------------------------------------------------------------- devices

@@ -39,26 +39,7 @@ from ch05_pretraining.story_scores import _windows, evaluate_stories
 from ch06_finetuning.finetuning import GPTClassifier
 from ch06_finetuning.instructions import create_instruction_loader
 from tests.sizes import n
-from tests.small_models import press_at
-
-TINY = GPTConfig(vocab_size=64, context_length=32, d_model=32, n_heads=2, n_layers=2)
-DROPPING = dataclasses.replace(TINY, dropout=0.1)
-
-
-def tiny_model(seed=0, config=TINY):
-    torch.manual_seed(seed)
-    return GPTModel(config)
-
-
-def random_batches(n_batches, seed=0, rows=4, length=16, vocab_size=64):
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(vocab_size, (n_batches, rows, length + 1), generator=generator)
-    return [(row[:, :-1], row[:, 1:].clone()) for row in ids]
-
-
-def weights_of(model):
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
-
+from tests.small_models import TINY, press_at, random_batches, tiny_model, weight_vector
 
 # ---------------------------------------------------------------- by hand = by PyTorch
 
@@ -235,7 +216,7 @@ def test_muon_moves_the_matrices_of_the_blocks_only():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_loss_at_the_start_is_that_of_guessing(seed):
-    model = tiny_model(seed, GPTConfig.story())
+    model = tiny_model(seed, **GPTConfig.story().to_dict())
     batch = random_batches(1, seed, rows=4, length=64, vocab_size=GPTConfig.story().vocab_size)
     assert abs(evaluate(model, batch) - math.log(GPTConfig.story().vocab_size)) < 0.1
 
@@ -270,7 +251,7 @@ def test_the_plain_loop_is_train_without_its_surroundings(optimizer, warmup_step
     full_losses = train(full, batches, None, config).losses
     assert len(plain_losses) == 20 and plain_losses[-1] < plain_losses[0] - 0.1
     assert_close(torch.tensor(plain_losses), torch.tensor(full_losses), rtol=1e-9, atol=1e-9)
-    assert_close(weights_of(plain), weights_of(full), rtol=1e-6, atol=1e-8)
+    assert_close(weight_vector(plain), weight_vector(full), rtol=1e-6, atol=1e-8)
     single = train_plainly(tiny_model(), batches, config)
     assert_close(torch.tensor(single), torch.tensor(full_losses).float(), rtol=1e-4, atol=1e-4)
 
@@ -291,7 +272,7 @@ def test_the_plain_loop_refuses_what_it_cannot_learn_from():
 def test_a_resumed_run_ends_in_the_same_bits(tmp_path, optimizer, stop):
     config = TrainConfig(20, optimizer=optimizer, warmup_steps=3, eval_every=5, checkpoint_every=3)
     data, watched = random_batches(7), random_batches(2, seed=9)
-    whole = tiny_model(config=DROPPING)
+    whole = tiny_model(dropout=0.1)
     expected = train(whole, data, watched, config)
 
     def press_ctrl_c(progress):
@@ -299,11 +280,11 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path, optimizer, stop):
             raise KeyboardInterrupt
 
     with pytest.raises(TrainingInterrupted, match="resume=True"):
-        train(tiny_model(config=DROPPING), data, watched, config, checkpoint_dir=tmp_path, on_step=press_ctrl_c)
+        train(tiny_model(dropout=0.1), data, watched, config, checkpoint_dir=tmp_path, on_step=press_ctrl_c)
     torch.manual_seed(123)
-    resumed = tiny_model(seed=5, config=DROPPING)
+    resumed = tiny_model(seed=5, dropout=0.1)
     history = train(resumed, data, watched, config, checkpoint_dir=tmp_path, resume=True)
-    assert torch.equal(weights_of(resumed), weights_of(whole))
+    assert torch.equal(weight_vector(resumed), weight_vector(whole))
     assert history.losses == expected.losses and history.val_losses == expected.val_losses
     assert history.steps == list(range(1, 21))
 
@@ -312,17 +293,17 @@ def test_a_run_resumes_inside_a_curriculum_of_stories(tmp_path):
     tokenizer = BPETokenizer.train("The cat sat on the mat. " * 3, 280, SPECIAL_TOKENS)
     stories = [f"The {word} sat on the {place}." * k for word in "cat dog".split() for place in "mat hat".split()
                for k in (1, 2, 3)]  # fmt: skip
-    config = dataclasses.replace(TINY, vocab_size=tokenizer.vocab_size, context_length=64)
+    changes = {"vocab_size": tokenizer.vocab_size, "context_length": 64}
 
     def lessons():
         reading = create_story_dataloader(stories, tokenizer, batch_size=4, max_length=64, seed=3)
         return Curriculum([(RepeatedTokens(4, 270, 4, 32), 4), (reading, 10)], rehearse_every=4)
 
     plan = TrainConfig(14, eval_every=100)
-    whole = tiny_model(config=config)
+    whole = tiny_model(**changes)
     train(whole, lessons(), None, plan)
     for stop in (3, 10, 14):
-        resumed = tiny_model(seed=stop % 3, config=config)
+        resumed = tiny_model(seed=stop % 3, **changes)
 
         def press_ctrl_c(progress, stop=stop):
             if progress.step == stop:
@@ -332,7 +313,7 @@ def test_a_run_resumes_inside_a_curriculum_of_stories(tmp_path):
             train(resumed, lessons(), None, plan, checkpoint_dir=tmp_path, resume=True, on_step=press_ctrl_c)
         except TrainingInterrupted:
             assert stop < 14
-    assert torch.equal(weights_of(resumed), weights_of(whole))
+    assert torch.equal(weight_vector(resumed), weight_vector(whole))
 
 
 OVERFITTING = TrainConfig(24, learning_rate=1e-2, warmup_steps=2, eval_every=4, checkpoint_every=3, keep_best=True)
@@ -344,33 +325,33 @@ def by_heart():
 
 
 def test_keep_best_ends_with_the_weights_of_the_lowest_validation_loss():
-    model, looks = tiny_model(config=DROPPING), {}
+    model, looks = tiny_model(dropout=0.1), {}
 
     def look(progress):
         if progress.val_loss is not None:
-            looks[progress.step] = weights_of(model)
+            looks[progress.step] = weight_vector(model)
 
     history = train(model, *by_heart(), OVERFITTING, on_step=look)
     assert min(history.val_losses) < history.val_losses[-1] and history.best_step < 24
-    assert torch.equal(weights_of(model), looks[history.best_step])
+    assert torch.equal(weight_vector(model), looks[history.best_step])
     assert evaluate(model, by_heart()[1]) == min(history.val_losses)
-    last = tiny_model(config=DROPPING)
+    last = tiny_model(dropout=0.1)
     plain = train(last, *by_heart(), dataclasses.replace(OVERFITTING, keep_best=False))
-    assert torch.equal(weights_of(last), looks[24])
+    assert torch.equal(weight_vector(last), looks[24])
     assert plain.losses == history.losses and plain.val_losses == history.val_losses
 
 
 @pytest.mark.parametrize("stop", [1, 4, 13, 23])
 def test_keep_best_survives_an_interruption_bit_for_bit(tmp_path, stop):
-    whole, resumed = tiny_model(config=DROPPING), tiny_model(seed=5, config=DROPPING)
+    whole, resumed = tiny_model(dropout=0.1), tiny_model(seed=5, dropout=0.1)
     expected = train(whole, *by_heart(), OVERFITTING)
     with pytest.raises(TrainingInterrupted):
-        train(tiny_model(config=DROPPING), *by_heart(), OVERFITTING, checkpoint_dir=tmp_path, on_step=press_at(stop))
+        train(tiny_model(dropout=0.1), *by_heart(), OVERFITTING, checkpoint_dir=tmp_path, on_step=press_at(stop))
     history = train(resumed, *by_heart(), OVERFITTING, checkpoint_dir=tmp_path, resume=True)
-    assert torch.equal(weights_of(resumed), weights_of(whole)) and history.best_step == expected.best_step
-    again = tiny_model(seed=6, config=DROPPING)
+    assert torch.equal(weight_vector(resumed), weight_vector(whole)) and history.best_step == expected.best_step
+    again = tiny_model(seed=6, dropout=0.1)
     train(again, *by_heart(), OVERFITTING, checkpoint_dir=tmp_path, resume=True)  # finished already
-    assert torch.equal(weights_of(again), weights_of(whole))
+    assert torch.equal(weight_vector(again), weight_vector(whole))
 
 
 def test_the_best_step_is_the_earliest_of_equals_and_no_nan():
@@ -399,7 +380,7 @@ def test_a_checkpoint_from_before_a_setting_existed_goes_on(tmp_path):
         train(resumed, random_batches(2), random_batches(1), dataclasses.replace(config, keep_best=True),
               checkpoint_dir=tmp_path, resume=True)  # fmt: skip
     train(resumed, random_batches(2), None, config, checkpoint_dir=tmp_path, resume=True)
-    assert torch.equal(weights_of(resumed), weights_of(whole))
+    assert torch.equal(weight_vector(resumed), weight_vector(whole))
 
 
 # ---------------------------------------------------------------- the same rows, or a sentence
@@ -407,7 +388,6 @@ def test_a_checkpoint_from_before_a_setting_existed_goes_on(tmp_path):
 TEXT = "".join(f"the owl {number} sat in the old mill. " for number in range(120))
 LETTERS = BPETokenizer.train(TEXT, 300, SPECIAL_TOKENS)
 OTHERS = BPETokenizer.train("zebras drew waltzes by night. " * 9, 300, SPECIAL_TOKENS)
-READER = dataclasses.replace(TINY, vocab_size=300)
 RECORDS = [SimpleNamespace(prompt=f"Tell {n}", response=f"the owl {n} sat") for n in range(40)]
 
 
@@ -453,16 +433,16 @@ OTHER_ROWS = {
 def test_a_run_is_not_resumed_with_other_rows(tmp_path, change, accumulation_steps):
     config = TrainConfig(17, warmup_steps=0, accumulation_steps=accumulation_steps)
     same, other = OTHER_ROWS[change]
-    stopped = tiny_model(config=READER)
+    stopped = tiny_model(vocab_size=300)
     with pytest.raises(TrainingInterrupted):
         train(stopped, same(), None, config, checkpoint_dir=tmp_path, on_step=press_at(15))
-    resumed = tiny_model(seed=5, config=READER)
-    before = weights_of(resumed)
+    resumed = tiny_model(seed=5, vocab_size=300)
+    before = weight_vector(resumed)
     n_batches = len(same())
     loader = [*itertools.islice(itertools.cycle(other()), n_batches)] if len(other()) != n_batches else other()
     with pytest.raises(ValueError, match=r"a run with other data: the loader's batch number \d+ is not the one"):
         train(resumed, loader, None, config, checkpoint_dir=tmp_path, resume=True)
-    assert torch.equal(weights_of(resumed), before)  # refused before anything was restored
+    assert torch.equal(weight_vector(resumed), before)  # refused before anything was restored
     assert len(train(resumed, same(), None, config, checkpoint_dir=tmp_path, resume=True).losses) == 17
 
 
@@ -485,7 +465,7 @@ def test_rows_that_nobody_noted_are_trusted(tmp_path, change):
 def test_training_leaves_the_callers_random_numbers_alone():
     torch.manual_seed(7)
     expected = torch.rand(3)
-    model = tiny_model(config=DROPPING)
+    model = tiny_model(dropout=0.1)
     torch.manual_seed(7)
     train(model, random_batches(2), None, TrainConfig(3))
     assert torch.equal(torch.rand(3), expected)
@@ -494,10 +474,10 @@ def test_training_leaves_the_callers_random_numbers_alone():
 def test_the_same_seed_gives_the_same_bits_and_another_seed_other_dropout():
     runs = []
     for seed in (0, 0, 1, -1, 2**40 + 5):
-        runs.append(tiny_model(config=DROPPING))
+        runs.append(tiny_model(dropout=0.1))
         train(runs[-1], random_batches(2), None, TrainConfig(3, seed=seed))
-    assert torch.equal(weights_of(runs[0]), weights_of(runs[1]))
-    assert not any(torch.equal(weights_of(a), weights_of(b)) for a, b in itertools.combinations(runs[1:], 2))
+    assert torch.equal(weight_vector(runs[0]), weight_vector(runs[1]))
+    assert not any(torch.equal(weight_vector(a), weight_vector(b)) for a, b in itertools.combinations(runs[1:], 2))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -510,15 +490,15 @@ def test_accumulation_equals_the_full_batch_with_unequal_label_counts(optimizer)
     small, large = tiny_model().double(), tiny_model().double()
     train(small, batches, None, dataclasses.replace(config, accumulation_steps=2))
     train(large, pairs, None, config)
-    assert_close(weights_of(small), weights_of(large), rtol=1e-6, atol=1e-6)
+    assert_close(weight_vector(small), weight_vector(large), rtol=1e-6, atol=1e-6)
 
 
 def test_auto_precision_picks_one_and_keeps_it(tmp_path, monkeypatch):
     monkeypatch.setattr(pretraining, "faster_precision", lambda *_: "float32")
-    chosen, plain = tiny_model(config=DROPPING), tiny_model(config=DROPPING)
+    chosen, plain = tiny_model(dropout=0.1), tiny_model(dropout=0.1)
     train(chosen, random_batches(2), None, TrainConfig(3, precision="auto"))
     train(plain, random_batches(2), None, TrainConfig(3))
-    assert torch.equal(weights_of(chosen), weights_of(plain))
+    assert torch.equal(weight_vector(chosen), weight_vector(plain))
 
 
 def test_bfloat16_trains_on_float32_weights():
@@ -615,7 +595,7 @@ class Story:
 
 def test_story_scores_are_those_of_the_definition():
     tokenizer = BPETokenizer.train("the cat sat on the mat " * 5, 290, SPECIAL_TOKENS)
-    model = tiny_model(config=dataclasses.replace(TINY, vocab_size=tokenizer.vocab_size, context_length=64))
+    model = tiny_model(vocab_size=tokenizer.vocab_size, context_length=64)
     stories = [Story("The cat sat.", -6.0), Story("On the mat the cat sat down.", -14.0)]
     end, nats, n_tokens = tokenizer.special_tokens["<|endoftext|>"], 0.0, 0
     for story in stories:
@@ -712,7 +692,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights():
     before = copy.deepcopy(model)
     with pytest.raises(ValueError, match="lower learning_rate"):
         train(model, random_batches(1), None, TrainConfig(1))
-    assert_close(weights_of(model), weights_of(before), equal_nan=True, rtol=0, atol=0)
+    assert_close(weight_vector(model), weight_vector(before), equal_nan=True, rtol=0, atol=0)
 
 
 def test_a_learning_rate_far_too_high_ends_in_a_sentence_or_a_finite_loss():
@@ -763,7 +743,7 @@ def test_checkpoints_of_another_run_are_refused(tmp_path):
     with pytest.raises(ValueError, match="n_batches was 2, now 3"):
         train(tiny_model(), random_batches(3), None, TrainConfig(2), checkpoint_dir=tmp_path, resume=True)
     with pytest.raises(ValueError, match="holds another shape|another model"):
-        other = GPTModel(dataclasses.replace(TINY, d_model=16))
+        other = tiny_model(d_model=16)
         train(other, random_batches(2), None, TrainConfig(2), checkpoint_dir=tmp_path, resume=True)
     finished = train(tiny_model(), random_batches(2), None, TrainConfig(2), checkpoint_dir=tmp_path, resume=True)
     assert finished.steps == [1, 2]

@@ -8,15 +8,13 @@ from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_config import GPTConfig
-from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.saved_models import load_model, save_model
 from ch06_finetuning import recipes
 from data.durable_folders import CheckpointError
 from data.loaders import load_instructions, load_messages, load_stories
 from data.story_world.message_task import MESSAGE_LABELS
-from tests.small_models import press_at, weights
+from tests.small_models import press_at, tiny_model, weights
 
 STEPS = 4
 
@@ -36,8 +34,7 @@ def base(tmp_path_factory):
     stories = [story.text for story in load_stories("train", n=200)]
     prompts = [record.prompt for record in load_instructions("train")[:200]]
     tokenizer = BPETokenizer.train(stories + prompts, 600, SPECIAL_TOKENS)
-    torch.manual_seed(0)
-    model = GPTModel(GPTConfig(tokenizer.vocab_size, context_length=320, d_model=16, n_heads=2, n_layers=1))
+    model = tiny_model(vocab_size=tokenizer.vocab_size, context_length=320, d_model=16, n_layers=1)
     return save_model(tmp_path_factory.mktemp("base") / "story_gpt", model, tokenizer, {}, dtype="float32")
 
 

@@ -12,8 +12,6 @@ from torch.testing import assert_close
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.batches import IGNORE_INDEX
 from ch02_text_data.text_data import BPETokenizer
-from ch04_gpt_model.gpt_config import GPTConfig
-from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.story_scores import evaluate_stories
 from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
@@ -28,6 +26,7 @@ from data.loaders import load_instructions, load_preferences, load_stories
 from data.story_world.instruction_task import Instruction
 from data.story_world.preference_task import story_reward
 from tests.sizes import LONG_RUN, n
+from tests.small_models import tiny_model
 
 TEXT = "The red fox lost her kite. The owl found a lamp and was glad. Tell me about the fox. "
 SMALL = {"max_new_tokens": 6, "prompts_per_step": 2, "group_size": 4}
@@ -40,8 +39,7 @@ def tokenizer():
 
 @pytest.fixture
 def model(tokenizer):
-    torch.manual_seed(0)
-    return GPTModel(GPTConfig(tokenizer.vocab_size, context_length=64, d_model=16, n_heads=2, n_layers=1)).eval()
+    return tiny_model(vocab_size=tokenizer.vocab_size, context_length=64, d_model=16, n_layers=1).eval()
 
 
 def length_reward(prompt, answer):

@@ -1,12 +1,11 @@
 """What chapter 5 says about size: the count of the work, the ceiling, and the law that is fitted."""
 
 import pytest
-import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ch04_gpt_model.gpt_config import GPTConfig
-from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.scaling import PowerLaw, fit_power_law, flops_per_token, matrix_product_ceiling
+from tests.small_models import TINY, random_ids, tiny_model
 
 SIZES = [1e4, 3e4, 1e5, 3e5, 1e6]
 
@@ -33,8 +32,8 @@ def test_too_few_runs_and_losses_that_do_not_fall_get_a_sentence():
 
 
 def test_the_count_of_work_is_that_of_pytorch_without_attention():
-    config, length = GPTConfig(50, 16, 32, 4, 2), 16
-    model, ids = GPTModel(config), torch.randint(50, (2, 16))
+    config, length = TINY, 16
+    model, ids = tiny_model(), random_ids(TINY, 2, length)
     with FlopCounterMode(display=False) as counter:
         model(ids).sum().backward()
     products = sum(count for name, count in counter.get_flop_counts()["Global"].items() if "attention" not in str(name))

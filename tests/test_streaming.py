@@ -7,11 +7,10 @@ from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.streaming import stream_text
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model import generation
-from ch04_gpt_model.gpt_config import GPTConfig
-from ch04_gpt_model.gpt_model import GPTModel
 from ch06_finetuning.assistant import Assistant
 from shared.commands import sample
 from tests.sizes import n
+from tests.small_models import tiny_model
 
 TEXT = "fée fève 日本語 🙂 café 👩‍👩‍👧 naïve Ж ü " * 20
 
@@ -48,7 +47,7 @@ def test_half_a_character_at_the_end_is_shown_by_sample_and_by_the_assistant(tok
     monkeypatch.setattr(generation, "stream", lambda *_, **__: iter(ids))
     assert "".join(sample.pieces(None, tokenizer, "", 9)) == "ca\ufffd"
     monkeypatch.setattr("ch06_finetuning.assistant.stream", lambda *_, **__: iter(ids))
-    model = GPTModel(GPTConfig(tokenizer.vocab_size, 32, 16, 2, 1))
+    model = tiny_model(vocab_size=tokenizer.vocab_size)
     assistant = Assistant(model, tokenizer)
     assert "".join(assistant.stream("hi")) == "ca\ufffd"
     assert "".join(text for text, _ in assistant.stream_likely("hi")) == "ca\ufffd"
