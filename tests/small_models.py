@@ -1,9 +1,11 @@
-"""The tests' tiny GPT, and what they do to small models: shake their weights, feed them random ids, interrupt them."""
+"""The tests' tiny models and tokenizer, and what is done to them: weights shaken, random ids fed, a run interrupted."""
 
 import dataclasses
 
+import tiktoken
 import torch
 
+from ch02_text_data.bpe import GPT2_PATTERN
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.checkpoints import unique_tensors
@@ -25,6 +27,22 @@ def shaken(make, scale: float, seed: int = 0):
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * scale)
     return model
+
+
+def sine_weights(model):
+    """A model whose weights are a formula: the same on every machine, without any generator."""
+    with torch.no_grad():
+        for i, parameter in enumerate(model.parameters()):
+            angles = torch.arange(parameter.numel(), dtype=torch.float64).view(parameter.shape)
+            parameter.copy_(torch.sin(angles * 1.3 + i) * 0.8)
+    return model
+
+
+def tiktoken_of_bytes() -> tiktoken.Encoding:
+    """tiktoken's class with the bytes as its vocabulary and, as GPT-2 has it, <|endoftext|> alone."""
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    specials = {"<|endoftext|>": 256}
+    return tiktoken.Encoding("bytes", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=specials)
 
 
 def random_ids(config, rows: int, length: int, seed: int = 0) -> torch.Tensor:

@@ -7,14 +7,12 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-import tiktoken
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS, add_special_tokens
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches
-from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
@@ -56,7 +54,7 @@ from data.own_messages import read_messages
 from data.story_world.message_task import MESSAGE_LABELS, Message
 from shared import load_assistant
 from tests.sizes import LONG_RUN, n
-from tests.small_models import random_ids, shaken, tiny_model
+from tests.small_models import random_ids, shaken, tiktoken_of_bytes, tiny_model
 
 TEXT = "The red fox lost her kite. Who lost the kite? The fox did. The owl found a lamp and was glad. What color? "
 MOODS = ("glad", "sad", "cross")
@@ -840,16 +838,8 @@ def test_every_dataset_takes_tiktokens_class(tokenizer):
         assert all(torch.equal(a, b) for mine, other in zip(ours, theirs) for a, b in zip(mine, other)), name
 
 
-@pytest.fixture
-def gpt2_like():
-    """tiktoken's class with the bytes as its vocabulary and, as GPT-2 has it, <|endoftext|> alone."""
-    ranks = {bytes([byte]): byte for byte in range(256)}
-    return tiktoken.Encoding(
-        "bytes", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 256}
-    )
-
-
-def test_a_pretrained_model_learns_to_chat_with_a_tokenizer_that_was_given_chat_tokens(gpt2_like):
+def test_a_pretrained_model_learns_to_chat_with_a_tokenizer_that_was_given_chat_tokens():
+    gpt2_like = tiktoken_of_bytes()
     pretrained = tiny_model(vocab_size=gpt2_like.n_vocab, context_length=64).eval()
     with pytest.raises(ValueError, match="lacks <.user.>, <.assistant.>: .* with add_special_tokens"):
         InstructionDataset(records(), gpt2_like, 64)
@@ -864,7 +854,7 @@ def test_a_pretrained_model_learns_to_chat_with_a_tokenizer_that_was_given_chat_
 
 
 @pytest.mark.parametrize("make", [
-    tiny_model, lambda: tiny_model(tie_weights=False),
+    lambda: tiny_model(vocab_size=50), lambda: tiny_model(vocab_size=50, tie_weights=False),
     lambda: ModernGPT(ModernConfig(50, 16, 8, 2, 1)).double(),
 ])  # fmt: skip
 def test_a_grown_vocabulary_keeps_every_old_logit(make):

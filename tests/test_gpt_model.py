@@ -27,7 +27,7 @@ from ch04_gpt_model.gpt_model import (
 )
 from ch04_gpt_model.sampling import Sampler, next_token_probabilities
 from tests.sizes import n
-from tests.small_models import random_ids, shaken
+from tests.small_models import random_ids, shaken, sine_weights
 
 TINY = GPTConfig(vocab_size=23, context_length=12, d_model=12, n_heads=3, n_layers=2)
 
@@ -351,13 +351,7 @@ def test_greedy_text_equals_that_of_transformers():
 
 
 def sine_model():
-    """A tiny model whose weights are a formula: the same everywhere, without any generator."""
-    model = GPTModel(GPTConfig(vocab_size=5, context_length=4, d_model=4, n_heads=2, n_layers=2)).double()
-    with torch.no_grad():
-        for i, parameter in enumerate(model.parameters()):
-            angles = torch.arange(parameter.numel(), dtype=torch.float64).view(parameter.shape)
-            parameter.copy_(torch.sin(angles * 1.3 + i) * 0.8)
-    return model
+    return sine_weights(GPTModel(GPTConfig(vocab_size=5, context_length=4, d_model=4, n_heads=2, n_layers=2)).double())
 
 
 SINE_LOGITS = [  # after the first and the last token, computed with transformers 5.3.0

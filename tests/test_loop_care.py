@@ -39,7 +39,7 @@ from ch06_finetuning.preferences import PreferenceDataset, preference_report, re
 from ch06_finetuning.reward_model import RewardModel, rank_pairs, train_reward_model
 from ch06_finetuning.rollouts import judge, write_answers
 from tests.far_device import FAR, far_away, far_copy
-from tests.small_models import tiny_model
+from tests.small_models import tiny_model, weight_vector
 
 TEXT = "".join(f"the owl {n} sat in the old mill and the fox ran home. " for n in range(30))
 TOKENIZER = BPETokenizer.train(TEXT, 300, SPECIAL_TOKENS)
@@ -124,10 +124,6 @@ def run(loop, module, steps=3, rate=1e-2):
     return LOOPS[loop][1](module, steps, rate)
 
 
-def weights_of(module):
-    return torch.cat([p.detach().flatten() for p in module.parameters()])
-
-
 def set_odd_modes(module):
     """Training mode, but for one block that its owner has put into evaluation mode."""
     body = getattr(module, "model", module)
@@ -145,10 +141,10 @@ def test_a_nan_reaches_no_weight(loop):
     body = getattr(module, "model", module)
     with torch.no_grad():
         body.final_norm.weight[0] = math.nan
-    before = weights_of(module)
+    before = weight_vector(module)
     with pytest.raises(ValueError, match="so the weights were left as they are: lower|logits hold NaN"):
         run(loop, module)
-    assert_close(weights_of(module), before, equal_nan=True, rtol=0, atol=0)
+    assert_close(weight_vector(module), before, equal_nan=True, rtol=0, atol=0)
 
 
 @each_loop
@@ -159,7 +155,7 @@ def test_a_rate_far_too_high_ends_in_a_sentence_or_in_numbers(loop, rate):
         run(loop, module, steps=12, rate=rate)
     except ValueError as error:
         assert "were left as they are: lower" in str(error) or "logits hold NaN" in str(error)
-    assert weights_of(module).isfinite().all()
+    assert weight_vector(module).isfinite().all()
 
 
 def test_the_sentence_names_what_the_caller_can_change():
@@ -217,10 +213,10 @@ def test_lora_learns_in_every_loop_and_what_it_froze_does_not_move(loop, when):
 @each_loop
 def test_a_frozen_model_is_refused_in_one_sentence(loop):
     module = made(loop).requires_grad_(False)
-    before = weights_of(module)
+    before = weight_vector(module)
     with pytest.raises(ValueError, match=r"all \d+ parameters of the model are frozen, so nothing can learn"):
         run(loop, module)
-    assert torch.equal(weights_of(module), before) and not any(p.requires_grad for p in module.parameters())
+    assert torch.equal(weight_vector(module), before) and not any(p.requires_grad for p in module.parameters())
 
 
 @pytest.mark.parametrize("part", ["head", "last_block", "all"])
@@ -239,9 +235,9 @@ def test_a_part_of_a_classifier_with_lora_is_its_head_and_corrections(part):
 def test_a_classifier_trains_what_its_part_and_its_owner_allow():
     module = classifier(gpt())
     set_trainable(module, "head")
-    flags, body = [p.requires_grad for p in module.parameters()], weights_of(module.model)
+    flags, body = [p.requires_grad for p in module.parameters()], weight_vector(module.model)
     train_classifier(module, SORTED, None, plan(3, 1e-2), part="all")
-    assert torch.equal(weights_of(module.model), body) and [p.requires_grad for p in module.parameters()] == flags
+    assert torch.equal(weight_vector(module.model), body) and [p.requires_grad for p in module.parameters()] == flags
     assert module.head.weight.any()
     module.head.requires_grad_(False)
     with pytest.raises(ValueError, match="frozen, so nothing can learn"):
@@ -256,16 +252,16 @@ def test_old_gradients_of_frozen_weights_do_not_shorten_the_step():
     fresh = copy.deepcopy(module)  # without them
     for one in (module, fresh):
         train_classifier(one, SORTED, None, plan(3, 1e-2), part="head")
-    assert torch.equal(weights_of(module), weights_of(fresh))
+    assert torch.equal(weight_vector(module), weight_vector(fresh))
 
 
 def test_muon_alone_moves_a_model_of_which_only_blocks_may_learn():
     model = apply_lora(gpt(), 4, 8)
     (muon,) = make_optimizers(model, TrainConfig(1, optimizer="muon"))
     assert isinstance(muon, Muon)
-    before = weights_of(model)
+    before = weight_vector(model)
     train(model, WINDOWS, None, TrainConfig(2, optimizer="muon", warmup_steps=0))
-    assert not torch.equal(weights_of(model), before)
+    assert not torch.equal(weight_vector(model), before)
 
 
 # ---------------------------------------------------------------- modes and random numbers
@@ -301,7 +297,7 @@ def test_dropout_is_a_function_of_the_seed(loop):
         module = made(loop, dropout=0.3)
         torch.manual_seed(noise)
         run(loop, module)
-        ends.append(weights_of(module))
+        ends.append(weight_vector(module))
     assert torch.equal(*ends)
 
 
@@ -394,7 +390,7 @@ def test_ctrl_c_ends_between_two_steps_and_the_history_is_there(loop):
         run(loop, module, steps=9)
     hook.remove()
     assert signal.getsignal(signal.SIGINT) is handler and [part.training for part in module.modules()] == modes
-    assert weights_of(module).isfinite().all()
+    assert weight_vector(module).isfinite().all()
     history = stopped.value.history
     n_steps = {"train": "losses", "classifier": "losses", "assistant": "losses", "preferences": "losses",
                "grpo": "rewards"}.get(loop)  # fmt: skip
@@ -409,7 +405,7 @@ def test_a_stopped_loop_has_taken_the_same_whole_steps_as_one_that_went_on():
     kept = []
 
     def keep(step, _):
-        kept.append(weights_of(going))
+        kept.append(weight_vector(going))
 
     going, stopping = gpt(), gpt()
     options = {"max_steps": 6, "batch_size": 4, "learning_rate": 1e-2}
@@ -421,7 +417,7 @@ def test_a_stopped_loop_has_taken_the_same_whole_steps_as_one_that_went_on():
 
     with pytest.raises(TrainingInterrupted, match="step 3 of 6") as stopped:
         train_preferences(stopping, PAIRS, on_step=stop, **options)
-    assert torch.equal(weights_of(stopping), kept[2]) and stopped.value.history.steps == [1, 2, 3]
+    assert torch.equal(weight_vector(stopping), kept[2]) and stopped.value.history.steps == [1, 2, 3]
 
 
 # ---------------------------------------------------------------- the callers' own words

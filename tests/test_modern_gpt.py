@@ -25,7 +25,7 @@ from ch04_gpt_model.modern_gpt import (
     rotate,
 )
 from tests.sizes import n
-from tests.small_models import random_ids, shaken
+from tests.small_models import random_ids, shaken, sine_weights
 
 TINY = ModernConfig(vocab_size=23, context_length=12, d_model=24, n_heads=6, n_layers=2, n_kv_heads=2)
 
@@ -248,15 +248,6 @@ def test_greedy_tokens_are_those_of_transformers():
         start = random_ids(TINY, 2, 4)
         theirs = transformers_twin(ours).generate(start, max_new_tokens=8, min_new_tokens=8, do_sample=False)
         assert torch.equal(generate(ours, start, 8), theirs)
-
-
-def sine_weights(model):
-    """Weights from a formula, the same on every machine."""
-    with torch.no_grad():
-        for i, parameter in enumerate(model.parameters()):
-            angles = torch.arange(parameter.numel(), dtype=torch.float64).view(parameter.shape)
-            parameter.copy_(torch.sin(angles * 1.3 + i) * 0.8)
-    return model
 
 
 def test_logits_are_the_stored_ones():

@@ -27,6 +27,7 @@ from ch02_text_data.encoding_files import tokenizer_from_json, tokenizer_to_json
 from ch02_text_data.text_data import BPETokenizer, RegexTokenizer
 from ch02_text_data.tokenizer_files import gpt2_tokenizer
 from tests.sizes import n
+from tests.small_models import tiktoken_of_bytes
 
 TEXT = (
     'Once upon a time, a little fox named Mia lost her red ball. "Where is it?" she asked. It wasn\'t in the garden;\n'
@@ -649,15 +650,6 @@ def rust(tokenizer):
     return tokenizer.to_tiktoken()
 
 
-@pytest.fixture
-def gpt2_like():
-    """tiktoken's class with the bytes as its vocabulary and, as GPT-2 has it, <|endoftext|> alone."""
-    ranks = {bytes([byte]): byte for byte in range(256)}
-    return tiktoken.Encoding(
-        "bytes", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 256}
-    )
-
-
 @pytest.mark.parametrize("text", [*HARD, TYPED, TEXT, "a\ud800b"])
 def test_text_is_text_for_our_class_and_tiktokens(tokenizer, rust, text):
     assert encode_text(rust, text) == encode_text(tokenizer, text) == tokenizer.encode(text)
@@ -676,14 +668,16 @@ def test_every_dataset_of_the_chapter_takes_tiktokens_class(tokenizer, rust):
         assert all(torch.equal(a, b) for mine, other in zip(ours, theirs) for a, b in zip(mine, other))
 
 
-def test_special_tokens_are_found_in_both_classes(tokenizer, rust, gpt2_like):
+def test_special_tokens_are_found_in_both_classes(tokenizer, rust):
+    gpt2_like = tiktoken_of_bytes()
     assert special_tokens_of(tokenizer) == special_tokens_of(rust) == tokenizer.special_tokens
     assert pad_id_of(tokenizer) == pad_id_of(rust) == tokenizer.special_tokens["<|pad|>"]
     assert pad_id_of(gpt2_like) == special_id(gpt2_like, "<|endoftext|>") == 256
     assert special_tokens_of(Letters()) == special_tokens_of(RegexTokenizer(["a"])) == {}
 
 
-def test_special_tokens_can_be_added_and_old_ids_stay(tokenizer, gpt2_like):
+def test_special_tokens_can_be_added_and_old_ids_stay(tokenizer):
+    gpt2_like = tiktoken_of_bytes()
     chat = add_special_tokens(gpt2_like)
     assert special_tokens_of(chat) == {"<|endoftext|>": 256, "<|pad|>": 257, "<|user|>": 258, "<|assistant|>": 259}
     assert chat.n_vocab == 260 and gpt2_like.n_vocab == 257
