@@ -24,7 +24,7 @@ from ch05_pretraining.saved_models import find_model, read_model
 from ch06_finetuning.instructions import chat_specials, prompt_ids
 from ch06_finetuning.lora import build_gpt
 from ch06_finetuning.metrics import Rate
-from data.story_world.instruction_task import Instruction, mark
+from data.story_world.marking import Instruction, Question, mark
 
 __all__ = ["Assistant", "MarkReport", "load_assistant", "mark_assistant"]
 
@@ -157,7 +157,7 @@ class MarkReport:
     Source: this course. Taught in ch06, section 6.11.
     """
 
-    records: list[Instruction]
+    records: list[Instruction | Question]
     answers: list[str]
     right: list[bool]
 
@@ -173,7 +173,7 @@ class MarkReport:
         return {kind: Rate(sum(marks[kind]), len(marks[kind])) for kind in sorted(marks)}
 
     @property
-    def failures(self) -> list[tuple[Instruction, str]]:
+    def failures(self) -> list[tuple[Instruction | Question, str]]:
         return [(record, answer) for record, answer, right in zip(self.records, self.answers, self.right) if not right]
 
     def __str__(self) -> str:
@@ -183,7 +183,7 @@ class MarkReport:
 
 
 def mark_assistant(
-    assistant: Assistant, records: Iterable[Instruction], *, batch_size: int = 64, max_new_tokens: int = 40
+    assistant: Assistant, records: Iterable[Instruction | Question], *, batch_size: int = 64, max_new_tokens: int = 40
 ) -> MarkReport:
     """Ask every record's prompt, greedily, and mark the answers exactly.
 
@@ -191,7 +191,7 @@ def mark_assistant(
 
     Args:
         assistant: the assistant to examine.
-        records: instruction records, see `data.loaders.load_instructions`.
+        records: instructions or questions, see `load_instructions` and `load_questions_by_hand`.
         batch_size: prompts answered together, at least 1.
         max_new_tokens: where an answer is cut off, at least 1.
 
@@ -213,9 +213,9 @@ def mark_assistant(
     return MarkReport(records, answers, [mark(record, answer) for record, answer in zip(records, answers)])
 
 
-def _prompt_of(assistant: Assistant, record: Instruction, number: int) -> list[int]:
+def _prompt_of(assistant: Assistant, record: Instruction | Question, number: int) -> list[int]:
     try:
-        return assistant.prompt_ids(record.prompt)
+        return assistant.prompt_ids(record.prompt, getattr(record, "history", ()))
     except ValueError as error:
         raise ValueError(f"record {number}: {error}") from error
 

@@ -36,6 +36,7 @@ from ch06_finetuning.finetuning import (
 )
 from ch06_finetuning.instructions import create_instruction_loader
 from ch06_finetuning.metrics import ClassificationReport, classification_report
+from data.by_hand import load_messages_by_hand, load_questions_by_hand
 from data.loaders import load_instructions, load_messages, load_stories
 from data.story_world.message_task import MESSAGE_LABELS, Message
 
@@ -60,7 +61,7 @@ QUICK_STEPS = 20
 
 @dataclass(frozen=True)
 class ClassifierRun:
-    """A fine-tuned classifier with its scores on the test split, and the baseline's beside them.
+    """A fine-tuned classifier with its scores on the test split and on messages by hand, and the baseline's.
 
     Source: this course.
     """
@@ -69,11 +70,12 @@ class ClassifierRun:
     tokenizer: KeptTokenizer
     report: ClassificationReport
     baseline: ClassificationReport
+    by_hand: ClassificationReport
 
 
 @dataclass(frozen=True)
 class AssistantRun:
-    """A fine-tuned assistant with its exact marks on the test split, and story scores before and after.
+    """A fine-tuned assistant with its marks on the test split and on questions by hand, and its story scores.
 
     Source: this course.
     """
@@ -82,6 +84,7 @@ class AssistantRun:
     marks: MarkReport
     stories_before: StoryScores
     stories_after: StoryScores
+    by_hand: MarkReport
 
 
 def finetune_classifier(
@@ -110,7 +113,8 @@ def finetune_classifier(
         _train_and_save_classifier(folder, base, train_rows, seed, quick, on_step, resume, device)
     classifier, tokenizer = load_classifier(folder)
     report = classifier_report(classifier, tokenizer, test_rows)
-    return ClassifierRun(classifier, tokenizer, report, baseline_report(train_rows, test_rows))
+    by_hand = classifier_report(classifier, tokenizer, load_messages_by_hand())
+    return ClassifierRun(classifier, tokenizer, report, baseline_report(train_rows, test_rows), by_hand)
 
 
 def _train_and_save_classifier(
@@ -239,7 +243,8 @@ def finetune_assistant(
     marks = mark_assistant(assistant, load_instructions("test")[: 60 if quick else None])
     stories = load_stories("validation", n=20 if quick else 200)
     before = evaluate_stories(*load_model(base), stories)
-    return AssistantRun(assistant, marks, before, evaluate_stories(model, tokenizer, stories))
+    by_hand = mark_assistant(assistant, load_questions_by_hand()[: 20 if quick else None], max_new_tokens=200)
+    return AssistantRun(assistant, marks, before, evaluate_stories(model, tokenizer, stories), by_hand)
 
 
 def _train_and_save_assistant(

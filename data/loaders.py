@@ -16,7 +16,8 @@ from functools import lru_cache
 from data.paths import CACHE_DIR, DATA_DIR
 from data.story_cache import cached_stories
 from data.story_world.engine import SPLITS, Story
-from data.story_world.instruction_task import Instruction, write_instructions
+from data.story_world.instruction_task import write_instructions
+from data.story_world.marking import Instruction
 from data.story_world.message_task import Message, write_messages
 from data.story_world.preference_task import Preference, write_preferences
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from data.files import as_seen, read_utf8, without_blank_lines
 from data.json_records import json_records
-from data.story_world.instruction_task import Instruction
+from data.story_world.marking import Instruction
 
 RECORD_FORM = '{"instruction": "…", "input": "…", "output": "…"}'
 OTHER_NAMES = {  # what people call the three keys

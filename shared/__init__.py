@@ -94,7 +94,9 @@ _MODULES = {
     "ch06_finetuning.ppo": "ActorCritic generalized_advantages ppo_step",
     # the data and the world it comes from
     "data.loaders": "load_text load_stories load_messages load_instructions load_preferences catalogue",
-    "data.story_world.instruction_task": "mark INSTRUCTION_KINDS Instruction",
+    "data.by_hand": "load_messages_by_hand load_questions_by_hand",
+    "data.story_world.instruction_task": "INSTRUCTION_KINDS",
+    "data.story_world.marking": "mark Instruction Question",
     "data.story_world.message_task": "Message MESSAGE_LABELS",
     "data.story_world.preference_task": "Preference reward_parts story_reward",
     "data.durable_folders": "CheckpointError",

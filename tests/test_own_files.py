@@ -10,7 +10,7 @@ from data.files import read_utf8
 from data.own_instructions import read_instructions
 from data.own_messages import NAMES, read_messages
 from data.paths import DATA_DIR
-from data.story_world.instruction_task import mark
+from data.story_world.marking import mark
 
 
 def _write(path, content):

@@ -23,7 +23,7 @@ from ch06_finetuning.preferences import PreferenceDataset, token_log_probabiliti
 from ch06_finetuning.reward_model import RewardModel, bradley_terry_loss, rank_pairs, train_reward_model
 from ch06_finetuning.rollouts import Rollouts, distinct_share, judge, same_length, write_answers
 from data.loaders import load_instructions, load_preferences, load_stories
-from data.story_world.instruction_task import Instruction
+from data.story_world.marking import Instruction
 from data.story_world.preference_task import story_reward
 from tests.sizes import LONG_RUN, n
 from tests.small_models import tiny_model

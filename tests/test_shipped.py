@@ -5,10 +5,12 @@ import json
 import pytest
 
 from ch05_pretraining.story_scores import evaluate_stories
+from ch06_finetuning.assistant import mark_assistant
+from data.by_hand import load_questions_by_hand
 from data.loaders import load_instructions, load_stories
 from data.paths import DATA_DIR
 from data.story_cache import world_hash
-from data.story_world.instruction_task import mark
+from data.story_world.marking import mark
 from shared import SPECIAL_TOKENS, load_assistant, load_story_gpt
 from shared.commands.run_report import percent, sample_stories
 from tests.sizes import n
@@ -71,6 +73,13 @@ def test_most_told_stories_are_coherent(recipes):
 def test_the_assistant_answers_nearly_all_held_out_questions(recipes):
     overall = recipes[1]["results"]["overall"]
     assert overall["n_correct"] >= 0.92 * overall["n"]
+
+
+def test_the_score_by_hand_is_the_one_that_the_recipe_tells(recipes):
+    """The hundred questions are greedy, so only a processor's last digits can change an answer."""
+    told = recipes[1]["results"]["by_hand"]
+    found = mark_assistant(load_assistant(), load_questions_by_hand()[:: n(4, 1)]).overall
+    assert told["n"] == 100 and abs(found.value - told["n_correct"] / told["n"]) < 0.12
 
 
 def test_the_classifier_that_came_with_them_sorted_nearly_all_messages(recipes):

@@ -5,11 +5,13 @@ from collections import Counter
 
 import pytest
 
-from data.loaders import load_instructions, load_messages, load_preferences
+from data.by_hand import load_messages_by_hand, load_questions_by_hand
+from data.loaders import load_instructions, load_messages, load_preferences, load_stories
 from data.paths import DATA_DIR
 from data.story_world.engine import load_tables
 from data.story_world.grammar import PRON
-from data.story_world.instruction_task import INSTRUCTION_KINDS, Instruction, mark
+from data.story_world.instruction_task import INSTRUCTION_KINDS
+from data.story_world.marking import Instruction, Question, mark
 from data.story_world.message_task import MESSAGE_LABELS
 from data.story_world.preference_task import CORRUPTIONS, describe, reward_parts, story_reward
 from data.story_world.tasks import PortableRandom, fill, split_of, templates, words
@@ -179,6 +181,43 @@ def test_an_answer_that_says_nothing_is_refused(answer):
 def test_an_answer_with_more_than_was_asked_is_refused():
     for record in load_instructions("test")[:200]:
         assert not mark(record, f"{record.response} {record.response} and more")
+
+
+def test_a_right_word_in_any_short_sentence_is_right_and_a_rival_beside_it_is_not():
+    record = Question("who", "Who?", wanted=("Karl", "the owl"), rivals=("Ada", "I do not know"))
+    assert all(mark(record, answer) for answer in ("Karl", "karl!", "I think it was Karl.", "It is the owl, of course"))
+    assert not any(mark(record, answer) for answer in ("", "Ada", "Karl or Ada", "Karla", "I do not know. Karl?"))
+    assert not mark(record, "Karl " + "and so on " * 20)  # whoever says everything says nothing
+
+
+def test_a_story_on_request_holds_what_was_asked_and_is_coherent():
+    story = load_stories("validation", n=1)[0]
+    hero = story.facts["hero"]
+    record = Question("tell", "Tell me a story.", told=(hero["name"], hero["kind"]))
+    assert mark(record, story.text)
+    assert not mark(record, story.text.replace(hero["name"], "Somebody")) and not mark(record, "")
+    assert not mark(record, story.text[: len(story.text) // 2 - 3])
+    assert mark(record._replace(kind="finish"), f"{hero['name']} was a {hero['kind']}.")
+
+
+def test_questions_by_hand_are_marked_by_what_a_reader_would_say():
+    questions = load_questions_by_hand()
+    assert len(questions) == 100 and len({record.kind for record in questions}) >= 25
+    for record in questions:
+        assert record.wanted or record.told, record
+        assert not mark(record, "") and not any(mark(record, wrong) for wrong in record.rivals), record
+        assert not record.wanted or any(mark(record, right) for right in record.wanted), record
+
+
+def test_messages_by_hand_have_fifteen_of_each_label():
+    assert Counter(message.label for message in load_messages_by_hand()) == dict.fromkeys(MESSAGE_LABELS, 15)
+
+
+def test_nothing_that_was_written_by_hand_is_trained_on():
+    trained = {_plain(record.prompt) for record in load_instructions("train")}
+    assert not [record for record in load_questions_by_hand() if _plain(record.prompt) in trained]
+    messages = {_plain(message.text) for message in load_messages("train")}
+    assert not [message for message in load_messages_by_hand() if _plain(message.text) in messages]
 
 
 @pytest.mark.parametrize(

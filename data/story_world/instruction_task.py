@@ -5,55 +5,12 @@ with words. In every kind a pair of words decides the split (a name and an anima
 question joins words that were never joined in training.
 """
 
-import re
-from typing import NamedTuple
-
-from data.files import as_seen, without_blank_lines
-
+from .marking import Instruction
 from .tasks import PortableRandom, Thing, fill, split_of, templates, with_article, words
 
 INSTRUCTION_SIZES = {"train": 12_000, "validation": 600, "test": 1_200}
 NUMBERS = ("zero", "one", "two", "three", "four", "five")
 TIMES = {"once": 1, "twice": 2, "three times": 3}
-ONE_SHAPE = {ord(sign): shape for shape, signs in (('"', "“”„‟«»"), ("'", "‘’‚‛‹›"), ("-", "‐‑−")) for sign in signs}
-SIGNS = ".,;:!…。，、；：！"
-CLOSING = re.compile(  # all signs at the end of an answer, and those behind a word in it
-    rf"""(?<=[^\s{SIGNS}])(?:[\s{SIGNS}]*[{SIGNS}](?=["']?\Z)|[{SIGNS}]+(?=["']?\s))"""
-)
-OUTER_QUOTES = re.compile(r"""(["'])((?:(?!\1).|(?<=\w)\1(?=\w))+)\1""")  # an apostrophe in a word is no quotation mark
-
-
-class Instruction(NamedTuple):
-    """A prompt, the answer we would give, and every answer that is accepted."""
-
-    kind: str
-    prompt: str
-    response: str
-    accepted: tuple[str, ...]
-
-
-def mark(record: Instruction, answer: str) -> bool:
-    """Say whether an answer is right: equal to an accepted one but for capital letters, closing signs and outer quotes.
-
-    Closing signs are commas, periods, colons, semicolons and exclamation marks behind a word. Signs that stand anywhere
-    else count, because they can carry the meaning: -5 is not 5, 1.5 is not 15, and C# is not C++. So do line ends and
-    indentation where the accepted answer has several lines, as code has.
-
-    Source: this course. Taught in ch06, section 6.11.
-    """
-    return any(_as_marked(answer, accepted) == _as_marked(accepted, accepted) for accepted in record.accepted)
-
-
-def _as_marked(text: str, accepted: str) -> list[str]:
-    """The lines of a text with their indentation; all in one where the accepted answer has one line."""
-    lines = without_blank_lines(text).strip().split("\n") if "\n" in accepted.strip() else [text.strip()]
-    return [line[: len(line) - len(line.lstrip())] + _plain(line) for line in lines]
-
-
-def _plain(text: str) -> str:
-    text = CLOSING.sub("", as_seen(text.casefold()).translate(ONE_SHAPE))
-    quoted = OUTER_QUOTES.fullmatch(text)
-    return CLOSING.sub("", quoted[2]) if quoted else text
 
 
 def write_instructions(split: str) -> list[Instruction]:

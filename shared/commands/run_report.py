@@ -154,6 +154,7 @@ def classifier_scores(outcome) -> dict:
     return {
         "accuracy": _rate(accuracy),
         "baseline": _rate(baseline),
+        "by_hand": _rate(outcome.by_hand.accuracy),
         "recall": {label: _rate(rate) for label, rate in zip(outcome.report.labels, outcome.report.recall)},
     }
 
@@ -164,6 +165,7 @@ def assistant_scores(outcome) -> dict:
     shown = dict.fromkeys(k * (n - 1) // 5 for k in range(6))  # spread over the kinds, right or wrong
     return {
         "overall": _rate(outcome.marks.overall),
+        "by_hand": _rate(outcome.by_hand.overall),
         "kinds": {kind: _rate(rate) for kind, rate in outcome.marks.kinds.items()},
         "stories_before": outcome.stories_before.bits_per_word,
         "stories_after": outcome.stories_after.bits_per_word,
@@ -289,6 +291,15 @@ def _rows(results: dict, trained) -> list[tuple[str, str, str]]:
         ("messages sorted", percent(classifier["accuracy"]), "at least 98 %"),
         ("bag of words instead", percent(classifier["baseline"]), "below the GPT"),
         ("questions answered", percent(assistant["overall"]), "at least 92 %"),
+        *_by_hand_rows(classifier, assistant),
+    ]
+
+
+def _by_hand_rows(classifier: dict, assistant: dict) -> list[tuple[str, str, str]]:
+    """What is left in other people's words; runs of before these were asked have no such score."""
+    names = (("messages by hand", classifier), ("questions by hand", assistant))
+    return [
+        (name, percent(scores["by_hand"]), "see sections 6.7, 6.11") for name, scores in names if "by_hand" in scores
     ]
 
 

@@ -1,0 +1,92 @@
+"""Marks for answers: the accepted ones, and every short sentence that says what is wanted and nothing that is wrong."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from data.files import as_seen, without_blank_lines
+
+from .coherence import check_story
+
+ONE_SHAPE = {ord(sign): shape for shape, signs in (('"', "“”„‟«»"), ("'", "‘’‚‛‹›"), ("-", "‐‑−")) for sign in signs}
+SIGNS = ".,;:!…。，、；：！"
+CLOSING = re.compile(  # all signs at the end of an answer, and those behind a word in it
+    rf"""(?<=[^\s{SIGNS}])(?:[\s{SIGNS}]*[{SIGNS}](?=["']?\Z)|[{SIGNS}]+(?=["']?\s))"""
+)
+OUTER_QUOTES = re.compile(r"""(["'])((?:(?!\1).|(?<=\w)\1(?=\w))+)\1""")  # an apostrophe in a word is no quotation mark
+LONGEST_SENTENCE = 30  # words: an answer that lists everything is no answer
+
+
+class Instruction(NamedTuple):
+    """A prompt, the answer we would give, and every answer that is accepted."""
+
+    kind: str
+    prompt: str
+    response: str
+    accepted: tuple[str, ...]
+
+
+class Question(NamedTuple):
+    """A question of somebody else, to which no answer is written down, only what makes one right.
+
+    Attributes:
+        history: earlier (prompt, answer) pairs of the same conversation, oldest first.
+        wanted: a right answer holds one of these.
+        rivals: what no right answer holds, such as the other animal's name.
+        told: what a story must hold, all of it; nothing else is asked of one.
+    """
+
+    kind: str
+    prompt: str
+    history: tuple[tuple[str, str], ...] = ()
+    wanted: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+
+def mark(record: Instruction | Question, answer: str) -> bool:
+    """Say whether an answer is right.
+
+    To an instruction, right is an answer that equals an accepted one but for capital letters, closing signs and outer
+    quotes. To a question, every short answer is right that holds what is wanted and no rival. A story is right
+    when it holds all that was asked for and, told from its beginning, `check_story` finds no fault.
+
+    Closing signs are commas, periods, colons, semicolons and exclamation marks behind a word. Signs that stand anywhere
+    else count, because they can carry the meaning: -5 is not 5, 1.5 is not 15, and C# is not C++. So do line ends and
+    indentation where the accepted answer has several lines, as code has.
+
+    Source: this course. Taught in ch06, section 6.11.
+    """
+    if isinstance(record, Question):
+        return _is_story(record, answer) if record.told else _says_what_is_wanted(record, answer)
+    return any(_as_marked(answer, accepted) == _as_marked(accepted, accepted) for accepted in record.accepted)
+
+
+def _says_what_is_wanted(question: Question, answer: str) -> bool:
+    return _holds(question.wanted, answer) and not _holds(question.rivals, answer)
+
+
+def _holds(phrases: Sequence[str], answer: str) -> bool:
+    """Whether a short answer holds one of the phrases, as whole words."""
+    text = as_seen(answer.casefold()).translate(ONE_SHAPE)
+    if len(text.split()) > LONGEST_SENTENCE:
+        return False
+    return any(re.search(rf"(?<!\w){re.escape(phrase.casefold())}(?!\w)", text) for phrase in phrases)
+
+
+def _is_story(record: Question, answer: str) -> bool:
+    words = set(re.findall(r"[\w-]+", answer.casefold()))
+    asked = {word for part in record.told for word in part.casefold().split()}
+    return asked <= words and not (record.kind == "tell" and check_story(answer))
+
+
+def _as_marked(text: str, accepted: str) -> list[str]:
+    """The lines of a text with their indentation; all in one where the accepted answer has one line."""
+    lines = without_blank_lines(text).strip().split("\n") if "\n" in accepted.strip() else [text.strip()]
+    return [line[: len(line) - len(line.lstrip())] + _plain(line) for line in lines]
+
+
+def _plain(text: str) -> str:
+    text = CLOSING.sub("", as_seen(text.casefold()).translate(ONE_SHAPE))
+    quoted = OUTER_QUOTES.fullmatch(text)
+    return CLOSING.sub("", quoted[2]) if quoted else text
