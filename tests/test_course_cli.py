@@ -696,7 +696,15 @@ def test_the_whole_chain_works_on_a_few_steps(small_recipes, tmp_path, capsys):
     assert run.main(["--quick", "--name", "small"]) == 0
     folder = tmp_path / "runs" / "small"
     report = (folder / "report.md").read_text(encoding="utf-8")
-    for words in ("times the floor", "bigram", "coherent stories", "messages sorted", "new names", "Ten samples"):
+    for words in (
+        "times the floor",
+        "bigram",
+        "coherent stories",
+        "messages sorted",
+        "questions by hand",
+        "new names",
+        "Ten samples",
+    ):
         assert words in report, words
     assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "assistant" / "manifest.json").is_file() and (folder / "classifier" / "manifest.json").is_file()

@@ -11,6 +11,7 @@ from ch02_text_data.text_data import BPETokenizer
 from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.saved_models import load_model, save_model
 from ch06_finetuning import recipes
+from data.by_hand import load_questions_by_hand
 from data.durable_folders import CheckpointError
 from data.loaders import load_instructions, load_messages, load_stories
 from data.story_world.message_task import MESSAGE_LABELS
@@ -140,6 +141,7 @@ def test_classifier_and_baseline_are_graded_on_the_same_messages(base, tmp_path)
     counts = torch.tensor([sum(row.label == label for row in rows) for label in MESSAGE_LABELS])
     for report in (run.report, run.baseline):
         assert torch.equal(torch.as_tensor(report.confusion).sum(dim=1), counts)
+    assert torch.as_tensor(run.by_hand.confusion).sum(dim=1).tolist() == [15, 15, 15, 15]
 
 
 def test_the_assistant_is_marked_by_kind_and_its_stories_before_and_after(base, tmp_path):
@@ -147,3 +149,6 @@ def test_the_assistant_is_marked_by_kind_and_its_stories_before_and_after(base, 
     assert run.marks.overall.n == 12 == sum(rate.n for rate in run.marks.kinds.values())
     assert run.stories_before.n_stories == run.stories_after.n_stories == 8
     assert run.stories_before.nats_per_token != run.stories_after.nats_per_token
+    assert [record.prompt for record in run.by_hand.records] == [
+        record.prompt for record in load_questions_by_hand()[:20]
+    ]
