@@ -10,10 +10,20 @@ from data.paths import DATA_DIR
 from data.story_world.marking import Question
 from data.story_world.message_task import Message
 
-SAYS_NOT = ("do not know", "don't know", "does not say", "doesn't say", "cannot know", "can't know", "not in the story")
+SAYS_NOT = (
+    "do not know",
+    "don't know",
+    "does not say",
+    "doesn't say",
+    "does not tell",
+    "doesn't tell",
+    "cannot know",
+    "can't know",
+    "not in the story",
+)
 TALK_WANTED = {
     "greeting": ("hello", "hi", "good morning", "good evening", "good night"), "thanks": ("welcome", "my pleasure"),
-    "you": ("language model", "computer", "program"), "can": ("I can", "you can ask"),
+    "you": ("language model", "computer", "program", "assistant"), "can": ("I can", "you can ask"),
 }  # fmt: skip
 
 
@@ -41,7 +51,11 @@ def _question(entry: dict[str, Any]) -> Question:
     """One question; for some kinds the kind itself says what is right."""
     kind, right = entry["kind"], tuple(entry["right"])
     wanted = {"unknown": SAYS_NOT, **TALK_WANTED}.get(kind, () if entry.get("all") else right)
-    rivals = (*entry["wrong"], *(() if kind == "unknown" else SAYS_NOT))
+    rivals = (
+        *entry["wrong"],
+        *(() if kind == "unknown" else SAYS_NOT),
+        *(("cannot", "can't") if kind == "can" else ()),
+    )
     history = tuple((question, answer) for question, answer in entry["earlier"])
     told = right if entry.get("all") else ()
     return Question(kind, entry["prompt"], history, wanted, rivals, told)

@@ -188,6 +188,8 @@ def test_a_right_word_in_any_short_sentence_is_right_and_a_rival_beside_it_is_no
     assert all(mark(record, answer) for answer in ("Karl", "karl!", "I think it was Karl.", "It is the owl, of course"))
     assert not any(mark(record, answer) for answer in ("", "Ada", "Karl or Ada", "Karla", "I do not know. Karl?"))
     assert not mark(record, "Karl " + "and so on " * 20)  # whoever says everything says nothing
+    count = Question("count", "How many?", wanted=("two", "2"), rivals=("one", "three"))
+    assert mark(count, "One: hat. Two: cap. There are two.") and not mark(count, "One: hat. Two: cap. There are three.")
 
 
 def test_a_story_on_request_holds_what_was_asked_and_is_coherent():

@@ -14,6 +14,7 @@ CLOSING = re.compile(  # all signs at the end of an answer, and those behind a w
     rf"""(?<=[^\s{SIGNS}])(?:[\s{SIGNS}]*[{SIGNS}](?=["']?\Z)|[{SIGNS}]+(?=["']?\s))"""
 )
 OUTER_QUOTES = re.compile(r"""(["'])((?:(?!\1).|(?<=\w)\1(?=\w))+)\1""")  # an apostrophe in a word is no quotation mark
+COUNTED = ("count", "people")  # who counts aloud says other numbers on the way: only the last sentence is marked
 LONGEST_SENTENCE = 30  # words: an answer that lists everything is no answer
 
 
@@ -63,6 +64,8 @@ def mark(record: Instruction | Question, answer: str) -> bool:
 
 
 def _says_what_is_wanted(question: Question, answer: str) -> bool:
+    if question.kind in COUNTED:
+        answer = re.split(r"[.!?:;]\s+", answer.strip())[-1]
     return _holds(question.wanted, answer) and not _holds(question.rivals, answer)
 
 
