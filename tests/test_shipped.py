@@ -76,10 +76,10 @@ def test_the_assistant_answers_nearly_all_held_out_questions(recipes):
 
 
 def test_the_score_by_hand_is_the_one_that_the_recipe_tells(recipes):
-    """The hundred questions are greedy, so only a processor's last digits can change an answer."""
+    """The answers are greedy, so only a processor's last digits can change one or two of them."""
     told = recipes[1]["results"]["by_hand"]
-    found = mark_assistant(load_assistant(), load_questions_by_hand()[:: n(4, 1)]).overall
-    assert told["n"] == 100 and abs(found.value - told["n_correct"] / told["n"]) < 0.12
+    found = mark_assistant(load_assistant(), load_questions_by_hand(), max_new_tokens=200).overall
+    assert told["n"] == found.n == 100 and abs(found.n_correct - told["n_correct"]) <= 2
 
 
 def test_the_classifier_that_came_with_them_sorted_nearly_all_messages(recipes):

@@ -34,7 +34,7 @@ class Question(NamedTuple):
         history: earlier (prompt, answer) pairs of the same conversation, oldest first.
         wanted: a right answer holds one of these.
         rivals: what no right answer holds, such as the other animal's name.
-        told: what a story must hold, all of it; nothing else is asked of one.
+        told: what a story must hold, all of it.
     """
 
     kind: str
@@ -49,8 +49,8 @@ def mark(record: Instruction | Question, answer: str) -> bool:
     """Say whether an answer is right.
 
     To an instruction, right is an answer that equals an accepted one but for capital letters, closing signs and outer
-    quotes. To a question, every short answer is right that holds what is wanted and no rival. A story is right
-    when it holds all that was asked for and, told from its beginning, `check_story` finds no fault.
+    quotes. To a question, every short answer is right that holds what is wanted and no rival. A story must hold all
+    that was asked for. A whole story (kind "tell") must also be one in which `check_story` finds no fault.
 
     Closing signs are commas, periods, colons, semicolons and exclamation marks behind a word. Signs that stand anywhere
     else count, because they can carry the meaning: -5 is not 5, 1.5 is not 15, and C# is not C++. So do line ends and
@@ -65,7 +65,7 @@ def mark(record: Instruction | Question, answer: str) -> bool:
 
 def _says_what_is_wanted(question: Question, answer: str) -> bool:
     if question.kind in COUNTED:
-        answer = re.split(r"[.!?:;]\s+", answer.strip())[-1]
+        answer = re.split(r"[.!?]\s+", answer.strip())[-1]
     return _holds(question.wanted, answer) and not _holds(question.rivals, answer)
 
 
