@@ -3,7 +3,7 @@
 RMSNorm for LayerNorm, rotated queries and keys for learned positions, SwiGLU for GELU, keys and values shared by groups
 of heads, no biases, and norms on queries and keys. The plan is that of `gpt_model.py`, and so are the cache, the checks
 and `generate`. Dimensions: B rows, T tokens, S tokens that can be read, D width, H heads, G heads of keys and values,
-K = D / H, F feed-forward width, V vocabulary.
+K the width of one (D / H unless `head_width` says otherwise), F feed-forward width, V vocabulary.
 
 Sources: Touvron et al. (2023), arXiv 2302.13971, section 2.2, for the choice; each part names its own. Taught in ch04,
 `modern_gpt.ipynb`.
@@ -27,7 +27,7 @@ __all__ = ["ModernConfig", "rms_norm", "rotate", "RMSNorm", "SwiGLU", "GroupedQu
 
 @dataclasses.dataclass(frozen=True)
 class ModernConfig(GPTConfig):
-    """The shape of a modern GPT: that of a GPT with three more choices and other defaults.
+    """The shape of a modern GPT: that of a GPT with other defaults and the choices in which published models differ.
 
     Args:
         d_ff: width inside the feed-forward part; None means 8/3 x d_model, rounded up to a multiple of 8.
@@ -36,6 +36,12 @@ class ModernConfig(GPTConfig):
         n_kv_heads: heads of keys and values, G; divides `n_heads`; None means as many as `n_heads`.
         rope_base: ratio between the slowest and the fastest rotation, > 1 (10,000 in Llama, 500,000 in Llama 3).
         qk_norm: normalize queries and keys in each head.
+        norm_eps: added to the mean square in every norm, above 0 (1e-6 in Qwen3, 1e-5 in Llama 2 and 3).
+        head_width: width of one head, K, even; None means d_model / n_heads. The model reads it as `d_head`.
+        rope_factors: how many times slower than `rope_base` says each of the K/2 pairs turns, above 0; None means 1
+            for all. Llama 3.1 and 3.2 have such a list, and linear scaling is the same number K/2 times.
+        out_bias: give the output of attention a bias.
+        ff_bias: give the three layers of the feed-forward part a bias.
         others: see `GPTConfig`.
 
     Raises:
@@ -48,6 +54,16 @@ class ModernConfig(GPTConfig):
     n_kv_heads: int = None  # type: ignore[assignment]  # left open, as d_ff may be
     rope_base: float = 10_000.0
     qk_norm: bool = True
+    norm_eps: float = 1e-6
+    head_width: int | None = None
+    rope_factors: tuple[float, ...] | None = None
+    out_bias: bool = False
+    ff_bias: bool = False
+
+    @property
+    def d_head(self) -> int:
+        """Width of one head."""
+        return super().d_head if self.head_width is None else self.head_width
 
     def usual_sizes(self) -> dict[str, int]:
         """Give the sizes that may be left open, each with what it then is."""
@@ -57,12 +73,20 @@ class ModernConfig(GPTConfig):
         super().__post_init__()
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_kv_heads={self.n_kv_heads} does not divide n_heads={self.n_heads}; choose a divisor")
-        if self.d_head % 2:
-            raise ValueError(f"a head is {self.d_head} wide; give an even width, because rotations turn pairs")
+        if not isinstance(self.d_head, int) or self.d_head < 2 or self.d_head % 2:
+            raise ValueError(f"a head is {self.d_head} wide; give an even whole number, because rotations turn pairs")
         if not 1 < self.rope_base < math.inf:
             raise ValueError(f"rope_base={self.rope_base} is not a number above 1; Llama takes 10000")
         if self.dropout:
             raise ValueError(f"dropout={self.dropout} was given and this model has none; give 0")
+        if not 0 < self.norm_eps < 1:
+            raise ValueError(f"norm_eps={self.norm_eps} is not between 0 and 1; Llama takes 1e-5")
+        if self.rope_factors is not None:
+            object.__setattr__(self, "rope_factors", tuple(self.rope_factors))  # JSON gives a list
+            if len(self.rope_factors) != self.d_head // 2 or not all(0 < f < math.inf for f in self.rope_factors):
+                raise ValueError(
+                    f"rope_factors={self.rope_factors} are not {self.d_head // 2} numbers above 0, one a pair"
+                )
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
@@ -103,7 +127,7 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
-def rotate(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
+def rotate(x: Tensor, start: int = 0, base: float = 10_000.0, factors: tuple[float, ...] | None = None) -> Tensor:
     """Turn pairs of numbers of each query or key by angles that grow with the token's position.
 
     Number i is paired with number i + K/2, as in the published Llama files of Hugging Face.
@@ -112,15 +136,19 @@ def rotate(x: Tensor, start: int = 0, base: float = 10_000.0) -> Tensor:
         x: queries or keys; K is even.
         start: position of the first token.
         base: pair i turns by base^(-2i/K) radians a token: the first by 1, the last by nearly 1 / base.
+        factors: pair i turns factors[i] times more slowly than that; None means 1 for all.
 
     Shape:
         (..., T, K) -> (..., T, K). Lengths do not change.
 
-    Source: Su et al. (2021), section 3.4.2. Taught in ch04, modern_gpt.ipynb, section M.3.
+    Source: Su et al. (2021), section 3.4.2; the factors: Chen et al. (2023), section 2.3. Taught in ch04,
+    modern_gpt.ipynb, section M.3.
     """
     n_tokens, n_pairs = x.shape[-2], x.shape[-1] // 2
     dtype, device = torch.promote_types(x.dtype, torch.float32), x.device
     speeds = base ** (-torch.arange(n_pairs, dtype=dtype, device=device) / n_pairs)  # (K/2,) radians a token
+    if factors is not None:
+        speeds = speeds / torch.tensor(factors, dtype=dtype, device=device)
     angles = torch.arange(start, start + n_tokens, dtype=dtype, device=device)[:, None] * speeds  # (T, K/2)
     cos, sin = angles.cos().to(x), angles.sin().to(x)
     a, b = x.chunk(2, dim=-1)  # 2 x (..., T, K/2)
@@ -133,6 +161,7 @@ class SwiGLU(nn.Module):
     Args:
         d_model: width of the token vectors, in and out.
         d_ff: width in between; 8/3 x d_model has the parameters of `FeedForward`.
+        bias: give the three layers a bias.
 
     Shape:
         (B, T, D) -> (B, T, D).
@@ -140,11 +169,11 @@ class SwiGLU(nn.Module):
     Source: Shazeer (2020), equation 6. Taught in ch04, modern_gpt.ipynb, section M.4.
     """
 
-    def __init__(self, d_model: int, d_ff: int):
+    def __init__(self, d_model: int, d_ff: int, bias: bool = False):
         super().__init__()
-        self.gate_proj = nn.Linear(d_model, d_ff, bias=False)
-        self.up_proj = nn.Linear(d_model, d_ff, bias=False)
-        self.down_proj = nn.Linear(d_ff, d_model, bias=False)
+        self.gate_proj = nn.Linear(d_model, d_ff, bias=bias)
+        self.up_proj = nn.Linear(d_model, d_ff, bias=bias)
+        self.down_proj = nn.Linear(d_ff, d_model, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -165,14 +194,15 @@ class GroupedQueryAttention(nn.Module):
 
     def __init__(self, config: ModernConfig):
         super().__init__()
-        self.n_shared, self.d_head, self.base = config.n_heads // config.n_kv_heads, config.d_head, config.rope_base
-        d_shared = config.n_kv_heads * config.d_head
-        self.q_proj = nn.Linear(config.d_model, config.d_model, bias=config.qkv_bias)
+        self.n_shared, self.d_head = config.n_heads // config.n_kv_heads, config.d_head
+        self.base, self.factors = config.rope_base, config.rope_factors
+        d_queries, d_shared = config.n_heads * config.d_head, config.n_kv_heads * config.d_head
+        self.q_proj = nn.Linear(config.d_model, d_queries, bias=config.qkv_bias)
         self.k_proj = nn.Linear(config.d_model, d_shared, bias=config.qkv_bias)
         self.v_proj = nn.Linear(config.d_model, d_shared, bias=config.qkv_bias)
-        self.out_proj = nn.Linear(config.d_model, config.d_model, bias=False)
-        self.q_norm = RMSNorm(config.d_head) if config.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(config.d_head) if config.qk_norm else nn.Identity()
+        self.out_proj = nn.Linear(d_queries, config.d_model, bias=config.out_bias)
+        self.q_norm = RMSNorm(config.d_head, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(config.d_head, config.norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
         q, k, v = self.qkv(x, 0 if cache is None else cache.length)
@@ -186,7 +216,8 @@ class GroupedQueryAttention(nn.Module):
         """Give rotated queries and keys, and values: (B, T, D) -> (B, H, T, K), (B, G, T, K), (B, G, T, K)."""
         q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2)
                    for proj in (self.q_proj, self.k_proj, self.v_proj))  # fmt: skip
-        return rotate(self.q_norm(q), start, self.base), rotate(self.k_norm(k), start, self.base), v
+        q, k = (rotate(x, start, self.base, self.factors) for x in (self.q_norm(q), self.k_norm(k)))
+        return q, k, v
 
     def weights(self, x: Tensor) -> Tensor:
         """Recompute by hand the attention weights for x: (B, T, D) -> (B, H, T, T)."""
@@ -206,10 +237,10 @@ class ModernBlock(nn.Module):
 
     def __init__(self, config: ModernConfig):
         super().__init__()
-        self.norm1 = RMSNorm(config.d_model)
+        self.norm1 = RMSNorm(config.d_model, config.norm_eps)
         self.attention = GroupedQueryAttention(config)
-        self.norm2 = RMSNorm(config.d_model)
-        self.feed_forward = SwiGLU(config.d_model, config.d_ff)
+        self.norm2 = RMSNorm(config.d_model, config.norm_eps)
+        self.feed_forward = SwiGLU(config.d_model, config.d_ff, config.ff_bias)
 
     def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
         x = x + self.attention(self.norm1(x), cache, layer)
@@ -237,7 +268,7 @@ class ModernGPT(GPTModel):
         self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.drop = nn.Identity()
         self.blocks = nn.ModuleList(ModernBlock(config) for _ in range(config.n_layers))
-        self.final_norm = RMSNorm(config.d_model)
+        self.final_norm = RMSNorm(config.d_model, config.norm_eps)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_weights:
             self.head.weight = self.token_embedding.weight

@@ -109,7 +109,7 @@ def refuse_other(model: nn.Module, build: Callable[[], nn.Module]) -> None:
             )
 
 
-def settings_of(model: nn.Module) -> dict[str, bool | int | float | str | None]:
+def settings_of(model: nn.Module) -> dict[str, object]:
     """Collect what decides the arithmetic of the course's own layers beside their numbers: "part.setting" -> value.
 
     Args:
@@ -118,11 +118,11 @@ def settings_of(model: nn.Module) -> dict[str, bool | int | float | str | None]:
     Source: this course.
     """
     return {
-        f"{name}.{key}".lstrip("."): value
+        f"{name}.{key}".lstrip("."): list(value) if isinstance(value, tuple) else value  # as JSON gives it back
         for name, part in bare(model).named_modules()
         if re.match(r"ch\d\d_", type(part).__module__)
         for key, value in _public(part)
-        if isinstance(value, PLAIN) and key not in DROPOUT
+        if _is_plain(value) and key not in DROPOUT
     }
 
 
@@ -132,13 +132,17 @@ def _parts(model: nn.Module) -> dict[str, str]:
     for name, part in model.named_modules():
         parts[name or "the model"] = _path(type(part))
         for key, value in _public(part):
-            parts[f"{name}.{key}".lstrip(".")] = repr(value) if isinstance(value, PLAIN) else _path(type(value))
+            parts[f"{name}.{key}".lstrip(".")] = repr(value) if _is_plain(value) else _path(type(value))
         for hooks in ("_forward_hooks", "_forward_pre_hooks"):
             if getattr(part, hooks):
                 parts[f"{name}{hooks}".lstrip(".")] = "there"
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         parts[name] = f"a tensor of shape {tuple(tensor.shape)}"
     return parts
+
+
+def _is_plain(value: object) -> bool:
+    return all(isinstance(one, PLAIN) for one in (value if isinstance(value, tuple) else [value]))
 
 
 def _public(part: nn.Module) -> list[tuple[str, object]]:

@@ -41,11 +41,14 @@ def model():
 
 def random_config(chance):
     n_kv_heads, d_head = chance.choice([1, 2, 3]), chance.choice([2, 4, 6])
-    n_heads = n_kv_heads * chance.choice([1, 2, 3])
+    n_heads, biases, qk_norm = n_kv_heads * chance.choice([1, 2, 3]), chance.random() < 0.5, chance.random() < 0.5
+    head_width = chance.choice([None, 4, 8])
+    slower = chance.choice([None, (2.5,) * ((head_width or d_head) // 2)])
     return ModernConfig(chance.randint(7, 40), chance.randint(4, 20), d_model=n_heads * d_head, n_heads=n_heads,
                         n_layers=chance.randint(1, 3), n_kv_heads=n_kv_heads, d_ff=chance.choice([None, 10]),
-                        rope_base=chance.choice([100.0, 10_000.0]), qk_norm=chance.random() < 0.5,
-                        tie_weights=chance.random() < 0.5)  # fmt: skip
+                        rope_base=chance.choice([100.0, 10_000.0]), qk_norm=qk_norm, tie_weights=chance.random() < 0.5,
+                        norm_eps=chance.choice([1e-6, 1e-2]), head_width=head_width, rope_factors=slower,
+                        qkv_bias=biases, out_bias=biases, ff_bias=biases and not qk_norm)  # fmt: skip
 
 
 # --- the pieces ------------------------------------------------------------------------------------------------------
@@ -107,6 +110,14 @@ def test_a_start_continues_where_the_tokens_before_ended():
     assert_close(torch.cat([rotate(x[:, :4]), rotate(x[:, 4:], start=4)], dim=1), rotate(x))
 
 
+def test_factors_slow_each_pair_down_by_its_own_number():
+    x, factors = torch.randn(2, 9, 6, dtype=torch.float64), (1.0, 2.5, 8.0)
+    pairs = torch.complex(x[..., :3], x[..., 3:])
+    speeds = torch.tensor([100.0 ** (-2 * i / 6) / factors[i] for i in range(3)], dtype=torch.float64)
+    turned = pairs * torch.exp(1j * (torch.arange(4, 13).double()[:, None] * speeds))
+    assert_close(rotate(x, 4, 100.0, factors), torch.cat([turned.real, turned.imag], dim=-1), rtol=0, atol=1e-12)
+
+
 def test_swiglu_is_its_formula_and_costs_what_the_feed_forward_part_cost():
     layer, x = SwiGLU(48, 128).double(), torch.randn(2, 5, 48, dtype=torch.float64)
     gate, up = layer.gate_proj(x), layer.up_proj(x)
@@ -126,6 +137,32 @@ def test_attention_is_that_of_chapter_3_with_each_key_and_value_repeated():
         by_hand = scaled_dot_product_attention(q, k, v, causal_mask(7)).transpose(1, 2).flatten(2)
         assert_close(attention(x), attention.out_proj(by_hand), rtol=0, atol=1e-12)
         assert_close(attention.weights(x) @ v, scaled_dot_product_attention(q, k, v, causal_mask(7)))
+
+
+def test_heads_may_be_wider_or_narrower_together_than_the_model():
+    for head_width in (2, 8):
+        attention = GroupedQueryAttention(dataclasses.replace(TINY, head_width=head_width))
+        q, k, v = attention.qkv(torch.randn(2, 7, 24))
+        assert q.shape == (2, 6, 7, head_width) and k.shape == v.shape == (2, 2, 7, head_width)
+        assert attention(torch.randn(2, 7, 24)).shape == (2, 7, 24)
+
+
+def test_the_biases_of_attention_and_feed_forward_are_there_when_asked_for_and_begin_at_zero():
+    def biases(**changes):
+        parameters = ModernBlock(dataclasses.replace(TINY, **changes)).named_parameters()
+        return {name.removesuffix("_proj.bias"): p for name, p in parameters if name.endswith("bias")}
+
+    assert not biases()
+    assert biases(qkv_bias=True).keys() == {"attention.q", "attention.k", "attention.v"}
+    assert biases(out_bias=True).keys() == {"attention.out"}
+    assert biases(ff_bias=True).keys() == {"feed_forward.gate", "feed_forward.up", "feed_forward.down"}
+    model = ModernGPT(dataclasses.replace(TINY, qkv_bias=True, out_bias=True, ff_bias=True))
+    assert not any(p.any() for name, p in model.named_parameters() if name.endswith("bias"))
+
+
+def test_every_norm_of_a_model_adds_the_eps_of_its_config():
+    norms = [part for part in ModernGPT(dataclasses.replace(TINY, norm_eps=0.5)).modules() if isinstance(part, RMSNorm)]
+    assert len(norms) == 2 * 4 + 1 and {norm.eps for norm in norms} == {0.5}
 
 
 def test_with_as_many_heads_of_keys_the_first_token_gets_what_chapter_3_gives_it():
@@ -213,11 +250,12 @@ def transformers_twin(model):
     transformers = pytest.importorskip("transformers")
     c = model.config
     name = "Qwen3" if c.qk_norm else "Llama"
+    rope = {"rope_type": "linear", "factor": c.rope_factors[0]} if c.rope_factors else {"rope_type": "default"}
     config = getattr(transformers, f"{name}Config")(
         vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_ff, num_hidden_layers=c.n_layers,
-        num_attention_heads=c.n_heads, num_key_value_heads=c.n_kv_heads, head_dim=c.d_head, rms_norm_eps=1e-6,
+        num_attention_heads=c.n_heads, num_key_value_heads=c.n_kv_heads, head_dim=c.d_head, rms_norm_eps=c.norm_eps,
         max_position_embeddings=c.context_length, tie_word_embeddings=c.tie_weights,
-        rope_parameters={"rope_type": "default", "rope_theta": c.rope_base}, attention_bias=False,
+        rope_parameters={"rope_theta": c.rope_base} | rope, attention_bias=c.qkv_bias, mlp_bias=c.ff_bias,
         bos_token_id=None, eos_token_id=None, pad_token_id=None,
     )  # fmt: skip
     theirs = getattr(transformers, f"{name}ForCausalLM")(config).double().eval()
@@ -315,6 +353,13 @@ def test_a_rotation_that_forgets_its_place_would_be_noticed(model):
         ({"d_model": 18}, "a head is 3 wide"),
         ({"rope_base": 1.0}, "rope_base=1.0 is not a number above 1"),
         ({"dropout": 0.1}, "dropout=0.1 was given and this model has none"),
+        ({"norm_eps": 0.0}, "norm_eps=0.0 is not between 0 and 1"),
+        ({"head_width": 0}, "a head is 0 wide; give an even whole number"),
+        ({"head_width": 4.0}, "a head is 4.0 wide"),
+        ({"head_width": 5}, "a head is 5 wide"),
+        ({"rope_factors": (1.0,)}, r"rope_factors=\(1.0,\) are not 2 numbers above 0"),
+        ({"rope_factors": (1.0, 0.0)}, "are not 2 numbers above 0"),
+        ({"rope_factors": (1.0, 2.0), "head_width": 8}, "are not 4 numbers above 0"),
         ({"n_heads": 5}, "n_heads=5 does not divide d_model=24"),
         ({"vocab_size": 0}, "vocab_size=0 is not a whole number"),
     ],
@@ -342,8 +387,17 @@ def test_sizes_that_were_left_open_follow_the_others():
 
 
 def test_a_config_survives_json():
-    assert ModernConfig.from_dict(json.loads(json.dumps(TINY.to_dict()))) == TINY
+    special = dataclasses.replace(TINY, head_width=6, rope_factors=(1.0, 2.0, 8.0), norm_eps=1e-5, out_bias=True)
+    for config in (TINY, special):
+        assert ModernConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert copy.deepcopy(TINY) == TINY and TINY != dataclasses.replace(TINY, qk_norm=False)
+
+
+def test_a_config_of_earlier_versions_gives_the_model_that_it_gave():
+    old = {"vocab_size": 23, "context_length": 12, "d_model": 24, "n_heads": 6, "n_layers": 2, "d_ff": 64,
+           "dropout": 0.0, "qkv_bias": False, "tie_weights": True, "n_kv_heads": 2, "rope_base": 10_000.0,
+           "qk_norm": True}  # fmt: skip
+    assert ModernConfig.from_dict(old) == TINY
 
 
 def test_a_block_adds_to_the_stream_what_its_two_branches_read_after_their_norms():

@@ -72,6 +72,9 @@ GPTS = {
     "GPTModel, untied, no bias, dropout": lambda: gpt(tie_weights=False, qkv_bias=False, dropout=0.3, d_ff=24),
     "ModernGPT": modern,
     "ModernGPT, grouped, untied": lambda: modern(n_kv_heads=2, tie_weights=False, rope_base=5e5, qk_norm=False),
+    "ModernGPT, with every choice": lambda: modern(
+        head_width=6, rope_factors=(1.0, 2.0, 8.0), norm_eps=1e-5, qkv_bias=True, out_bias=True, ff_bias=True
+    ),
 }
 AROUND = {
     "TextClassifier": text_classifier,
@@ -374,6 +377,7 @@ def test_a_checkpoint_of_other_arithmetic_is_refused_before_a_weight_changes(tmp
     cases = {
         "blocks.0.attention.d_head was 4, now 8": (gpt, lambda: gpt(n_heads=2)),
         "attention.base was 10000.0, now 500.0": (modern, lambda: modern(rope_base=500.0)),
+        "attention.factors was None, now": (modern, lambda: modern(rope_factors=(2.0, 2.0))),
         "scale was 3.0, now 4.0": (lambda: apply_lora(gpt(), 2, 6), lambda: apply_lora(gpt(), 2, 8)),
         "pad_id was None, now 7": (lambda: GPTClassifier(gpt(), 3), lambda: GPTClassifier(gpt(), 3, 7)),
         "norm1.eps was 1e-06, now 0.1": (modern, changed(put("blocks.0.norm1.eps", 0.1), modern)),
