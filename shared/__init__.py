@@ -54,6 +54,8 @@ _MODULES = {
     "ch05_pretraining.checkpoints": "save_checkpoint load_checkpoint",
     "ch05_pretraining.saved_models": "save_model load_model load_story_gpt",
     "ch05_pretraining.hugging_face": "load_gpt2 export_hugging_face",
+    "ch05_pretraining.published_tokenizers": "PublishedTokenizer",
+    "ch05_pretraining.chat_templates": "ChatTemplate",
     "ch05_pretraining.curriculum": "RepeatedTokens FirstReader Curriculum batches_from",
     "ch05_pretraining.head_loss": "head_loss",
     "ch05_pretraining.scaling": "PowerLaw fit_power_law flops_per_token matrix_product_ceiling",
