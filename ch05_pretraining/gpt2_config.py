@@ -10,9 +10,13 @@ References: `GPT2Config` of the transformers library, versions 3 to 5. Taught in
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from ch04_gpt_model.gpt_config import GPTConfig
+
+T = TypeVar("T")
 
 # read: GPT-2's key -> the value that a missing one has
 READ = {
@@ -82,43 +86,83 @@ def read_gpt2_config(file: str | Path) -> GPTConfig:
 
     Source: Radford et al. (2019), section 2.3. Taught in ch05, section 5.13.
     """
+    return read_config(file, _gpt2_config, "GPT-2")
+
+
+def read_config(file: str | Path, read: Callable[[dict], T], family: str) -> T:
+    """Read a config file of the transformers library, naming the file in what is refused.
+
+    Args:
+        file: a `config.json`.
+        read: says in our words what the file's keys and values say.
+        family: what the file should describe.
+
+    Raises:
+        ValueError: no such file, no keys with values, or `read` refuses them.
+
+    Source: the file layout of the transformers library. For ch05, section 5.13.
+    """
     try:
         theirs = json.loads(Path(file).read_text(encoding="utf-8"))
-        _refuse_other_arithmetic(theirs)
-        _name_unknown(theirs, file)
-        theirs = READ | {key: value for key, value in _one_word_each(theirs).items() if key in READ}
-        if not isinstance(theirs["tie_word_embeddings"], bool):
-            raise ValueError(f"tie_word_embeddings is {theirs['tie_word_embeddings']!r}, expected true or false")
-        return GPTConfig(
-            vocab_size=theirs["vocab_size"],
-            context_length=theirs["n_positions"],
-            d_model=theirs["n_embd"],
-            n_heads=theirs["n_head"],
-            n_layers=theirs["n_layer"],
-            d_ff=theirs["n_inner"],
-            tie_weights=theirs["tie_word_embeddings"],
-        )
-    except (OSError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{file} does not describe a GPT-2 ({error}): give a folder of that architecture") from error
+        if not isinstance(theirs, dict):
+            raise ValueError(f"it holds a {type(theirs).__name__} and no keys with values")
+        if "model_type" not in theirs:
+            own = ", but a config of this course, whose folders load_model opens" if "d_model" in theirs else ""
+            raise ValueError(f"it has no model_type{own}")
+        return read(theirs)
+    except (OSError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise ValueError(
+            f"{file} does not describe a {family} ({error}): give a folder of that architecture"
+        ) from error
 
 
-def _refuse_other_arithmetic(theirs: dict) -> None:
-    if not isinstance(theirs, dict):
-        raise ValueError(f"it holds a {type(theirs).__name__} and no keys with values")
-    if "model_type" not in theirs:
-        own = ", but a config of this course, whose folders load_model opens" if "d_model" in theirs else ""
-        raise ValueError(f"it has no model_type{own}")
-    for key, allowed in ONLY.items():
-        if (value := theirs.get(key, allowed[0])) not in allowed:
-            raise ValueError(f"{key} is {value!r}, and this loader reads {allowed[0]!r} only")
+def _gpt2_config(theirs: dict) -> GPTConfig:
+    require_values(theirs, ONLY)
+    name_unknown(theirs, {*READ, *SAME_AS, *ONLY}.union(*PASSED_OVER.values()), "GPT-2")
+    theirs = READ | {key: value for key, value in _one_word_each(theirs).items() if key in READ}
+    require_values(theirs, {"tie_word_embeddings": [True, False]})
+    return GPTConfig(
+        vocab_size=theirs["vocab_size"],
+        context_length=theirs["n_positions"],
+        d_model=theirs["n_embd"],
+        n_heads=theirs["n_head"],
+        n_layers=theirs["n_layer"],
+        d_ff=theirs["n_inner"],
+        tie_weights=theirs["tie_word_embeddings"],
+    )
 
 
-def _name_unknown(theirs: dict, file: str | Path) -> None:
-    known = {*READ, *SAME_AS, *ONLY}.union(*PASSED_OVER.values())
+def require_values(theirs: dict, only: dict[str, list]) -> None:
+    """Refuse, by the key's name, a value that asks for other arithmetic than ours.
+
+    Args:
+        theirs: keys and values of a config.
+        only: key -> the values that may stand there; the first is that of a missing key.
+
+    Raises:
+        ValueError: another value.
+
+    Source: this course. For ch05, section 5.13.
+    """
+    for key, allowed in only.items():
+        value = theirs.get(key, allowed[0])
+        if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
+            raise ValueError(f"{key} is {value!r}, and this loader reads {' or '.join(map(repr, allowed))} only")
+
+
+def name_unknown(theirs: dict, known: set[str], family: str) -> None:
+    """Warn of keys that mean nothing to a family, so that nobody believes that they were followed.
+
+    Args:
+        theirs: keys and values of a config.
+        known: keys that are read, refused or passed over.
+        family: for the message.
+
+    Source: this course. For ch05, section 5.13.
+    """
     if unknown := sorted(theirs.keys() - known):
-        warnings.warn(
-            f"{file} has keys that GPT-2 does not know, and they were passed over: {', '.join(unknown)}", stacklevel=4
-        )
+        message = f"config.json has keys that {family} does not know, and they were passed over: {', '.join(unknown)}"
+        warnings.warn(message, stacklevel=5)
 
 
 def _one_word_each(theirs: dict) -> dict:

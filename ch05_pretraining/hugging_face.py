@@ -4,14 +4,13 @@ One table pairs GPT-2's names with ours and says which weights lie transposed: G
 "Conv1D" layer that stores (in, out) where a linear layer stores (out, in). One of the four is square, so
 its shape alone cannot betray a forgotten transpose. Only safetensors are read: a pickle can run code.
 
-Left out: other architectures, sharded files, downloads (`python course.py fetch gpt2-124M`).
+Left out: other architectures (`open_weights.py` reads some), downloads (`python course.py fetch gpt2-124M`).
 References: Radford et al. (2019); the file layout of the transformers library. Taught in ch05, section 5.13.
 """
 
 from pathlib import Path
 
 import torch
-from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.gpt2_config import gpt2_config, read_gpt2_config
 from ch05_pretraining.model_parts import bare, build_model, class_and_config, refuse_other
 from ch05_pretraining.saved_models import rounded
+from ch05_pretraining.weight_files import HEAD, Names, Stored, list_tensors, read_model
 from data.durable_folders import json_bytes, write_folder
 from data.paths import DATA_DIR
 
@@ -49,7 +49,7 @@ BLOCK_NAMES = {
 SIZES = ("124M", "355M", "774M", "1558M")
 
 
-def gpt2_names(n_layers: int) -> dict[str, tuple[str, bool]]:
+def gpt2_names(n_layers: int) -> Names:
     """Give the name table of a whole GPT-2: its name -> (our name, stored transposed).
 
     Args:
@@ -86,87 +86,42 @@ def load_gpt2(path_or_size: str | Path) -> GPTModel:
                 f"GPT-2 {path_or_size} is not on this machine (expected in {path}): "
                 f"fetch it once with `python course.py fetch gpt2-{path_or_size}`"
             )
-    folder, file = (path, path / "model.safetensors") if path.is_dir() else (path.parent, path)
-    tensors = _without_prefix(_read_safetensors(file))
-    described = path.is_dir() or (folder / "config.json").is_file()
-    config = read_gpt2_config(folder / "config.json") if described else _config_from_shapes(tensors, file)
-    return _fill(config, tensors, file)
+    return read_model(*gpt2_parts(path), "float32")
 
 
-def _read_safetensors(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        beside = sorted(path.name for path in file.parent.iterdir())[:5] if file.parent.is_dir() else []
-        holds = f" (the folder holds {', '.join(beside)})" if beside else ""
-        raise ValueError(
-            f"there is no file {file}{holds}: give a size ({', '.join(SIZES)}), or a folder with config.json and "
-            "model.safetensors"
-        )
-    content = file.read_bytes()
-    try:
-        return tensors_from_bytes(content)
-    except Exception as error:
-        raise ValueError(f"{file} {_what_it_is(content, error)}") from error
+def gpt2_parts(path: Path) -> tuple[type[GPTModel], GPTConfig, Names, dict[str, Stored]]:
+    """Say what is in the files of a GPT-2 before its numbers are read: what `read_model` is given.
+
+    Args:
+        path: a folder or `.safetensors` file, see `load_gpt2`.
+
+    Raises:
+        ValueError: nothing there, not safetensors, or other arithmetic than GPT-2's.
+
+    Source: Radford et al. (2019), released weights. For ch05, section 5.13.
+    """
+    tensors = {name: stored for name, stored in list_tensors(path, "transformer.").items() if not _is_mask(name)}
+    described = path if path.is_dir() else path.parent
+    if path.is_dir() or (described / "config.json").is_file():
+        config = read_gpt2_config(described / "config.json")
+    else:
+        config = _config_from_shapes(tensors, path)
+    head: Names = {} if config.tie_weights else {HEAD: ("head.weight", False)}
+    return GPTModel, config, gpt2_names(config.n_layers) | head, tensors
 
 
-def _what_it_is(content: bytes, error: Exception) -> str:
-    if content.lstrip()[:1] == b"<":
-        return "is a web page, not weights: the download went wrong, fetch it again"
-    if content[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
-        return "is a pickle, which can run code when opened: get the model as .safetensors instead"
-    if content.startswith(b"version https://git-lfs"):
-        return "is the address of a large file, not the file: fetch it with git lfs pull"
-    return f"is not a whole safetensors file ({error}): fetch it again"
+def _is_mask(name: str) -> bool:
+    return name.endswith((".attn.bias", ".attn.masked_bias"))  # stored in old files
 
 
-def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Bare names, without the stored masks of old files."""
-    short = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
-    return {name: tensor for name, tensor in short.items() if not name.endswith((".attn.bias", ".attn.masked_bias"))}
-
-
-def _config_from_shapes(tensors: dict[str, Tensor], file: Path) -> GPTConfig:
+def _config_from_shapes(tensors: dict[str, Stored], file: Path) -> GPTConfig:
     """A bare file says everything but the number of heads, so only GPT-2's own four shapes are taken."""
     if "wte.weight" in tensors and "wpe.weight" in tensors:
-        shape = (*tensors["wte.weight"].shape, len(tensors["wpe.weight"]))
+        shape = (*tensors["wte.weight"].shape, tensors["wpe.weight"].shape[0])
         for config in map(GPTConfig.gpt2, SIZES):
             if shape == (config.vocab_size, config.d_model, config.context_length):
                 return config
     raise ValueError(f"{file} is not one of GPT-2's own sizes: give its folder, where config.json tells the heads")
-
-
-def _fill(config: GPTConfig, tensors: dict[str, Tensor], file: Path) -> GPTModel:
-    model = GPTModel(config)
-    parameters = dict(model.named_parameters())
-    names = gpt2_names(config.n_layers)
-    if not config.tie_weights:
-        names["lm_head.weight"] = ("head.weight", False)
-    extra = tensors.keys() - names.keys() - {"lm_head.weight"}
-    if odd := sorted((names.keys() - tensors.keys()) | extra):
-        raise ValueError(f"{file} is not a GPT-2 of {config.n_layers} blocks: {', '.join(odd[:3])} missing or unknown")
-    _refuse_two_heads(config, tensors, file)
-    with torch.no_grad():
-        for theirs, (ours, transposed) in names.items():
-            weights = tensors[theirs].mT if transposed else tensors[theirs]
-            if not weights.is_floating_point():
-                raise ValueError(f"{file}: {theirs} holds {weights.dtype}, so it is quantized: get it unquantized")
-            if weights.shape != parameters[ours].shape:
-                raise ValueError(
-                    f"{file}: {theirs} has shape {tuple(tensors[theirs].shape)} where config.json leads us to expect "
-                    f"{tuple(parameters[ours].mT.shape if transposed else parameters[ours].shape)}: "
-                    "config and weights are of two models"
-                )
-            parameters[ours].copy_(weights)
-    return model.eval()
-
-
-def _refuse_two_heads(config: GPTConfig, tensors: dict[str, Tensor], file: Path) -> None:
-    """Versions of transformers differ on which of two heads counts, so a file must not hold a second one."""
-    head = tensors.get("lm_head.weight")
-    if config.tie_weights and head is not None and not torch.equal(head, tensors["wte.weight"]):
-        raise ValueError(
-            f"{file} holds a head of its own (lm_head.weight), but tie_word_embeddings says that the head shares the "
-            "embedding's weights: set it to false in config.json, or take the head out of the file"
-        )
 
 
 # ---------------------------------------------------------------- the other way

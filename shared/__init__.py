@@ -56,6 +56,7 @@ _MODULES = {
     "ch05_pretraining.hugging_face": "load_gpt2 export_hugging_face",
     "ch05_pretraining.published_tokenizers": "PublishedTokenizer",
     "ch05_pretraining.chat_templates": "ChatTemplate",
+    "ch05_pretraining.open_weights": "load_pretrained load_hugging_face",
     "ch05_pretraining.curriculum": "RepeatedTokens FirstReader Curriculum batches_from",
     "ch05_pretraining.head_loss": "head_loss",
     "ch05_pretraining.scaling": "PowerLaw fit_power_law flops_per_token matrix_product_ceiling",

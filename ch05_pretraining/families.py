@@ -1,0 +1,234 @@
+"""Families of published models: what their `config.json` says in our words, and one table of their names and ours.
+
+Llama, Mistral, Qwen2 and Qwen3 are one architecture with a few switches; `ModernConfig` has a field for each. As for
+GPT-2 (`gpt2_config.py`), every key is read, or refused unless it has the value that our model computes with, or passed
+over, and then a table says why; a key that is in none of the tables is named in a warning.
+
+Left out: sliding windows in use, mixtures of experts, rotations of a part of each head, and the other scalings of the
+rotations (yarn, dynamic, longrope); a model that needs one of them is refused by the key that says so.
+
+References: Touvron et al. (2023), "LLaMA"; Jiang et al. (2023), "Mistral 7B"; Yang et al. (2024), "Qwen2"; Yang et al.
+(2025), "Qwen3"; the configs of the transformers library, versions 4 and 5. For ch04, section M.8.
+"""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
+from ch05_pretraining.gpt2_config import PASSED_OVER, name_unknown, require_values
+from ch05_pretraining.weight_files import HEAD, Names, empty_model
+
+# their name -> ours, in a block and around the blocks
+BLOCK_NAMES = {
+    "input_layernorm": "norm1",
+    "self_attn.q_proj": "attention.q_proj",
+    "self_attn.k_proj": "attention.k_proj",
+    "self_attn.v_proj": "attention.v_proj",
+    "self_attn.o_proj": "attention.out_proj",
+    "self_attn.q_norm": "attention.q_norm",
+    "self_attn.k_norm": "attention.k_norm",
+    "post_attention_layernorm": "norm2",
+    "mlp.gate_proj": "feed_forward.gate_proj",
+    "mlp.up_proj": "feed_forward.up_proj",
+    "mlp.down_proj": "feed_forward.down_proj",
+}
+MODEL_NAMES = {"embed_tokens": "token_embedding", "norm": "final_norm"}
+PREFIX = "model."  # before all names but the head's
+
+
+class Family(NamedTuple):
+    """What tells a family from the others.
+
+    Args:
+        name: how its classes in transformers begin.
+        defaults: keys that are read here only, or whose missing value is another one here.
+        switches: true or false in the config -> the fields of ours that it sets.
+        always: fields of ours that the config need not say.
+
+    Source: the configs of the transformers library.
+    """
+
+    name: str
+    defaults: dict
+    switches: dict[str, tuple[str, ...]]
+    always: dict[str, bool]
+
+
+TIED: dict[str, tuple[str, ...]] = {"tie_word_embeddings": ("tie_weights",)}
+BIASES = {"attention_bias": ("qkv_bias", "out_bias")}
+QWEN = {"num_key_value_heads": 32, "sliding_window": 4096, "use_sliding_window": False, "max_window_layers": 28}
+FAMILIES = {
+    "llama": Family("Llama", {}, TIED | BIASES | {"mlp_bias": ("ff_bias",)}, {"qk_norm": False}),
+    "mistral": Family("Mistral", {"num_key_value_heads": 8, "sliding_window": 4096}, TIED, {"qk_norm": False}),
+    "qwen2": Family("Qwen2", QWEN, TIED, {"qk_norm": False, "qkv_bias": True}),
+    "qwen3": Family("Qwen3", QWEN | {"head_dim": 128}, TIED | BIASES, {"qk_norm": True}),
+}
+# read in all families: key -> the value of a missing one, or our field for a key that may not be missing
+READ = {"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6, "sliding_window": None,
+        "layer_types": None, "rope_theta": 10_000.0, "rope_scaling": None, "rope_parameters": None,
+        "original_max_position_embeddings": None}  # fmt: skip
+REQUIRED = {"vocab_size": "vocab_size", "max_position_embeddings": "context_length", "hidden_size": "d_model",
+            "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers", "intermediate_size": "d_ff"}  # fmt: skip
+# refused unless the value is one of these; the first is that of a missing key
+ONLY: dict[str, list] = {
+    "hidden_act": ["silu", "swish"],
+    "partial_rotary_factor": [None, 1.0],
+    "rope_interleaved": [None, False],
+    "use_mrope": [None, False],
+    "dual_chunk_attention_config": [None],
+    "num_experts": [None, 0],
+    "num_local_experts": [None, 0],
+    "auto_map": [None],  # code of the model's own
+    "is_encoder_decoder": [False],
+    "pruned_heads": [None, {}],
+    "quantization_config": [None],
+}
+PASSED_OVER_HERE = {
+    "acts in training only": ("attention_dropout",),
+    "is another way to the same numbers": ("pretraining_tp",),
+    "has no effect in these families": ("is_llama_config", "transformers.js_config"),
+}
+# kinds of scaling of the rotations -> the numbers that each needs
+SCALINGS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+OF_ALL_SCALINGS = {"type", "rope_type", "rope_theta", "factor"}
+
+
+def modern_config(theirs: dict) -> ModernConfig:
+    """Say in our words what the config of a Llama, Mistral, Qwen2 or Qwen3 says, or refuse it by a key's name.
+
+    Args:
+        theirs: content of a `config.json`.
+
+    Raises:
+        ValueError: another family, a key that is missing, or a value that our model does not compute with.
+
+    Source: Touvron et al. (2023), section 2.2; Yang et al. (2025), section 2. For ch04, section M.8.
+    """
+    require_values(theirs, {"model_type": list(FAMILIES)})
+    family = FAMILIES[theirs["model_type"]]
+    require_values(theirs, ONLY | {"architectures": [None, *([family.name + end] for end in ("ForCausalLM", "Model"))]})
+    require_values(theirs, {key: [False, True] for key in family.switches})
+    name_unknown(theirs, known_keys(), family.name)
+    values = READ | family.defaults | theirs
+    if missing := [key for key in REQUIRED if values.get(key) is None]:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    _refuse_windows(values, "use_sliding_window" in family.defaults)
+    switched: dict = {ours: values.get(key, False) for key, many in family.switches.items() for ours in many}
+    scaling, head, d_model = _scaling(values), values["head_dim"], values["hidden_size"]
+    config = ModernConfig(
+        **{ours: values[key] for key, ours in REQUIRED.items()}, **switched | family.always,
+        n_kv_heads=values["num_key_value_heads"], norm_eps=values["rms_norm_eps"], rope_base=scaling["rope_theta"],
+        head_width=None if head is None or head * values["num_attention_heads"] == d_model else head,
+    )  # fmt: skip
+    return dataclasses.replace(config, rope_factors=_factors(scaling, config))
+
+
+def known_keys() -> set[str]:
+    """Give all keys that are read, refused or passed over in these families.
+
+    Source: the configs of the transformers library.
+    """
+    tables = [{"model_type", "architectures"}, READ, REQUIRED, ONLY, *PASSED_OVER.values(), *PASSED_OVER_HERE.values()]
+    return set().union(*tables, *([*family.defaults, *family.switches] for family in FAMILIES.values()))
+
+
+def _refuse_windows(values: dict, switchable: bool) -> None:
+    """A window that is as long as the context, or that no block uses, is none."""
+    kinds, window = values["layer_types"], values["sliding_window"]
+    if kinds is not None and set(kinds) != {"full_attention"}:
+        raise ValueError(f"layer_types has {sorted(set(kinds))}, and this loader reads 'full_attention' only")
+    unused = switchable and not (
+        values["use_sliding_window"] and kinds is None and values["max_window_layers"] < values["num_hidden_layers"]
+    )
+    if window is not None and window < values["max_position_embeddings"] and not unused:
+        raise ValueError(f"sliding_window is {window}, and this loader reads models whose window is not in use only")
+
+
+# ---------------------------------------------------------------- how fast the rotations turn
+
+
+def _scaling(values: dict) -> dict:
+    """The settings of the rotations, with all numbers that their kind needs; older configs spread them out."""
+    both = [values[key] for key in ("rope_scaling", "rope_parameters") if values[key]]
+    scaling = dict(both[0] if both else {})
+    if both[1:] and both[1] != scaling:
+        raise ValueError(f"rope_scaling is {both[0]} and rope_parameters, which means the same, is {both[1]}")
+    scaling.setdefault("rope_type", scaling.get("type", "default"))
+    require_values(scaling, {"rope_type": list(SCALINGS), "partial_rotary_factor": [None, 1.0]})
+    kind = str(scaling["rope_type"])
+    if odd := sorted(scaling.keys() - {*OF_ALL_SCALINGS, "partial_rotary_factor", *SCALINGS[kind]}):
+        raise ValueError(f"rope_scaling of the type {kind!r} has {', '.join(odd)}, which it does not know")
+    scaling.setdefault("rope_theta", values["rope_theta"])
+    for old in (values["original_max_position_embeddings"], values["max_position_embeddings"]):
+        if old is not None:
+            scaling.setdefault("original_max_position_embeddings", old)
+    if missing := [key for key in SCALINGS[kind] if scaling.get(key) is None]:
+        raise ValueError(f"rope_scaling of the type {kind!r} lacks {', '.join(missing)}")
+    return scaling
+
+
+def _factors(scaling: dict, config: ModernConfig) -> tuple[float, ...] | None:
+    if scaling["rope_type"] == "default":
+        return None
+    if scaling["rope_type"] == "linear":
+        return (float(scaling["factor"]),) * (config.d_head // 2)
+    return llama3_factors(config, *(float(scaling[key]) for key in SCALINGS["llama3"]))
+
+
+def llama3_factors(config: ModernConfig, factor: float, low: float, high: float, old: float) -> tuple[float, ...]:
+    """Slow down the pairs that had not turned often within the old context, as Llama 3.1 does.
+
+    Args:
+        config: shape of the model, with its `rope_base`.
+        factor: how many times slower the slowest pairs turn.
+        low: pairs with fewer turns in the old context than this are slowed down by the whole factor, > 0.
+        high: pairs with more turns than this stay as they are, > low.
+        old: the old context, in tokens.
+
+    Shape:
+        (K/2,) numbers, for `ModernConfig.rope_factors`.
+
+    Raises:
+        ValueError: `high` is not above `low`.
+
+    Source: Meta (2024), the released code of Llama 3.1. For ch04, section M.3.
+    """
+    if not high > low:
+        raise ValueError(f"high_freq_factor is {high} and low_freq_factor {low}, expected a larger and a smaller one")
+    n_pairs = config.d_head // 2
+    turns = [old * config.rope_base ** (-i / n_pairs) / (2 * math.pi) for i in range(n_pairs)]
+    kept = [min(1.0, max(0.0, (turn - low) / (high - low))) for turn in turns]  # share of the old speed
+    return tuple(1 / ((1 - share) / factor + share) for share in kept)
+
+
+# ---------------------------------------------------------------- names
+
+
+def modern_names(config: ModernConfig) -> Names:
+    """Give the name table of a whole model: the family's name -> (our name, never stored transposed).
+
+    Args:
+        config: shape of the model.
+
+    Source: the file layout of the transformers library. For ch04, section M.8.
+    """
+    return {_their_name(ours): (ours, False) for ours, _ in empty_model(ModernGPT, config).named_parameters()}
+
+
+def _their_name(ours: str) -> str:
+    part, kind = ours.rsplit(".", 1)  # "blocks.0.norm1", "weight"
+    if part == "head":
+        return HEAD
+    if not part.startswith("blocks."):
+        return f"{_theirs(MODEL_NAMES, part)}.{kind}"
+    _, number, part = part.split(".", 2)
+    return f"layers.{number}.{_theirs(BLOCK_NAMES, part)}.{kind}"
+
+
+def _theirs(names: dict[str, str], ours: str) -> str:
+    return next(theirs for theirs, name in names.items() if name == ours)

@@ -1,0 +1,96 @@
+"""Published models in the course's own code: from a Hugging Face folder, a GGUF file, or what `fetch` has brought.
+
+GPT-2, Llama, Mistral, Qwen2 and Qwen3 differ in names and settings, not in what chapter 4 teaches: `families.py` has
+the settings and names, `weight_files.py` reads the numbers, `gguf_files.py` the files of llama.cpp.
+
+References: Touvron et al. (2023), "LLaMA"; Ben Allal et al. (2025), "SmolLM2". For ch04, section M.8.
+"""
+
+from pathlib import Path
+
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
+from ch04_gpt_model.modern_gpt import ModernGPT
+from ch05_pretraining.families import PREFIX, modern_config, modern_names
+from ch05_pretraining.gpt2_config import read_config
+from ch05_pretraining.hugging_face import gpt2_parts
+from ch05_pretraining.published_tokenizers import PublishedTokenizer
+from ch05_pretraining.weight_files import Names, Stored, list_tensors, read_model
+from data.paths import CACHE_DIR
+
+OLD_ANGLES = "rotary_emb.inv_freq"  # stored in old files of Llama 2; config.json says the same
+FETCHED = {"smollm2": "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}  # name -> place in the cache
+
+
+def load_pretrained(source: str | Path, dtype: str = "float32") -> tuple[GPTModel, PublishedTokenizer]:
+    """Load a published model and its tokenizer from files on this machine; the model is in evaluation mode.
+
+    Args:
+        source: "smollm2", once `python course.py fetch smollm2` has fetched it; a Hugging Face folder with
+            `config.json`, safetensors files and `tokenizer.json`; or a `.gguf` file.
+        dtype: precision in which the model computes: "float32", "bfloat16", "float16" or "float64".
+
+    Raises:
+        ValueError: nothing there, a model that ours cannot compute, files that do not fit, or too little memory.
+
+    Source: Touvron et al. (2023), section 2.2. For ch04, section M.8.
+    """
+    path = _place(source)
+    if not path.is_dir():
+        from ch05_pretraining.gguf_files import load_gguf
+
+        return load_gguf(path, dtype)
+    parts = model_parts(path)
+    tokenizer = PublishedTokenizer.from_folder(path)
+    return read_model(*parts, dtype), tokenizer
+
+
+def load_hugging_face(folder: str | Path, dtype: str = "float32") -> GPTModel:
+    """Load the model of a Hugging Face folder without its tokenizer, which may be of a kind that ours is not.
+
+    Args:
+        folder: holds `config.json` and the safetensors files of a GPT-2, Llama, Mistral, Qwen2 or Qwen3.
+        dtype: see `load_pretrained`.
+
+    Raises:
+        ValueError: see `load_pretrained`.
+
+    Source: Touvron et al. (2023), section 2.2. For ch04, section M.8.
+    """
+    return read_model(*model_parts(Path(folder)), dtype)
+
+
+def model_parts(folder: Path) -> tuple[type[GPTModel], GPTConfig, Names, dict[str, Stored]]:
+    """Say what is in a Hugging Face folder before its numbers are read: what `read_model` is given.
+
+    Args:
+        folder: see `load_hugging_face`.
+
+    Raises:
+        ValueError: another architecture, or a value in `config.json` that our model does not compute with.
+
+    Source: the file layout of the transformers library. For ch04, section M.8.
+    """
+    families = "GPT-2, Llama, Mistral, Qwen2 or Qwen3"
+    if read_config(folder / "config.json", lambda theirs: theirs["model_type"], families) == "gpt2":
+        return gpt2_parts(folder)
+    config = read_config(folder / "config.json", modern_config, families)
+    tensors = {name: stored for name, stored in list_tensors(folder, PREFIX).items() if not name.endswith(OLD_ANGLES)}
+    return ModernGPT, config, modern_names(config), tensors
+
+
+def _place(source: str | Path) -> Path:
+    path = CACHE_DIR / FETCHED[source] if source in FETCHED else Path(source)
+    if source in FETCHED and not path.is_file():
+        fetch = f"fetch it once with `python course.py fetch {source}`"
+        raise ValueError(f"{source} is not on this machine (expected in {path}): {fetch}")
+    if not path.exists():
+        raise ValueError(
+            f"there is no model under {str(source)!r}: give {' or '.join(FETCHED)}, the folder of a model with "
+            "config.json, or a .gguf file"
+        )
+    if path.is_dir() and not (path / "config.json").is_file() and (found := sorted(path.glob("*.gguf"))):
+        raise ValueError(f"{path} has no config.json, but {found[0].name}: give that file")
+    if path.suffix == ".safetensors":
+        raise ValueError(f"{path} holds numbers and not what they mean: give its folder, with config.json")
+    return path
