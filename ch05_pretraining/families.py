@@ -95,6 +95,8 @@ SCALINGS: dict[str, tuple[str, ...]] = {
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
+LLAMA3_TURNS = (1.0, 4.0)  # low and high, in all models of Llama 3.1 to 3.3
+OLD_CONTEXTS = [2**n for n in range(4, 21)]  # tokens; 8,192 in those models
 OF_ALL_SCALINGS = {"type", "rope_type", "rope_theta", "factor"}
 
 
@@ -204,6 +206,61 @@ def llama3_factors(config: ModernConfig, factor: float, low: float, high: float,
     turns = [old * config.rope_base ** (-i / n_pairs) / (2 * math.pi) for i in range(n_pairs)]
     kept = [min(1.0, max(0.0, (turn - low) / (high - low))) for turn in turns]  # share of the old speed
     return tuple(1 / ((1 - share) / factor + share) for share in kept)
+
+
+# ---------------------------------------------------------------- the other way
+
+
+def family_config(config: ModernConfig) -> dict:
+    """Say in the words of Llama, Qwen2 or Qwen3 what `modern_config` reads.
+
+    A family in which all biases of attention are there or none gets them all; those that our model lacks are then 0.
+
+    Args:
+        config: shape of our model.
+
+    Raises:
+        ValueError: no family has such a model.
+
+    Source: Touvron et al. (2023), section 2.2; Yang et al. (2025), section 2. For ch04, section M.8.
+    """
+    only_qkv = config.qkv_bias and not (config.out_bias or config.ff_bias)
+    name = "qwen3" if config.qk_norm else "qwen2" if only_qkv else "llama"
+    family = FAMILIES[name]
+    if config.ff_bias and "mlp_bias" not in family.switches:
+        raise ValueError("ff_bias=True stands beside qk_norm=True, and no family has both: keep it with save_model")
+    return {
+        "model_type": name,
+        "architectures": [f"{family.name}ForCausalLM"],
+        **{theirs: getattr(config, ours) for theirs, ours in REQUIRED.items()},
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.d_head,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_base,
+        "rope_scaling": rope_scaling(config),
+        **{key: any(getattr(config, ours) for ours in many) for key, many in family.switches.items()},
+    }
+
+
+def rope_scaling(config: ModernConfig) -> dict | None:
+    """Say in the words of these families how much slower the rotations are: not at all, evenly, or as in Llama 3.1.
+
+    Args:
+        config: shape of our model.
+
+    Raises:
+        ValueError: its `rope_factors` are of no kind that has a name.
+
+    Source: the configs of the transformers library. For ch04, section M.3.
+    """
+    factors = config.rope_factors or (1.0,)
+    if len(set(factors)) == 1:
+        return None if factors[0] == 1 else {"rope_type": "linear", "factor": factors[0]}
+    for old in OLD_CONTEXTS:
+        if all(map(math.isclose, factors, llama3_factors(config, max(factors), *LLAMA3_TURNS, old))):
+            return {"rope_type": "llama3"} | dict(zip(SCALINGS["llama3"], (max(factors), *LLAMA3_TURNS, old)))
+    raise ValueError("rope_factors are neither all equal nor those of Llama 3.1: keep the model with save_model")
 
 
 # ---------------------------------------------------------------- names

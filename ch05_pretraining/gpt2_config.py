@@ -174,13 +174,11 @@ def _one_word_each(theirs: dict) -> dict:
     return theirs | renamed
 
 
-def gpt2_config(config: GPTConfig, end: int, pad: int) -> dict:
+def gpt2_config(config: GPTConfig) -> dict:
     """Say in GPT-2's words what `read_gpt2_config` reads.
 
     Args:
         config: shape of our model.
-        end: id of <|endoftext|>.
-        pad: id that fills up short rows.
 
     Source: Radford et al. (2019), section 2.3. Taught in ch05, section 5.13.
     """
@@ -199,8 +197,4 @@ def gpt2_config(config: GPTConfig, end: int, pad: int) -> dict:
         "embd_pdrop": config.dropout,
         "resid_pdrop": config.dropout,
         "tie_word_embeddings": config.tie_weights,
-        "bos_token_id": end,
-        "eos_token_id": end,
-        "pad_token_id": pad,
-        "dtype": "float32",
     }

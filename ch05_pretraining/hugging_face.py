@@ -1,4 +1,4 @@
-"""Weights that travel: read GPT-2 as its authors saved it, write our GPT so that others can open it.
+"""Weights that travel: read GPT-2 as its authors saved it, write our models so that others can open them.
 
 One table pairs GPT-2's names with ours and says which weights lie transposed: GPT-2 was written with a
 "Conv1D" layer that stores (in, out) where a linear layer stores (out, in). One of the four is square, so
@@ -8,20 +8,24 @@ Left out: other architectures (`open_weights.py` reads some), downloads (`python
 References: Radford et al. (2019); the file layout of the transformers library. Taught in ch05, section 5.13.
 """
 
+import dataclasses
 from pathlib import Path
 
 import torch
 from safetensors.torch import save as tensors_to_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
 from ch02_text_data.bpe import GPT2_PATTERN
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
+from ch04_gpt_model.modern_gpt import ModernConfig
+from ch05_pretraining.families import PREFIX, family_config, modern_config, modern_names
 from ch05_pretraining.gpt2_config import gpt2_config, read_gpt2_config
 from ch05_pretraining.model_parts import bare, build_model, class_and_config, refuse_other
+from ch05_pretraining.published_tokenizers import PublishedTokenizer
 from ch05_pretraining.saved_models import rounded
-from ch05_pretraining.weight_files import HEAD, Names, Stored, list_tensors, read_model
+from ch05_pretraining.weight_files import HEAD, Names, Stored, empty_model, list_tensors, read_model
 from data.durable_folders import json_bytes, write_folder
 from data.paths import DATA_DIR
 
@@ -49,11 +53,12 @@ BLOCK_NAMES = {
 SIZES = ("124M", "355M", "774M", "1558M")
 
 
-def gpt2_names(n_layers: int) -> Names:
+def gpt2_names(n_layers: int, tie_weights: bool = True) -> Names:
     """Give the name table of a whole GPT-2: its name -> (our name, stored transposed).
 
     Args:
         n_layers: number of blocks.
+        tie_weights: whether the head shares the token embedding's weights.
 
     Source: Radford et al. (2019), released weights. Taught in ch05, section 5.13.
     """
@@ -62,7 +67,7 @@ def gpt2_names(n_layers: int) -> Names:
         for i in range(n_layers)
         for theirs, (ours, transposed) in BLOCK_NAMES.items()
     }
-    return MODEL_NAMES | blocks
+    return MODEL_NAMES | blocks | ({} if tie_weights else {HEAD: ("head.weight", False)})
 
 
 def load_gpt2(path_or_size: str | Path) -> GPTModel:
@@ -106,8 +111,7 @@ def gpt2_parts(path: Path) -> tuple[type[GPTModel], GPTConfig, Names, dict[str, 
         config = read_gpt2_config(described / "config.json")
     else:
         config = _config_from_shapes(tensors, path)
-    head: Names = {} if config.tie_weights else {HEAD: ("head.weight", False)}
-    return GPTModel, config, gpt2_names(config.n_layers) | head, tensors
+    return GPTModel, config, gpt2_names(config.n_layers, config.tie_weights), tensors
 
 
 def _is_mask(name: str) -> bool:
@@ -127,54 +131,69 @@ def _config_from_shapes(tensors: dict[str, Stored], file: Path) -> GPTConfig:
 # ---------------------------------------------------------------- the other way
 
 
-def export_hugging_face(model: GPTModel, tokenizer: BPETokenizer, folder: str | Path) -> Path:
-    """Write a folder that `transformers.GPT2LMHeadModel` and `AutoTokenizer` open, with the same logits and ids.
+def export_hugging_face(model: GPTModel, tokenizer: BPETokenizer | PublishedTokenizer, folder: str | Path) -> Path:
+    """Write a folder that the `AutoModelForCausalLM` and `AutoTokenizer` of transformers open, with our logits and ids.
 
     Args:
-        model: a `GPTModel`, compiled or not; where it has no qkv bias, zeros are written.
-        tokenizer: the BPETokenizer it was trained with, with an <|endoftext|>.
+        model: a `GPTModel`, which becomes a GPT-2, or a `ModernGPT`, which becomes a Llama, a Qwen2 or, with norms on
+            queries and keys, a Qwen3; compiled or not. Biases that the family always has are written as zeros.
+        tokenizer: the one whose ids it reads: a BPETokenizer with an <|endoftext|>, or a PublishedTokenizer, whose
+            chat template is written, too.
         folder: replaced as a whole when it is there already.
 
     Raises:
-        ValueError: GPT-2's files cannot hold this model or tokenizer, or the folder cannot be written.
+        ValueError: these files cannot hold this model or tokenizer, or the folder cannot be written.
 
     Source: the file layout of the transformers library. Taught in ch05, section 5.13.
     """
-    _refuse_what_gpt2_cannot_hold(inner := bare(model), tokenizer)
+    about = class_and_config(inner := bare(model))
+    refuse_other(inner, lambda: build_model(about))
     assert isinstance(inner, GPTModel)
-    specials = tokenizer.special_tokens
-    end, pad = specials["<|endoftext|>"], specials.get("<|pad|>", specials["<|endoftext|>"])
+    config, ends = inner.config, _ends(tokenizer)
+    described = family_config(config) if isinstance(config, ModernConfig) else gpt2_config(config)
     files = {
-        "config.json": json_bytes(gpt2_config(inner.config, end, pad)),
-        "generation_config.json": json_bytes({"bos_token_id": end, "eos_token_id": end, "pad_token_id": pad}),
-        "model.safetensors": tensors_to_bytes(_their_tensors(inner), metadata={"format": "pt"}),
-        "tokenizer.json": json_bytes(_their_tokenizer(tokenizer)),
-        "tokenizer_config.json": json_bytes(_their_tokenizer_config(inner.config, "<|pad|>" in specials)),
+        "config.json": json_bytes(described | ends | {"dtype": "float32"}),
+        "generation_config.json": json_bytes(ends),
+        "model.safetensors": tensors_to_bytes(_their_tensors(inner, described), metadata={"format": "pt"}),
     }
-    return write_folder(folder, files)
+    return write_folder(folder, files | _tokenizer_files(tokenizer, config))
 
 
-def _refuse_what_gpt2_cannot_hold(model: nn.Module, tokenizer: BPETokenizer) -> None:
-    about = class_and_config(model)
-    if about["class"] != "GPTModel":
-        raise ValueError(f"GPT-2's files hold a GPTModel, and this is a {about['class']}: keep it with save_model")
-    refuse_other(model, lambda: build_model(about))
-    if "<|endoftext|>" not in getattr(tokenizer, "special_tokens", {}) or not hasattr(tokenizer, "merges"):
+def _ends(tokenizer: BPETokenizer | PublishedTokenizer) -> dict[str, int | list[int] | None]:
+    """Where texts begin and end, and what fills up short rows."""
+    specials = getattr(tokenizer, "special_tokens", {})
+    if isinstance(tokenizer, PublishedTokenizer):
+        begin, pad = (specials.get(tokenizer.names.get(name, "")) for name in ("bos_token", "pad_token"))
+        return {"bos_token_id": begin, "eos_token_id": list(tokenizer.end_ids) or None, "pad_token_id": pad}
+    if "<|endoftext|>" not in specials or not hasattr(tokenizer, "merges"):
         found = type(tokenizer).__name__
         raise ValueError(f"found a {found}; expected a BPETokenizer with <|endoftext|>: train one with SPECIAL_TOKENS")
+    end = specials["<|endoftext|>"]
+    return {"bos_token_id": end, "eos_token_id": end, "pad_token_id": specials.get("<|pad|>", end)}
 
 
-def _their_tensors(model: GPTModel) -> dict[str, Tensor]:
-    config, parameters = model.config, rounded(dict(model.named_parameters()), "float32")
-    tensors = {}
-    for theirs, (ours, transposed) in gpt2_names(config.n_layers).items():
-        weights = parameters.get(ours)
-        if weights is None:  # qkv_bias=False: GPT-2 always has one
-            weights = torch.zeros(3 * config.d_model)
-        tensors[f"transformer.{theirs}"] = (weights.mT if transposed else weights).cpu().contiguous()
-    if not config.tie_weights:
-        tensors["lm_head.weight"] = parameters["head.weight"].cpu().contiguous()
+def _their_tensors(model: GPTModel, described: dict) -> dict[str, Tensor]:
+    """Our numbers by their names, with zeros for a bias that only the family has."""
+    config, numbers, tensors = model.config, rounded(dict(model.named_parameters()), "float32"), {}
+    if isinstance(config, ModernConfig):
+        config = modern_config(described)
+        names, prefix = modern_names(config), PREFIX
+    else:
+        config = dataclasses.replace(config, qkv_bias=True)
+        names, prefix = gpt2_names(config.n_layers, config.tie_weights), "transformer."
+    shapes = {name: parameter.shape for name, parameter in empty_model(type(model), config).named_parameters()}
+    for theirs, (ours, transposed) in names.items():
+        weights = numbers[ours] if ours in numbers else torch.zeros(shapes[ours])
+        name = theirs if theirs == HEAD else prefix + theirs
+        tensors[name] = (weights.mT if transposed else weights).cpu().contiguous()
     return tensors
+
+
+def _tokenizer_files(tokenizer: BPETokenizer | PublishedTokenizer, config: GPTConfig) -> dict[str, bytes]:
+    if isinstance(tokenizer, PublishedTokenizer):
+        return tokenizer.files()
+    about = _their_tokenizer_config(config, "<|pad|>" in tokenizer.special_tokens)
+    return {"tokenizer.json": json_bytes(_their_tokenizer(tokenizer)), "tokenizer_config.json": json_bytes(about)}
 
 
 def _their_tokenizer(tokenizer: BPETokenizer) -> dict:

@@ -1,18 +1,24 @@
 """Published models come in with the logits, gradients and tokens that the transformers library gives them."""
 
+import dataclasses
+import json
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.generation import KVCache, generate
-from ch05_pretraining.families import modern_names
+from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
+from ch05_pretraining.families import FAMILIES, ONLY, READ, REQUIRED, known_keys, llama3_factors, modern_names
 from ch05_pretraining.hugging_face import export_hugging_face
 from ch05_pretraining.open_weights import load_hugging_face, load_pretrained
-from tests.small_models import random_ids, tiny_model
+from tests.small_models import random_ids, shaken, tiny_model
 
 transformers = pytest.importorskip("transformers")
 
@@ -150,3 +156,311 @@ def test_a_model_comes_with_its_tokenizer(tmp_path):
     model, read = load_pretrained(str(tmp_path / "llama"), "bfloat16")
     ids = torch.tensor([read.encode("the old owl")])
     assert read.decode(generate(model, ids, 3)[0, : ids.shape[1]].tolist()) == "the old owl"
+
+
+# ---------------------------------------------------------------- what is refused, and what changes nothing
+
+
+def described(folder, case="Llama 3.1", **changes):
+    """A folder with the config of a case but for these changes ("absent": the key is missing), and no numbers yet."""
+    name, settings = CASES[case]
+    config = getattr(transformers, f"{name}Config")(**SHAPE | settings, architectures=[f"{name}ForCausalLM"])
+    keys = config.to_dict() | {"model_type": name.lower()} | changes
+    text = json.dumps({key: value for key, value in keys.items() if value != "absent"})
+    (folder / "config.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+OTHER_MODELS = [
+    ("Llama 2", {"model_type": "gemma3_text"}, "model_type is 'gemma3_text', and this loader reads 'llama' or"),
+    ("Llama 2", {"model_type": "olmo2"}, "model_type is 'olmo2'"),
+    ("Llama 2", {"model_type": "mixtral"}, "model_type is 'mixtral'"),
+    ("Llama 2", {"model_type": "qwen3_moe"}, "model_type is 'qwen3_moe'"),
+    ("Llama 2", {"model_type": "absent"}, "it has no model_type"),
+    ("Llama 2", {"model_type": "absent", "d_model": 8}, "a config of this course, whose folders load_model opens"),
+    ("Llama 2", {"architectures": ["LlamaForSequenceClassification"]}, "architectures is .'LlamaForSequenceClass"),
+    ("Llama 2", {"hidden_act": "gelu"}, "hidden_act is 'gelu', and this loader reads 'silu' or 'swish' only"),
+    ("Llama 2", {"hidden_size": "absent"}, "it lacks hidden_size"),
+    ("Llama 2", {"vocab_size": None, "num_hidden_layers": "absent"}, "it lacks vocab_size, num_hidden_layers"),
+    ("Llama 2", {"num_attention_heads": 5}, "n_heads=5 does not divide d_model=24"),
+    ("Llama 2", {"num_attention_heads": 0}, "n_heads=0 is not a whole number"),
+    ("Llama 2", {"num_key_value_heads": 3}, "n_kv_heads=3 does not divide n_heads=4"),
+    ("Llama 2", {"hidden_size": "24"}, "d_model='24' is not a whole number"),
+    ("Llama 2", {"head_dim": 5}, "a head is 5 wide"),
+    ("Llama 2", {"rms_norm_eps": 0}, "norm_eps=0 is not between 0 and 1"),
+    ("Llama 2", {"rms_norm_eps": "1e-5"}, "does not describe a GPT-2, Llama, Mistral, Qwen2 or Qwen3"),
+    ("Llama 2", {"tie_word_embeddings": None}, "tie_word_embeddings is None, and this loader reads False or True"),
+    ("Llama 2", {"attention_bias": 1}, "attention_bias is 1, and this loader reads False or True only"),
+    ("Llama 2", {"quantization_config": {"bits": 4}}, "quantization_config is {'bits': 4}"),
+    ("Llama 2", {"auto_map": {"AutoModel": "own.py"}}, "auto_map is"),
+    ("Llama 2", {"num_local_experts": 8}, "num_local_experts is 8"),
+    ("Llama 2", {"rope_interleaved": True}, "rope_interleaved is True"),
+    ("Llama 2", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
+    ("Llama 2", {"rope_parameters": LINEAR | {"partial_rotary_factor": 0.5}}, "partial_rotary_factor is 0.5"),
+    *(("Llama 2", {"rope_parameters": {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}}, f"rope_type is {kind!r}")
+      for kind in ("yarn", "dynamic", "longrope", "mrope", None)),
+    ("Llama 2", {"rope_parameters": "absent", "rope_scaling": {"type": "dynamic", "factor": 2.0}}, "type is 'dynamic'"),
+    ("Llama 2", {"rope_parameters": {"rope_type": "linear"}}, "rope_scaling of the type 'linear' lacks factor"),
+    ("Llama 2", {"rope_parameters": LLAMA3 | {"low_freq_factor": None}}, "type 'llama3' lacks low_freq_factor"),
+    ("Llama 2", {"rope_parameters": LLAMA3 | {"low_freq_factor": 4.0}}, "high_freq_factor is 4.0 and low_freq_f"),
+    ("Llama 2", {"rope_parameters": LINEAR | {"mscale": 2}}, "type 'linear' has mscale, which it does not know"),
+    ("Llama 2", {"rope_parameters": LINEAR, "rope_scaling": LLAMA3}, "and rope_parameters, which means the same, is"),
+    ("Llama 2", {"rope_parameters": LINEAR | {"factor": -1.0}}, "are not 3 numbers above 0"),
+    ("Llama 2", {"rope_parameters": LINEAR | {"rope_theta": 0.5}}, "rope_base=0.5 is not a number above 1"),
+    ("Mistral", {"sliding_window": 47}, "sliding_window is 47, and this loader reads models whose window is not"),
+    ("Mistral", {"sliding_window": "absent", "max_position_embeddings": 5000}, "sliding_window is 4096"),
+    ("Mistral", {"sliding_window": 8, "use_sliding_window": False}, "sliding_window is 8"),
+    ("Qwen2.5", {"use_sliding_window": True, "max_window_layers": 1, "layer_types": None}, "sliding_window is 8"),
+    ("Qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types has .*'sliding_attention'"),
+    ("Qwen2.5", {"dual_chunk_attention_config": {"chunk_size": 8}}, "dual_chunk_attention_config is"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "changes", "message"), OTHER_MODELS, ids=lambda value: str(value)[:60])
+def test_a_model_that_ours_cannot_compute_is_refused_by_the_key_before_its_numbers_are_looked_for(
+    case, changes, message, tmp_path
+):
+    folder = described(tmp_path, case, **{"sliding_window": 8} | changes if case == "Qwen2.5" else changes)
+    for load in (load_hugging_face, load_pretrained):
+        with pytest.raises(ValueError, match=message) as refused:
+            load(folder)
+        assert "\n" not in str(refused.value)
+
+
+def their_logits(folder, ids):
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()(ids).logits
+
+
+@pytest.mark.parametrize(
+    ("case", "changes"),
+    [("Llama 3.1", {}), ("Llama 3.1", {"attention_dropout": 0.5, "pretraining_tp": 2, "initializer_range": 9.0}),
+     ("Llama 3.1", {"rope_parameters": "absent", "rope_theta": 500.0, "rope_scaling": LLAMA3}),
+     ("Llama 3.1", {"rope_parameters": {key: LLAMA3[key] for key in LLAMA3 if "original" not in key}}),
+     ("Llama 3.1", {"num_key_value_heads": 2, "is_llama_config": True, "rope_interleaved": False}),
+     ("Llama, linear scaling", {"rope_parameters": "absent", "rope_theta": 90.0,
+                                "rope_scaling": {"type": "linear", "factor": 4.0}}),
+     ("Llama 2", {"rope_parameters": "absent", "rope_theta": 77.0}), ("Llama 2", {"rope_parameters": "absent"}),
+     ("Llama 2", {"num_key_value_heads": "absent", "rms_norm_eps": "absent", "hidden_act": "absent"}),
+     ("Llama 2", {"head_dim": "absent", "tie_word_embeddings": "absent", "attention_bias": "absent"}),
+     ("Llama 2", {"architectures": "absent", "dtype": "bfloat16", "temperature": 9.0, "use_cache": False}),
+     ("Qwen2.5", {"sliding_window": 3, "use_sliding_window": "absent", "layer_types": "absent"}),
+     ("Qwen2.5", {"max_window_layers": 0}), ("Qwen3", {"tie_word_embeddings": True, "rope_theta": 4.0})],
+    ids=str,
+)  # fmt: skip
+def test_every_other_key_means_to_us_what_it_means_to_them(case, changes, tmp_path, recwarn):
+    saved(their_model(case), tmp_path)
+    described(tmp_path, case, **changes)
+    ids = torch.randint(47, (1, 48), generator=torch.Generator().manual_seed(0))
+    ours = load_hugging_face(tmp_path)
+    assert not [str(w.message) for w in recwarn if "passed over" in str(w.message)]
+    with torch.no_grad():
+        assert_close(ours(ids), their_logits(tmp_path, ids), rtol=1e-4, atol=1e-4)
+
+
+def test_every_key_of_their_configs_is_known_and_stands_in_one_table():
+    for family in FAMILIES.values():
+        theirs = getattr(transformers, f"{family.name}Config")().to_dict()
+        assert theirs.keys() <= known_keys(), theirs.keys() - known_keys()
+        assert not (READ.keys() | REQUIRED.keys()) & ONLY.keys() and not family.switches.keys() & READ.keys()
+
+
+def test_a_key_that_nobody_knows_is_named_in_a_warning(tmp_path):
+    saved(their_model("Llama 2"), tmp_path)
+    with pytest.warns(UserWarning, match="Llama does not know, and they were passed over: qk_clip"):
+        load_hugging_face(described(tmp_path, "Llama 2", qk_clip=3))
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """The folder of a small model in several files, and its tensors by their names."""
+    saved(their_model("Llama 3.2"), tmp_path, max_shard_size="10KB")
+    files = sorted(tmp_path.glob("*.safetensors"))
+    return tmp_path, {name: (file, tensor) for file in files for name, tensor in load_file(file).items()}
+
+
+def put(where, name, tensor=None):
+    """Write the file of a tensor anew with this tensor, or without it."""
+    file = where[1][name][0] if name in where[1] else next(iter(where[1].values()))[0]
+    tensors = {key: value for key, (home, value) in where[1].items() if home == file} | {name: tensor}
+    save_file({key: value.contiguous() for key, value in tensors.items() if value is not None}, file, {"format": "pt"})
+
+
+def test_files_that_do_not_fit_are_refused_in_one_sentence(shards):
+    folder, tensors = shards
+    name, norm = "model.layers.1.mlp.up_proj.weight", "model.norm.weight"
+    number = tensors[name][1]
+    for tensor, message in [
+        (None, "layers.1.mlp.up_proj.weight missing, so config.json and weights are of two models"),
+        (number.T, r"has shape \(24, 40\) where config.json leads us to expect \(40, 24\)"),
+        (number.to(torch.int8), "layers.1.mlp.up_proj.weight holds I8, so it is quantized: get it unquantized"),
+        (number.to(torch.float8_e4m3fn), "holds F8_E4M3, so it is quantized"),
+        (torch.full_like(number, torch.nan), "model.layers.1.mlp.up_proj.weight holds numbers that are not finite"),
+    ]:  # fmt: skip
+        put(shards, name, tensor)
+        with pytest.raises(ValueError, match=message):
+            load_hugging_face(folder)
+    put(shards, name, number)
+    for extra in ("model.layers.1.mlp.up_proj.bias", "model.layers.2.mlp.up_proj.weight", "model.norm.bias", "odd"):
+        put(shards, extra, torch.ones(2))
+        with pytest.raises(ValueError, match=rf"{extra.removeprefix('model.')} unknown, so config.json"):
+            load_hugging_face(folder)
+    put(shards, "model.layers.0.self_attn.rotary_emb.inv_freq", torch.ones(3))  # as in old files
+    assert torch.equal(load_hugging_face(folder).final_norm.weight, tensors[norm][1])
+    put(shards, norm.removeprefix("model."), tensors[norm][1])
+    with pytest.raises(ValueError, match="holds norm.weight, and so does .*: get these files again"):
+        load_hugging_face(folder)
+
+
+def test_two_unequal_heads_are_refused(shards):
+    folder, tensors = shards
+    embedding = tensors["model.embed_tokens.weight"][1]
+    put(shards, "lm_head.weight", embedding.clone())
+    assert torch.equal(load_hugging_face(folder).head.weight, embedding)
+    for head in (embedding + 1e-3, embedding[:-1].clone()):
+        put(shards, "lm_head.weight", head)
+        with pytest.raises(ValueError, match="holds a head of its own .* set it to false in config.json"):
+            load_hugging_face(folder)
+
+
+def test_missing_and_damaged_files_are_refused_in_one_sentence(shards):
+    folder, tensors = shards
+    file, index = tensors["model.norm.weight"][0], folder / "model.safetensors.index.json"
+    whole, listed = file.read_bytes(), index.read_text(encoding="utf-8")
+    for content, message in [(whole[:-1], "not a whole safetensors"), (b"", "not a whole safetensors"),
+                             (b"<html>", "is a web page"), (b"PK\x03\x04zip", "is a pickle")]:  # fmt: skip
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            load_hugging_face(folder)
+    file.unlink()
+    with pytest.raises(ValueError, match=rf"lacks {file.name} of the \d files in model.safetensors.index.json"):
+        load_hugging_face(folder)
+    for text in ("", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": "../b"}}', '{"weight_map": {"a": 3}}'):
+        index.write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match="index.json does not list the files of a model"):
+            load_hugging_face(folder)
+    index.write_text(listed, encoding="utf-8")
+    index.unlink()
+    with pytest.raises(ValueError, match=r"there is no file .*model.safetensors \(the folder holds config.json"):
+        load_hugging_face(folder)
+
+
+def test_a_source_that_is_none_is_refused_with_what_could_be_given(tmp_path, monkeypatch):
+    monkeypatch.setattr("ch05_pretraining.open_weights.CACHE_DIR", tmp_path)
+    (tmp_path / "studio").mkdir()
+    (tmp_path / "studio" / "model.Q4_K.gguf").touch()
+    (tmp_path / "model.safetensors").touch()
+    for source, message in [
+        ("smollm2", "smollm2 is not on this machine .*course.py fetch smollm2"),
+        ("smollm3", "there is no model under 'smollm3': give smollm2, the folder of a model with config.json, or a"),
+        (tmp_path / "studio", "has no config.json, but model.Q4_K.gguf: give that file"),
+        (tmp_path / "model.safetensors", "holds numbers and not what they mean: give its folder"),
+        (tmp_path, "does not describe a GPT-2, Llama, Mistral, Qwen2 or Qwen3 .*: give a folder of that"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            load_pretrained(source)
+
+
+def test_precisions_and_memory_are_looked_at_first(shards, monkeypatch):
+    folder, _ = shards
+    with pytest.raises(ValueError, match="dtype='int8' is unknown: use one of float32, bfloat16, float16, float64"):
+        load_hugging_face(folder, "int8")
+    n_bytes = 4 * load_hugging_face(folder).n_parameters
+    for free, dtype, enough in [(n_bytes, "float32", True), (n_bytes - 1, "float32", False),
+                                (n_bytes - 1, "bfloat16", True), (n_bytes // 2 - 1, "float16", False)]:  # fmt: skip
+        monkeypatch.setattr("psutil.virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        if enough:
+            load_hugging_face(folder, dtype)
+        else:
+            with pytest.raises(ValueError, match="the model takes .* GB of memory and .* GB are free: close other"):
+                load_hugging_face(folder, dtype)
+
+
+def test_numbers_too_large_for_a_precision_are_refused(shards):
+    put(shards, "model.norm.weight", torch.full((24,), 1e6))
+    assert load_hugging_face(shards[0], "bfloat16").final_norm.weight.max() > 9e5
+    with pytest.raises(ValueError, match="model.norm.weight holds numbers that are not finite in float16"):
+        load_hugging_face(shards[0], "float16")
+
+
+def test_the_model_owns_its_numbers(shards):
+    """Files may be written anew while the model that was read from them is in use."""
+    folder, tensors = shards
+    model = load_hugging_face(folder)
+    for name, (_, tensor) in tensors.items():
+        put(shards, name, torch.zeros_like(tensor))
+    assert_close(model.token_embedding.weight.data, tensors["model.embed_tokens.weight"][1], rtol=0, atol=0)
+    assert model.head.weight is model.token_embedding.weight and all(p.requires_grad for p in model.parameters())
+
+
+# ---------------------------------------------------------------- ours go out
+
+
+MODERN = {
+    "Llama": {"qk_norm": False},
+    "Llama, every choice": {"qk_norm": False, "qkv_bias": True, "out_bias": True, "ff_bias": True, "head_width": 6,
+                            "n_kv_heads": 2, "norm_eps": 1e-5, "rope_base": 500.0, "tie_weights": False},
+    "Llama, one bias": {"qk_norm": False, "out_bias": True},
+    "Llama 3.1": {"qk_norm": False, "rope_base": 5e5, "n_kv_heads": 1, "rope_factors": 8192.0},
+    "Llama, short": {"qk_norm": False, "rope_base": 100.0, "head_width": 16, "rope_factors": 16.0},
+    "Qwen2": {"qk_norm": False, "qkv_bias": True, "n_kv_heads": 2},
+    "Qwen3": {"n_kv_heads": 2},
+    "Qwen3, every choice": {"qkv_bias": True, "out_bias": True, "head_width": 12, "rope_factors": (2.5,) * 6},
+    "Qwen3, one bias": {"qkv_bias": True},
+}  # fmt: skip
+
+
+def modern(name, vocab_size):
+    settings = {"vocab_size": vocab_size, "context_length": 40, "d_model": 32, "n_heads": 4, "n_layers": 2}
+    config = ModernConfig(**settings | MODERN[name] | {"rope_factors": None})
+    factors = MODERN[name].get("rope_factors")
+    if isinstance(factors, float):
+        factors = llama3_factors(config, 8.0, 1.0, 4.0, factors)
+    return shaken(lambda: ModernGPT(dataclasses.replace(config, rope_factors=factors)), 0.3).float()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return BPETokenizer.train("the owl sat in the old mill and the fox ran home. " * 9, 300, SPECIAL_TOKENS)
+
+
+@pytest.mark.parametrize("name", MODERN)
+def test_ours_opens_in_transformers_with_the_same_logits_and_comes_back(name, tokenizer, tmp_path):
+    model = modern(name, tokenizer.vocab_size)
+    folder = export_hugging_face(model, tokenizer, tmp_path / "it")
+    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert type(theirs).__name__ == f"{name.split()[0].strip(',')}ForCausalLM"
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    ids = random_ids(model.config, 2, 40)
+    with torch.no_grad():
+        logits = model(ids)
+        assert_close(theirs.eval()(ids).logits, logits, rtol=0, atol=1e-5 * logits.abs().max().item())
+    back, read = load_pretrained(folder)
+    assert_close(back(ids), logits, rtol=0, atol=0 if "one bias" not in name else 1e-5)
+    assert back.config == model.config or "one bias" in name
+    assert read.encode("an owl") == tokenizer.encode("an owl") == transformers.AutoTokenizer.from_pretrained(
+        folder)("an owl")["input_ids"]  # fmt: skip
+
+
+def test_a_published_tokenizer_goes_out_with_its_chat_template(tokenizer, tmp_path):
+    folder = export_hugging_face(modern("Llama", tokenizer.vocab_size), tokenizer, tmp_path / "first")
+    template = "{% for m in messages %}<|user|>{{ m.content }}<|endoftext|>{% endfor %}<|assistant|>"
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    model, read = load_pretrained(folder)
+    again = export_hugging_face(model, read, tmp_path / "second")
+    theirs, messages = transformers.AutoTokenizer.from_pretrained(again), [{"role": "user", "content": "the owl"}]
+    ids = theirs.apply_chat_template(messages, add_generation_prompt=True)
+    assert load_pretrained(again)[1].chat_ids(messages) == read.chat_ids(messages) == list(ids["input_ids"])
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    assert load_pretrained(again)[1].end_ids == read.end_ids == (end,)
+    assert transformers.GenerationConfig.from_pretrained(again).eos_token_id in (end, [end])
+
+
+def test_what_no_family_has_is_refused(tokenizer, tmp_path):
+    for changes, message in [
+        ({"ff_bias": True}, "ff_bias=True stands beside qk_norm=True"),
+        ({"rope_factors": (1.0, 2.0, 8.0, 8.0)}, "rope_factors are neither all equal nor those of Llama 3.1"),
+    ]:
+        config = ModernConfig(tokenizer.vocab_size, 40, 32, 4, 2, **changes)
+        with pytest.raises(ValueError, match=f"{message}.*keep .* with save_model"):
+            export_hugging_face(ModernGPT(config), tokenizer, tmp_path / "it")
+    assert not list(tmp_path.iterdir())

@@ -28,7 +28,8 @@ from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.checkpoints import load_checkpoint, save_checkpoint, unique_tensors
-from ch05_pretraining.hugging_face import export_hugging_face, load_gpt2
+from ch05_pretraining.hugging_face import export_hugging_face
+from ch05_pretraining.open_weights import load_hugging_face
 from ch05_pretraining.pretraining import TrainConfig, make_optimizers
 from ch05_pretraining.saved_models import find_model, load_model, load_story_gpt, save_model
 from ch06_finetuning.assistant import load_assistant
@@ -91,7 +92,7 @@ PAIRS = {
     "model": (lambda folder, model: save_model(folder, model, TOKENIZER, {}), lambda folder: load_model(folder)[0]),
     "finetuned": (lambda f, model: save_finetuned(f, model, TOKENIZER, {}), lambda folder: load_finetuned(folder)[0]),
     "classifier": (lambda f, model: save_classifier(f, model, TOKENIZER, LABELS, {}), lambda f: load_classifier(f)[0]),
-    "gpt2": (lambda folder, model: export_hugging_face(model, TOKENIZER, folder), load_gpt2),
+    "hugging face": (lambda f, model: export_hugging_face(model, TOKENIZER, f), load_hugging_face),
 }
 
 
@@ -119,8 +120,8 @@ def assert_same(loaded, model):
 
 
 def is_kept(pair, name):
-    if pair == "gpt2":
-        return name.startswith("GPTModel")
+    if pair == "hugging face":
+        return name.startswith("GPTModel") or name in ("ModernGPT", "ModernGPT, grouped, untied")
     return {"model": name in GPTS, "finetuned": "GPTClassifier" not in name, "classifier": "Classifier" in name}[pair]
 
 
@@ -132,7 +133,7 @@ def test_what_is_saved_comes_back_or_is_refused_before_a_byte_is_written(name, p
         save(tmp_path / "it", model)
         loaded = load(tmp_path / "it")
         assert isinstance(loaded, type(model)) and [path.name for path in tmp_path.iterdir()] == ["it"]
-        if pair == "gpt2":  # which always has a bias on queries, keys and values, and no dropout
+        if pair == "hugging face":  # where a GPT-2 always has a bias on queries, keys and values, and no dropout
             assert all(torch.equal(*both) for both in zip(answer(loaded), answer(model)))
         else:
             assert_same(loaded, model)
