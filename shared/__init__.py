@@ -57,6 +57,8 @@ _MODULES = {
     "ch05_pretraining.published_tokenizers": "PublishedTokenizer",
     "ch05_pretraining.chat_templates": "ChatTemplate",
     "ch05_pretraining.open_weights": "load_pretrained load_hugging_face",
+    "ch05_pretraining.gguf_format": "GGUFFile GGUFTensor",
+    "ch05_pretraining.gguf_files": "load_gguf",
     "ch05_pretraining.curriculum": "RepeatedTokens FirstReader Curriculum batches_from",
     "ch05_pretraining.head_loss": "head_loss",
     "ch05_pretraining.scaling": "PowerLaw fit_power_law flops_per_token matrix_product_ceiling",
