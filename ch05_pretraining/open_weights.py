@@ -12,6 +12,7 @@ from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernGPT
 from ch05_pretraining.families import PREFIX, modern_config, modern_names
+from ch05_pretraining.gguf_files import load_gguf
 from ch05_pretraining.gpt2_config import read_config
 from ch05_pretraining.hugging_face import gpt2_parts
 from ch05_pretraining.published_tokenizers import PublishedTokenizer
@@ -37,8 +38,6 @@ def load_pretrained(source: str | Path, dtype: str = "float32") -> tuple[GPTMode
     """
     path = _place(source)
     if not path.is_dir():
-        from ch05_pretraining.gguf_files import load_gguf
-
         return load_gguf(path, dtype)
     parts = model_parts(path)
     tokenizer = PublishedTokenizer.from_folder(path)
