@@ -26,6 +26,9 @@ FETCHED = {"smollm2": "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}  # name -> plac
 def load_pretrained(source: str | Path, dtype: str = "float32") -> tuple[GPTModel, PublishedTokenizer]:
     """Load a published model and its tokenizer from files on this machine; the model is in evaluation mode.
 
+    Llama 2, TinyLlama and Mistral 7B have a tokenizer of another kind (SentencePiece), which is refused by its name;
+    `load_hugging_face` opens these models alone.
+
     Args:
         source: "smollm2", once `python course.py fetch smollm2` has fetched it; a Hugging Face folder with
             `config.json`, safetensors files and `tokenizer.json`; or a `.gguf` file.

@@ -62,7 +62,7 @@ def list_tensors(path: str | Path, prefix: str) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     for file in _files(Path(path)):
         with _opened(file) as opened:
-            for name in opened.keys():  # noqa: SIM118  # the library's own object
+            for name in opened.keys():
                 bare = name.removeprefix(prefix)
                 if bare in found:
                     raise ValueError(f"{file} holds {bare}, and so does {found[bare].file}: get these files again")

@@ -158,6 +158,15 @@ def test_a_model_comes_with_its_tokenizer(tmp_path):
     assert read.decode(generate(model, ids, 3)[0, : ids.shape[1]].tolist()) == "the old owl"
 
 
+def test_a_model_whose_tokenizer_is_of_another_kind_is_opened_alone(tmp_path):
+    saved(their_model("TinyLlama"), tmp_path)
+    pieces = {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "byte_fallback": True}, "added_tokens": []}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(pieces), encoding="utf-8")
+    with pytest.raises(ValueError, match="SentencePiece"):
+        load_pretrained(tmp_path)
+    assert load_hugging_face(tmp_path).config.n_kv_heads == 1
+
+
 # ---------------------------------------------------------------- what is refused, and what changes nothing
 
 
