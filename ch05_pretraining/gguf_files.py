@@ -55,7 +55,7 @@ ONLY: dict[str, Any] = {
     "use_parallel_residual": False, "rope.scaling.attn_factor": 1,
 }  # fmt: skip
 PASSED_OVER = {"vocab_size", "rope.scaling.original_context_length", "rope.scaling.finetuned", "tensor_data_layout"}
-NUMBERS_AT_ONCE = 2**22  # 16 MB of float32
+NUMBERS_AT_ONCE = 2**16  # larger pieces leave holes in memory when they are let go
 
 
 def load_gguf(path: str | Path, dtype: str = "float32") -> tuple[GPTModel, PublishedTokenizer]:
