@@ -104,7 +104,7 @@ class PublishedTokenizer:
         end_ids: Iterable[int] = (),
         chat_template: str | None = None,
     ):
-        refuse_other_kinds(definition)
+        _refuse_other_kinds(definition)
         self._library = _build(definition)
         self.special_tokens = _controls(definition)
         self.tokens = _bytes_of_tokens(self._library.get_vocab(with_added_tokens=True), definition)
@@ -264,7 +264,7 @@ def _build(definition: dict) -> Any:
     return built
 
 
-def refuse_other_kinds(definition: dict) -> None:
+def _refuse_other_kinds(definition: dict) -> None:
     """Refuse what is not byte-level BPE, by its name.
 
     Args:
