@@ -63,7 +63,7 @@ def load_gguf(path: str | Path, dtype: str = "float32") -> tuple[GPTModel, Publi
 
     Args:
         path: a file of the architecture llama (Llama 3, SmolLM2, Mistral Nemo), qwen2, qwen3 or gpt2, whose numbers
-            are F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K or Q6_K.
+            are F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, or Q2_K to Q6_K.
         dtype: in which the model holds its numbers: "float32", "bfloat16", "float16" or "float64".
 
     Raises:

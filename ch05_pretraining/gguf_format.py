@@ -38,7 +38,8 @@ NUMBERS = {
 }  # kind -> struct's
 QUANTIZATIONS = {  # number -> its name, numbers in a block, bytes of a block
     0: ("F32", 1, 4), 1: ("F16", 1, 2), 30: ("BF16", 1, 2), 8: ("Q8_0", 32, 34), 2: ("Q4_0", 32, 18),
-    3: ("Q4_1", 32, 20), 12: ("Q4_K", 256, 144), 14: ("Q6_K", 256, 210),
+    3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210),
 }  # fmt: skip
 FOREIGN = {  # how other files begin -> what they are
     b"PK": "is a zip archive: unpack it, and give the .gguf file inside",

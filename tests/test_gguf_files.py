@@ -155,11 +155,16 @@ def write_gguf(path, architecture: str, fields: dict, tensors: dict, quantizatio
     return path
 
 
+FACTORS = {  # where a block keeps its factors
+    "Q2_K": slice(80, 84), "Q3_K": slice(108, 110), "Q4_K": slice(0, 4), "Q5_K": slice(0, 4), "Q6_K": slice(208, 210),
+}  # fmt: skip
+
+
 def random_blocks(shape, block: int, size: int, quantization: str) -> np.ndarray:
     chance = np.random.default_rng(len(shape) + shape[-1])
     blocks = chance.integers(0, 256, (*shape[:-1], shape[-1] // block, size), dtype=np.uint8)
     factors = chance.uniform(-0.002, 0.002, (*blocks.shape[:-1], 2)).astype(np.float16).view(np.uint8)
-    place = slice(0, 4) if quantization == "Q4_K" else slice(208, 210)  # where a block keeps its factors
+    place = FACTORS[quantization]
     blocks[..., place] = factors[..., : place.stop - place.start]
     return blocks.reshape(*shape[:-1], -1)
 
@@ -295,14 +300,7 @@ def test_the_table_of_quantizations_is_that_of_the_package():
         kind = gguf.GGMLQuantizationType[name]
         assert kind == number and gguf.GGML_QUANT_SIZES[kind] == (block, size)
     assert {name for name, _, _ in QUANTIZATIONS.values()} == {
-        "F32",
-        "F16",
-        "BF16",
-        "Q8_0",
-        "Q4_0",
-        "Q4_1",
-        "Q4_K",
-        "Q6_K",
+        *("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
     }
 
 
@@ -470,8 +468,8 @@ def test_tensors_that_do_not_fit_are_refused_by_name(changed, tensors, sentence)
 def test_an_unknown_quantization_is_refused_by_its_name(tmp_path):
     path = tmp_path / "model.gguf"
     refuse(
-        file_of(their_model("llama"), path, quantization="Q5_0"),
-        "token_embd.weight is quantized as Q5_0, expected one of F32",
+        file_of(their_model("llama"), path, quantization="MXFP4"),
+        "token_embd.weight is quantized as MXFP4, expected one of F32",
     )
     content = path.read_bytes()
     place = content.index(b"token_embd.weight") + len("token_embd.weight") + 4 + 2 * 8  # after two lengths
