@@ -38,7 +38,7 @@ def load_text(name: str) -> str:
     Raises:
         ValueError: no text has this name, or it has not been fetched yet.
 
-    Source: this course. Taught in ch02, section 2.3.
+    Source: this course. Taught in ch02, section 2.1.
     """
     ours = {path.stem: path for path in sorted((DATA_DIR / "texts").glob("*.txt"))}
     optional = {key for key, entry in catalogue().items() if entry["files"][0]["path"] == f"{key}.txt"}
@@ -64,7 +64,7 @@ def load_stories(split: str = "train", n: int = 20_000, seed: int = 0, *, mini: 
     Raises:
         ValueError: the split is unknown, or n is not a positive whole number.
 
-    Source: this course. Taught in ch02, section 2.3.
+    Source: this course. Taught in ch02, section 2.1.
     """
     _require_known("split", split, SPLITS)
     for name, value, least in (("n", n, 1), ("seed", seed, 0)):
