@@ -54,6 +54,7 @@ REQUIREMENTS = {
     "course": ["requirements.txt"],
     "tests": ["requirements.txt", os.path.join("tests", "requirements-test.txt")],
     "bench": ["requirements.txt", os.path.join("tests", "requirements-bench.txt")],
+    "models": ["requirements.txt", os.path.join("shared", "requirements-models.txt")],  # the command fetch asks for it
 }
 
 
@@ -303,16 +304,29 @@ def pip(options):
 
 
 def explain_failure():
-    """Read the end of pip's log and say what went wrong and what to do."""
+    """Say why the packages could not be installed and what to do."""
+    told = "The packages could not be installed: {0}, then start again. The whole story: {1}"
+    return told.format(trouble_of_pip(), LOG)
+
+
+def last_words():
+    """Return what the last command in pip's log said, or the end of that."""
     with io.open(LOG, encoding="utf-8") as log:
         tail = log.read()[-20000:]
-    tail = tail[tail.rfind("\n$ ") :]  # what the last command said: the log keeps those before it too
+    return tail[tail.rfind("\n$ ") :]  # the log keeps the commands before it too
+
+
+def trouble_of_pip():
+    """Say why pip's last command failed and what to do about it."""
+    tail = last_words()
     missing = re.search(r"No matching distribution found for (\S+)", tail)
     if re.search(r"No space left on device|Errno 28|Disk quota exceeded", tail):
         reason = "the disk is full: free about 3 GB"
     elif re.search(r"SSLError|CERTIFICATE_VERIFY_FAILED", tail):
         reason = "the package index's certificate cannot be checked: ask whoever runs this network for its certificate"
-    elif re.search(r"name resolution|getaddrinfo failed|Connection(Reset)?Error|ProxyError|timed out", tail):
+    elif re.search(
+        r"name resolution|getaddrinfo failed|Connection(Reset)?Error|Connection broken|ProxyError|timed out", tail
+    ):
         reason = "the package index cannot be reached: check the network (or pip's proxy settings)"
     elif missing:
         reason = "the package index that pip asks has no {0} for {1} and Python {2}.{3}: see pip config list".format(
@@ -321,7 +335,7 @@ def explain_failure():
     else:
         errors = [line for line in tail.splitlines() if "ERROR" in line or "error:" in line]
         reason = errors[-1].strip() if errors else "pip was stopped, perhaps for want of memory: close other programs"
-    return "The packages could not be installed: {0}, then start again. The whole story: {1}".format(reason, LOG)
+    return reason
 
 
 def hand_over(name, arguments):

