@@ -5,9 +5,10 @@ Its answers are marked exactly: the world that made the questions knows every ri
 References: Ouyang et al. (2022), section 3.5.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import TypedDict, Unpack
@@ -21,7 +22,7 @@ from ch04_gpt_model.generation import generate, stream
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import device_of
 from ch05_pretraining.saved_models import find_model, read_model
-from ch06_finetuning.instructions import chat_specials, prompt_ids
+from ch06_finetuning.instructions import answer_ends, prompt_ids
 from ch06_finetuning.lora import build_gpt
 from ch06_finetuning.metrics import Rate
 from data.story_world.marking import Instruction, Question, mark
@@ -45,8 +46,8 @@ class Assistant:
     """A fine-tuned GPT with its tokenizer, ready to answer.
 
     Args:
-        model: a fine-tuned GPTModel.
-        tokenizer: the BPETokenizer it was trained with.
+        model: a fine-tuned GPTModel, or a published model that was trained to answer.
+        tokenizer: the one it was trained with.
         max_new_tokens: longest answer in tokens, at least 1.
 
     Source: this course. Taught in ch06, section 6.11.
@@ -55,7 +56,8 @@ class Assistant:
     def __init__(self, model: GPTModel, tokenizer: Tokenizer, *, max_new_tokens: int = 200):
         self.model, self.tokenizer = model.eval(), tokenizer
         self.max_new_tokens = max_new_tokens
-        self.end_id = chat_specials(tokenizer)[2]
+        self.end_id, *others = answer_ends(tokenizer)
+        self.stop_ids = {self.end_id, *others, *special_tokens_of(tokenizer).values()}
 
     def prompt_ids(self, prompt: str, history: Turns = ()) -> list[int]:
         """Build the ids of a prompt, leaving out the oldest turns that do not fit into the context.
@@ -63,14 +65,22 @@ class Assistant:
         Raises:
             ValueError: the prompt alone is longer than the context allows.
         """
+        return prompt_ids(self.tokenizer, prompt, self.turns_that_fit(prompt, history))
+
+    def turns_that_fit(self, prompt: str, history: Turns) -> list[tuple[str, str]]:
+        """Give the newest turns that fit into the context together with a prompt.
+
+        Raises:
+            ValueError: the prompt alone is longer than the context allows.
+        """
         context = self.model.config.context_length
         room = context - min(self.max_new_tokens, context // 4)  # the rest is for the answer
         turns = list(history)
-        while len(ids := prompt_ids(self.tokenizer, prompt, turns)) > room:
+        while (n_tokens := len(prompt_ids(self.tokenizer, prompt, turns))) > room:
             if not turns:
-                raise ValueError(f"the prompt takes {len(ids)} tokens, but at most {room} fit: shorten it")
+                raise ValueError(f"the prompt takes {n_tokens} tokens, but at most {room} fit: shorten it")
             turns.pop(0)
-        return ids
+        return turns
 
     def reply(self, prompt: str, history: Turns = (), **sampling: Unpack[Sampling]) -> str:
         """Answer a prompt; greedy and so always the same, unless `sampling` says otherwise.
@@ -80,36 +90,40 @@ class Assistant:
             history: earlier (prompt, answer) pairs, oldest first.
             sampling: `temperature`, `top_k`, `top_p` and `seed` of `generate`.
         """
-        ids = self.tensor([self.prompt_ids(prompt, history)])  # (1, T)
-        written = generate(self.model, ids, self.max_new_tokens, stop_id=self.end_id, **sampling)
-        return self._text(written[0, ids.shape[1] :].tolist())
+        return self._text(list(self._written(prompt, history, sampling)))
 
     def stream(self, prompt: str, history: Turns = (), **sampling: Unpack[Sampling]) -> Iterator[str]:
         """Answer a prompt piece by piece, as the tokens are written; the pieces join to what `reply` returns."""
-        ids = self.tensor([self.prompt_ids(prompt, history)])  # (1, T)
-        tokens = stream(self.model, ids, self.max_new_tokens, stop_id=self.end_id, **sampling)
-        return stream_text(tokens, self._text)
+        return stream_text(self._written(prompt, history, sampling), self._text)
 
     def stream_likely(
         self, prompt: str, history: Turns = (), *, n: int = 5, **sampling: Unpack[Sampling]
     ) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         """Answer piece by piece, each with the `n` likeliest tokens at its place and their probabilities."""
-        ids, written = self.prompt_ids(prompt, history), []
-        tokens = stream(self.model, self.tensor([ids]), self.max_new_tokens, stop_id=self.end_id, **sampling)
+        tokens, seen = self._written(prompt, history, sampling), deque[Tensor](maxlen=1)
 
         def noted() -> Iterator[int]:
-            for token in tokens:
-                written.append(token)
+            while True:  # the hook is there for the moment of one token only, as whatever `stream` changes
+                hook = self.model.head.register_forward_hook(lambda _head, _hidden, logits: seen.append(logits[0]))
+                with hook:
+                    token = next(tokens, None)
+                if token is None:
+                    return
                 yield token
 
         for piece in stream_text(noted(), self._text):
-            yield piece, self.likely_next([*ids, *written[:-1]], n)
+            yield piece, self._likeliest(seen[0], n)
+
+    def _written(self, prompt: str, history: Turns, sampling: Sampling) -> Iterator[int]:
+        """The tokens of an answer, up to the first that ends it."""
+        ids = self.tensor([self.prompt_ids(prompt, history)])  # (1, T)
+        tokens = stream(self.model, ids, self.max_new_tokens, **sampling)
+        return takewhile(lambda token: token not in self.stop_ids, tokens)
 
     @torch.no_grad()
-    def likely_next(self, ids: list[int], n: int = 5) -> list[tuple[str, float]]:
-        """Give the `n` likeliest next tokens after some ids, with their probabilities at temperature 1."""
-        window = self.tensor([ids[-self.model.config.context_length :]])  # (1, T)
-        probabilities = self.model(window)[0, -1].float().softmax(dim=-1)  # (V,)
+    def _likeliest(self, logits: Tensor, n: int) -> list[tuple[str, float]]:
+        """The `n` likeliest tokens with their probabilities at temperature 1: logits (V,)."""
+        probabilities = logits.float().softmax(dim=-1)  # (V,)
         return [(self.tokenizer.decode([id]), p) for p, id in zip(*(x.tolist() for x in probabilities.topk(n)))]
 
     def tensor(self, rows: list[list[int]]) -> Tensor:
@@ -131,9 +145,7 @@ class Assistant:
             display(_widget_chat(self, ipywidgets, remember))
 
     def _text(self, ids: list[int]) -> str:
-        specials = set(special_tokens_of(self.tokenizer).values())
-        stop = next((position for position, token in enumerate(ids) if token in specials), len(ids))
-        return self.tokenizer.decode(ids[:stop]).strip()
+        return self.tokenizer.decode(list(takewhile(lambda token: token not in self.stop_ids, ids))).strip()
 
 
 def load_assistant(source: str | Path = "shipped") -> Assistant:

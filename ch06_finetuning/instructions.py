@@ -16,25 +16,30 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from ch02_text_data.any_tokenizer import Tokenizer, encode_text, pad_id_of, special_id, special_tokens_of
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
 from ch02_text_data.datasets import StoryDataset
+from ch05_pretraining.published_tokenizers import PublishedTokenizer
 
 __all__ = ["InstructionDataset", "ReplayBatches", "collate_instructions", "create_instruction_loader", "prompt_ids"]
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str, history: Iterable[tuple[str, str]] = ()) -> list[int]:
-    """Build the ids an assistant reads: earlier turns, then <|user|> prompt <|assistant|>.
+    """Build the ids an assistant reads: earlier turns, then <|user|> prompt <|assistant|>, or as its template says.
 
     Args:
-        tokenizer: a BPETokenizer or a tiktoken.Encoding that has the chat specials, see `add_special_tokens`.
+        tokenizer: a BPETokenizer or a tiktoken.Encoding that has the chat specials, see `add_special_tokens`, or a
+            published model's with a chat template.
         prompt: what the user says now; special tokens in it are ordinary text.
         history: earlier (prompt, answer) pairs, oldest first.
 
     Raises:
-        ValueError: the prompt is empty, or the tokenizer has no chat specials.
+        ValueError: the prompt is empty, or the tokenizer has neither chat specials nor a chat template.
 
     Source: this course. Taught in ch06, section 6.8.
     """
     if not prompt.strip():
         raise ValueError("the prompt is empty: type a question or a request")
+    if isinstance(tokenizer, PublishedTokenizer):
+        said = [(role, text) for turn in history for role, text in zip(("user", "assistant"), turn)]
+        return tokenizer.chat_ids([{"role": role, "content": text} for role, text in [*said, ("user", prompt)]])
     user, assistant, end = chat_specials(tokenizer)
     ids = []
     for question, answer in history:
@@ -237,3 +242,18 @@ def chat_specials(tokenizer: Tokenizer) -> tuple[int, int, int]:
         )
     user, assistant, end = (specials[name] for name in names)
     return user, assistant, end
+
+
+def answer_ends(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Give the ids with which an answer ends: <|endoftext|>, or what a published model ends its answers with.
+
+    Raises:
+        ValueError: the tokenizer has no chat specials, or is a published one that names no end.
+
+    Source: this course.
+    """
+    if not isinstance(tokenizer, PublishedTokenizer):
+        return chat_specials(tokenizer)[2:]
+    if not tokenizer.end_ids:
+        raise ValueError("the published model names no token that ends an answer: take one that was trained to answer")
+    return tokenizer.end_ids

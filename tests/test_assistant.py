@@ -18,7 +18,7 @@ from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
 from ch06_finetuning.finetuning import train_assistant
 from ch06_finetuning.instructions import create_instruction_loader, prompt_ids
 from data.loaders import load_instructions
-from shared.commands.chat import clean, example_questions, talk
+from shared.commands.chat import clean, example_questions, talk, welcome_of
 from tests.small_models import tiny_model
 
 COLORS = ("red", "blue", "green")
@@ -73,6 +73,26 @@ def test_likely_tokens_stand_beside_the_piece_they_could_replace(assistant):
     logits = assistant.model(torch.tensor([ids]))[0, -1]
     assert pairs[0][1][0][1] == pytest.approx(logits.softmax(0).max().item(), abs=1e-5)
     assert all(len(likely) == 3 and sum(p for _, p in likely) <= 1 + 1e-6 for _, likely in pairs)
+
+
+def test_likely_tokens_are_those_of_the_whole_text_so_far(untrained):
+    """What the model says while it writes with its cache is what it says when it reads everything anew."""
+    prompt, sampling, read = RECORDS[0].prompt, {"temperature": 1.5, "seed": 4}, []
+    ids, pairs = untrained.prompt_ids(prompt), list(untrained.stream_likely(prompt, n=3, **sampling))
+    written = generate(untrained.model, torch.tensor([ids]), 12, **sampling)[0, len(ids) :].tolist()
+    tokens = (read.append(token) or token for token in written)
+    lengths = [len(read) for _ in stream_text(tokens, untrained._text)]  # tokens read when each piece came
+    assert len(pairs) == len(lengths) > 3
+    for length, (_, likely) in zip(lengths, pairs):
+        best = untrained.model(torch.tensor([[*ids, *written[: length - 1]]]))[0, -1].softmax(dim=-1).topk(3)
+        assert [p for _, p in likely] == pytest.approx(best.values.tolist(), abs=1e-5)
+        assert [text for text, _ in likely] == [untrained.tokenizer.decode([token]) for token in best.indices.tolist()]
+
+
+def test_likely_tokens_leave_no_hook_behind(assistant):
+    answer = assistant.stream_likely(RECORDS[0].prompt)
+    next(answer)
+    assert not assistant.model.head._forward_hooks
 
 
 def test_a_stream_never_shows_half_a_character(assistant):
@@ -178,7 +198,14 @@ def test_the_chat_shows_answers_and_remembers_turns(assistant):
     assert RECORDS[0].response in shown and shown.endswith("Goodbye.\n")
 
 
-class Counting:
+class StandIn:
+    """Stands in for an assistant whose context holds every talk."""
+
+    def turns_that_fit(self, prompt, history):
+        return history
+
+
+class Counting(StandIn):
     """Says how many earlier turns it was given."""
 
     def stream(self, prompt, history, **sampling):
@@ -195,6 +222,23 @@ def test_earlier_turns_are_read_only_when_asked_for(monkeypatch, capsys, remembe
     monkeypatch.setattr("builtins.input", script("a", "b", ""))
     assistant_module._text_chat(Counting(), remember)
     assert capsys.readouterr().out == f"assistant> turn 0\nassistant> turn {int(remember)}\n"
+
+
+def test_a_talk_that_outgrows_the_context_is_shortened_with_a_sentence():
+    class Forgetful(Counting):
+        def turns_that_fit(self, prompt, history):
+            return history[-2:]
+
+    history, shown = run_chat(Forgetful(), "a", "b", "c", "d", "e")
+    assert [answer for _, answer in history] == ["turn 2"] * 3
+    told = "(To fit into the model's context, the talk goes on without its oldest turn.)\n"
+    assert shown.count(told) == 2 and shown.index(told) > shown.index("turn 2")
+
+
+def test_what_an_assistant_of_ours_says_first_is_what_it_can_do(assistant):
+    welcome = welcome_of(assistant)
+    assert "Asked in other words it is mostly wrong" in welcome.says and not welcome.remembers
+    assert welcome.examples == example_questions()
 
 
 def test_the_examples_are_questions_of_the_validation_split_in_one_line():
@@ -214,7 +258,7 @@ def test_ctrl_c_at_the_prompt_ends_the_chat(assistant):
 
 
 def test_ctrl_c_in_an_answer_stops_the_answer_only():
-    class Slow:
+    class Slow(StandIn):
         def stream(self, prompt, history, **sampling):
             yield "Once upon"
             raise KeyboardInterrupt
@@ -224,7 +268,7 @@ def test_ctrl_c_in_an_answer_stops_the_answer_only():
 
 
 def test_control_characters_are_stripped_both_ways():
-    class Echo:
+    class Echo(StandIn):
         def stream(self, prompt, history, **sampling):
             assert prompt == "red[2J alert"
             yield "blue\x1b[31m\x07\u202e"

@@ -17,13 +17,18 @@ from types import SimpleNamespace
 import pytest
 
 from shared.commands import serve
+from shared.commands.chat import Welcome
 
 ROOT = Path(__file__).resolve().parent.parent
+WELCOME = Welcome("It knows <b>little</b>.", ["Who?", "<b>Where?</b>"], remembers=True)
 QUESTION = {"prompt": "Who?", "history": [], "temperature": 0, "top_p": 1}
 
 
 class Echo:
     """Stands in for an assistant: says what it was asked, with control characters and markup in it."""
+
+    def turns_that_fit(self, prompt, history):
+        return history[-2:]
 
     def stream_likely(self, prompt, history, **sampling):
         if prompt == "too long":
@@ -34,7 +39,7 @@ class Echo:
 
 @pytest.fixture(scope="module")
 def server():
-    server = serve.make_server(Echo(), 0, ["Who?", "<b>Where?</b>"])
+    server = serve.make_server(Echo(), 0, WELCOME)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -76,10 +81,20 @@ def test_an_answer_comes_as_lines_of_text_with_likely_tokens(server):
     assert answer.headers["Content-Type"].startswith("application/x-ndjson")
 
 
-def test_the_page_gets_its_examples_as_data(server):
-    answer = ask(server, "GET", "/examples")
-    assert json.loads(answer.text) == ["Who?", "<b>Where?</b>"]
+def test_the_page_gets_its_welcome_as_data(server):
+    answer = ask(server, "GET", "/welcome")
+    told = {"says": "It knows <b>little</b>.", "examples": ["Who?", "<b>Where?</b>"], "remembers": True}
+    assert json.loads(answer.text) == told
     assert answer.headers["Content-Type"].startswith("application/json")
+
+
+def test_a_talk_that_outgrows_the_context_is_shortened_with_a_note(server):
+    turns = [[f"question {n}", "answer"] for n in range(5)]
+    rows = [json.loads(line) for line in ask(server, body=QUESTION | {"history": turns}).text.splitlines()]
+    note = "To fit into the model's context, the talk goes on without its 3 oldest turns."
+    assert rows[0] == {"note": note, "forgotten": 3} and "text" in rows[1]
+    rows = [json.loads(line) for line in ask(server, body=QUESTION | {"history": turns[:2]}).text.splitlines()]
+    assert not [row for row in rows if "note" in row]
 
 
 def test_a_question_that_trickles_in_is_given_up(server, monkeypatch):
@@ -110,7 +125,7 @@ def test_a_second_question_waits_for_its_turn_and_is_then_refused(server, monkey
 def test_a_port_that_cannot_be_had_is_named_with_the_remedy(server, port):
     port = server.server_port if port == "taken" else port
     with pytest.raises(ValueError, match=rf"port {port} cannot be had \(.+\): take any free one with --port 0"):
-        serve.make_server(Echo(), port)
+        serve.make_server(Echo(), port, WELCOME)
 
 
 def test_a_refused_prompt_is_answered_with_the_reason(server):
@@ -332,6 +347,7 @@ def test_ctrl_c_ends_the_server_in_a_word(tmp_path, moment):
         "            yield 'word', [('word', 1.0)]\n"
         "import ch06_finetuning.assistant as assistant\n"
         "assistant.load_assistant = lambda source: Slow()\n"
+        "serve.welcome_of = lambda assistant: serve.Welcome('', [], False)\n"
         "sys.exit(serve.main(['--port', '0']))\n"
     )
     process = subprocess.Popen(

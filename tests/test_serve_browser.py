@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from shared.commands import serve
+from shared.commands.chat import Welcome
 from tests import chromium
 
 if chromium.program() is None:
@@ -25,6 +26,9 @@ class Slow:
 
     def __init__(self):
         self.may_go_on, self.asked, self.ended = threading.Event(), [], 0
+
+    def turns_that_fit(self, prompt, history):
+        return history[-3:] if prompt == "shorter" else history
 
     def stream_likely(self, prompt, history, **sampling):
         self.asked.append(SimpleNamespace(prompt=prompt, history=history, **sampling))
@@ -50,11 +54,11 @@ def browser():
 @pytest.fixture
 def page(browser):
     """The open page, in front of an assistant of its own."""
-    server = serve.make_server(Slow(), 0, ["Who?", "<b>Where?</b>"])
+    server = serve.make_server(Slow(), 0, Welcome("It knows little.", ["Who?", "<b>Where?</b>"], remembers=False))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     browser.window()
     browser.complaints.clear()
-    browser.assistant, browser.url = server.assistant, f"http://127.0.0.1:{server.server_port}/"
+    browser.server, browser.assistant, browser.url = server, server.assistant, f"http://127.0.0.1:{server.server_port}/"
     browser.open(browser.url, ready="document.querySelectorAll('#examples button').length == 2")
     yield browser
     server.assistant.may_go_on.set()
@@ -163,6 +167,31 @@ def test_a_new_chat_forgets_even_an_answer_in_the_middle(page):
     assert page.run("!document.getElementById('start').hidden")
     answered(page, "new")
     assert page.assistant.asked[-1].history == []
+
+
+def test_the_page_says_what_this_assistant_is_good_for(page):
+    assert page.run("document.getElementById('says').textContent") == "It knows little."
+    assert not page.run("document.getElementById('remember').checked")
+    page.point("#remember", click=True)
+    assert "mixes them up" in page.run("document.getElementById('meaning').textContent")
+    page.server.welcome = Welcome("It knows <b>much</b>.", ["One?", "Two?", "Three?"], remembers=True)
+    page.open(page.url, ready="document.querySelectorAll('#examples button').length == 3")
+    assert page.run("document.getElementById('says').textContent") == "It knows <b>much</b>."
+    assert page.run("document.getElementById('remember').checked")
+    assert "mixes them up" not in page.run("document.getElementById('meaning').textContent")
+
+
+def test_a_talk_that_outgrows_the_context_is_shortened_with_a_note(page):
+    page.point("#remember", click=True)
+    for number in range(5):
+        answered(page, f"question {number}")
+    assert answered(page, "shorter").endswith("shorter")
+    note = "document.querySelector('.note')"
+    assert page.run(f"{note}.textContent").endswith("the talk goes on without its 2 oldest turns.")
+    assert page.run(f"{note}.previousElementSibling.textContent") == "shorter"
+    assert page.run("history.map(turn => turn[0])") == ["question 2", "question 3", "question 4", "shorter"]
+    answered(page, "next")
+    assert len(page.assistant.asked[-1].history) == 4 and page.run("document.querySelectorAll('.note').length") == 1
 
 
 def test_an_example_is_asked_at_a_click(page):

@@ -41,22 +41,33 @@ def test_a_character_of_several_bytes_appears_at_once(text):
     assert pieces == list(text)
 
 
+@pytest.fixture
+def writes(tokenizer, monkeypatch):
+    """Let models write what a test says, whatever their weights are: `writes(ids)`, each time they are asked."""
+
+    def say(ids):
+        def sampler(*_):
+            waiting = iter([*ids, tokenizer.special_tokens["<|endoftext|>"]])
+            return lambda logits: torch.tensor([next(waiting)])
+
+        monkeypatch.setattr(generation, "Sampler", sampler)
+
+    return say
+
+
 @pytest.mark.parametrize("end", range(1, 4))
-def test_half_a_character_at_the_end_is_shown_by_sample_and_by_the_assistant(tokenizer, monkeypatch, end):
-    ids = [*tokenizer.encode("ca"), *"🙂".encode()[:end]]
-    monkeypatch.setattr(generation, "stream", lambda *_, **__: iter(ids))
-    assert "".join(sample.pieces(None, tokenizer, "", 9)) == "ca\ufffd"
-    monkeypatch.setattr("ch06_finetuning.assistant.stream", lambda *_, **__: iter(ids))
+def test_half_a_character_at_the_end_is_shown_by_sample_and_by_the_assistant(tokenizer, writes, end):
+    writes([*tokenizer.encode("ca"), *"🙂".encode()[:end]])
     model = tiny_model(vocab_size=tokenizer.vocab_size)
+    assert "".join(sample.pieces(model, tokenizer, "", 9)) == "ca\ufffd"
     assistant = Assistant(model, tokenizer)
     assert "".join(assistant.stream("hi")) == "ca\ufffd"
     assert "".join(text for text, _ in assistant.stream_likely("hi")) == "ca\ufffd"
 
 
-def test_a_story_ends_at_its_end_token_and_nothing_of_it_is_shown(tokenizer, monkeypatch):
-    end = tokenizer.special_tokens["<|endoftext|>"]
-    monkeypatch.setattr(generation, "stream", lambda *_, **__: iter([*tokenizer.encode("café"), end, 65]))
-    assert "".join(sample.pieces(None, tokenizer, "", 9)) == "café"
+def test_a_story_ends_at_its_end_token_and_nothing_of_it_is_shown(tokenizer, writes):
+    writes([*tokenizer.encode("café"), tokenizer.special_tokens["<|endoftext|>"], 65])
+    assert "".join(sample.pieces(tiny_model(vocab_size=tokenizer.vocab_size), tokenizer, "", 9)) == "café"
 
 
 def test_pieces_come_as_soon_as_they_are_whole():

@@ -1,27 +1,51 @@
 """`python course.py chat`: talk with an assistant in the terminal.
 
 Answers appear as they are written. With `--remember`, earlier turns are read again as far as they fit into the model's
-context; it is no default, because an assistant that was trained on single questions mixes them up. Control characters
-are taken out of what is typed and of what is shown, and a special token that somebody types stays text.
+context; it is the default for published models only, because an assistant that was trained on single questions mixes
+them up. Control characters are taken out of what is typed and of what is shown, and a special token that somebody types
+stays text.
 """
 
 import argparse
 import sys
 import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from shared.commands.command_line import CommandParser, command, seed_number
 
+if TYPE_CHECKING:
+    from ch06_finetuning.assistant import Assistant
+
 HELP = "Type a question and press Enter. /quit ends the talk, Ctrl-C stops an answer."
+
+
+OURS = (
+    "It has learned a few kinds of questions in a few wordings. Asked in other words it is mostly wrong; chapter 6 "
+    "measures how often."
+)
+PUBLISHED = (
+    "It is a published model of {n_parameters} and has read much of the web. It answers in fluent English whether it "
+    "knows or not, so check what matters."
+)
+EVERYDAY_QUESTIONS = [
+    "What is the capital of France?",
+    "Explain in two sentences why the sky is blue.",
+    "What can I cook with eggs and potatoes?",
+    "Write a short poem about the sea.",
+]
+MODELS = "name of a run, a published model (smollm2, a folder, a .gguf file), or 'shipped' (default)"
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
     options = CommandParser("chat", "Talk with an assistant in the terminal.")
-    options.add_argument("run", nargs="?", help="name of a run (default: the assistant that comes with the course)")
+    options.add_argument("model", nargs="?", default="shipped", help=MODELS)
     options.add_argument("--temperature", type=float, default=0.0, help="0 always gives the likeliest answer (default)")
     options.add_argument("--top-p", type=float, default=None, help="draw from the likeliest tokens of this total only")
     options.add_argument("--seed", type=seed_number, default=None, help="makes drawn answers repeatable")
-    options.add_argument("--remember", action="store_true", help="read the talk so far with every question")
+    told = "read the talk so far with every question, or not (default: what the model was trained for)"
+    options.add_argument("--remember", action=argparse.BooleanOptionalAction, default=None, help=told)
     return options
 
 
@@ -34,10 +58,41 @@ def main(arguments: list[str] | None = None) -> int:
     from ch06_finetuning.assistant import load_assistant
 
     require_sampling_settings(settings.temperature, None, settings.top_p)
-    assistant = load_assistant(settings.run or "shipped")
-    print("You could ask: " + "\n               ".join(example_questions(3)))
-    talk(assistant, sampling, remember=settings.remember)
+    assistant = load_assistant(settings.model)
+    welcome = welcome_of(assistant)
+    print(f"{welcome.says}\nYou could ask: " + "\n               ".join(welcome.examples[:3]))
+    remember = welcome.remembers if settings.remember is None else settings.remember
+    talk(assistant, sampling, remember=remember)
     return 0
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """What somebody should know before the first question.
+
+    Args:
+        says: what the assistant can do and what it cannot.
+        examples: questions to begin with.
+        remembers: it was trained on talks of several turns.
+    """
+
+    says: str
+    examples: list[str]
+    remembers: bool
+
+
+def welcome_of(assistant: "Assistant") -> Welcome:
+    """Say what an assistant is good for: a published model knows much of the world, ours the story world.
+
+    Args:
+        assistant: who answers.
+    """
+    from ch05_pretraining.published_tokenizers import PublishedTokenizer
+
+    if isinstance(assistant.tokenizer, PublishedTokenizer):
+        n_parameters = f"{assistant.model.n_parameters / 1e6:,.0f} million parameters"
+        return Welcome(PUBLISHED.format(n_parameters=n_parameters), EVERYDAY_QUESTIONS, remembers=True)
+    return Welcome(OURS, example_questions(), remembers=False)
 
 
 def example_questions(n: int = 4) -> list[str]:
@@ -56,10 +111,10 @@ def example_questions(n: int = 4) -> list[str]:
 
 
 def talk(assistant, sampling: dict | None = None, read=input, write=None, *, remember: bool = True) -> list[tuple]:
-    """Ask and answer until /quit or the end of the input, and return the turns.
+    """Ask and answer until /quit or the end of the input, and return the turns that are still remembered.
 
     Args:
-        assistant: anything with `.stream(prompt, history, **sampling)`.
+        assistant: anything with `.stream(prompt, history, **sampling)` and `.turns_that_fit(prompt, history)`.
         sampling: temperature, top_p and seed.
         read: gives the next line of the user, raises EOFError at the end.
         write: shows a piece of text.
@@ -78,6 +133,20 @@ def talk(assistant, sampling: dict | None = None, read=input, write=None, *, rem
     return history
 
 
+def forget(assistant, prompt: str, history: list) -> str:
+    """Take the oldest turns out of a history until the rest fits into the model's context, and say so in a sentence.
+
+    Args:
+        assistant: anything with `.turns_that_fit(prompt, history)`.
+        prompt: what is asked now.
+        history: (prompt, answer) pairs, oldest first; shortened here.
+    """
+    n_left_out = len(history) - len(assistant.turns_that_fit(prompt, history))
+    del history[:n_left_out]
+    turns = "its oldest turn" if n_left_out == 1 else f"its {n_left_out} oldest turns"
+    return f"To fit into the model's context, the talk goes on without {turns}." if n_left_out else ""
+
+
 def clean(text: str) -> str:
     """Take control characters, invisible marks and lone surrogates out of a text; line ends stay."""
     return "".join(character for character in text if character == "\n" or unicodedata.category(character)[0] != "C")
@@ -94,6 +163,8 @@ def _next_line(read) -> str | None:
 def _one_turn(assistant, line: str, history: list, sampling: dict, write, remember: bool) -> None:
     pieces = []
     try:
+        if remember and (left_out := forget(assistant, line, history)):
+            write(f"({left_out})\n")
         for piece in assistant.stream(line, history if remember else [], **sampling):
             pieces.append(clean(piece))
             write(pieces[-1])

@@ -13,11 +13,12 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared.commands.chat import MODELS, Welcome, clean, forget, welcome_of
 from shared.commands.command_line import CommandParser, command, port_number
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ HEADERS = {
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
     options = CommandParser("serve", "Talk with the assistant in your browser.")
-    options.add_argument("run", nargs="?", help="name of a run (default: the assistant that comes with the course)")
+    options.add_argument("model", nargs="?", default="shipped", help=MODELS)
     told = "port on this machine (default 8765; 0: any free one)"
     options.add_argument("--port", type=port_number, default=8765, help=told)
     return options
@@ -60,9 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Load the assistant and serve its page until Ctrl-C; return the exit status."""
     settings = parser().parse_args(arguments)
     from ch06_finetuning.assistant import load_assistant
-    from shared.commands.chat import example_questions
 
-    server = make_server(load_assistant(settings.run or "shipped"), settings.port, example_questions())
+    assistant = load_assistant(settings.model)
+    server = make_server(assistant, settings.port, welcome_of(assistant))
     try:
         print(f"Open http://127.0.0.1:{server.server_port} in your browser. Ctrl-C ends it.", flush=True)
         server.serve_forever()
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 class _Server(ThreadingHTTPServer):
     assistant: "Assistant"
     busy: threading.Lock
-    examples: list[str]
+    welcome: Welcome
     hosts: set[str]
     allow_reuse_address = os.name != "nt"  # on Windows it would let two programs answer on one port
 
@@ -88,13 +89,13 @@ class _Server(ThreadingHTTPServer):
             print(f"course.py serve: a request failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
-def make_server(assistant: "Assistant", port: int = 0, examples: Sequence[str] = ()) -> ThreadingHTTPServer:
+def make_server(assistant: "Assistant", port: int, welcome: Welcome) -> ThreadingHTTPServer:
     """Bind a server for one assistant to the loopback address.
 
     Args:
         assistant: the assistant to talk with.
         port: 0 to 65535; 0 takes any free one.
-        examples: questions that the page offers to begin with.
+        welcome: what the page says before the first question.
 
     Raises:
         ValueError: the port cannot be had.
@@ -104,7 +105,7 @@ def make_server(assistant: "Assistant", port: int = 0, examples: Sequence[str] =
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or "it is not in 0..65535"
         raise ValueError(f"port {port} cannot be had ({reason}): take any free one with --port 0") from error
-    server.assistant, server.busy, server.examples = assistant, threading.Lock(), list(examples)
+    server.assistant, server.busy, server.welcome = assistant, threading.Lock(), welcome
     server.hosts = {f"{name}:{server.server_port}" for name in ("127.0.0.1", "localhost")}
     return server
 
@@ -145,8 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(status, "text/plain", sentence.encode("utf-8"))
 
     def _send_file(self) -> None:
-        if self.path == "/examples":
-            return self._send(200, "application/json", json.dumps(self.server.examples).encode("utf-8"))
+        if self.path == "/welcome":
+            return self._send(200, "application/json", json.dumps(asdict(self.server.welcome)).encode("utf-8"))
         if self.path not in FILES:
             raise _Refused(404, "there is no such page")
         name, kind = FILES[self.path]
@@ -227,20 +228,22 @@ def _is_turn(turn: object) -> bool:
 
 
 def pieces(assistant, prompt: str, history: list, temperature: float, top_p: float):
-    """Answer piece by piece: dictionaries with `text` and the likeliest tokens, or with the `trouble`.
+    """Answer piece by piece: dictionaries with `text` and the likeliest tokens, with a `note` or with the `trouble`.
+
+    A note comes first and says how many turns were `forgotten`, because the model's context is too short for them.
 
     Args:
         assistant: who answers.
         prompt: what is asked; control characters are taken out.
-        history: earlier (prompt, answer) pairs.
+        history: earlier (prompt, answer) pairs; the oldest may be taken out.
         temperature: 0 for the likeliest answer.
         top_p: share of the probability to draw from.
     """
-    from shared.commands.chat import clean
-
-    until = time.monotonic() + ANSWER_SECONDS
+    until, prompt, n_turns = time.monotonic() + ANSWER_SECONDS, clean(prompt), len(history)
     try:
-        for text, likely in assistant.stream_likely(clean(prompt), history, temperature=temperature, top_p=top_p):
+        if history and (note := forget(assistant, prompt, history)):
+            yield {"note": note, "forgotten": n_turns - len(history)}
+        for text, likely in assistant.stream_likely(prompt, history, temperature=temperature, top_p=top_p):
             yield {"text": clean(text), "likely": [(clean(token), round(p, 4)) for token, p in likely]}
             if time.monotonic() > until:
                 yield {"trouble": f"stopped after {ANSWER_SECONDS} seconds"}

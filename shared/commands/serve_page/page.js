@@ -3,6 +3,7 @@
 const at = (id) => document.getElementById(id);
 const MOST_TURNS = 20, MOST_CHARACTERS = 12000; // of the talk that goes along; the model's memory is shorter still
 let history = []; // [prompt, answer] pairs
+let singleQuestions = true; // what the model was trained on
 let answering = null; // stops the answer that is being written
 
 function add(parent, kind, className, text) {
@@ -39,9 +40,9 @@ async function* lines(response) {
   }
 }
 
-async function* answer(prompt, signal) {
+async function* answer(prompt, turns, signal) {
   const question = {
-    prompt, history: at("remember").checked ? recent(history) : [],
+    prompt, history: turns,
     temperature: Number(at("temperature").value), top_p: Number(at("top-p").value),
   };
   const response = await fetch("/answer", {
@@ -52,13 +53,14 @@ async function* answer(prompt, signal) {
 }
 
 async function ask(prompt) {
-  const talk = history, stopper = new AbortController();
+  const talk = history, sent = at("remember").checked ? recent(talk) : [], stopper = new AbortController();
   turn("you", prompt);
   const box = turn("it waiting", "");
   setAnswering(stopper);
   try {
-    for await (const piece of answer(prompt, stopper.signal)) {
+    for await (const piece of answer(prompt, sent, stopper.signal)) {
       if (piece.trouble) turn("it trouble", piece.trouble);
+      else if (piece.note) forget(talk, sent.length - piece.forgotten, piece.note, box);
       else showPiece(box, piece);
     }
   } catch (error) {
@@ -69,6 +71,11 @@ async function ask(prompt) {
   if (box.textContent) talk.push([prompt, box.textContent]);
   else box.remove();
   if (answering === stopper) setAnswering(null);
+}
+
+function forget(talk, nKept, note, box) {
+  talk.splice(0, talk.length - nKept);
+  box.before(add(at("talk"), "div", "turn note", note));
 }
 
 function setAnswering(stopper) {
@@ -141,7 +148,7 @@ function explain() {
     temperature === 0 ? "Temperature 0: always the likeliest token, so the same question gets the same answer."
     : topP === 1 ? "It draws among all tokens; the higher the temperature, the more freely."
     : `It draws among the likeliest tokens that together make ${Math.round(100 * topP)} % of the probability.`;
-  if (at("remember").checked)
+  if (at("remember").checked && singleQuestions)
     at("meaning").textContent += " It reads the talk so far; trained on single questions, it mixes them up easily.";
 }
 
@@ -172,6 +179,10 @@ at("again").addEventListener("click", () => {
 window.addEventListener("scroll", hideCard, { passive: true });
 for (const id of ["temperature", "top-p", "remember"]) at(id).addEventListener("input", explain);
 explain();
-fetch("/examples").then((response) => response.json()).then((prompts) => {
-  for (const prompt of prompts) add(at("examples"), "button", "", prompt).onclick = () => submit(prompt);
+fetch("/welcome").then((response) => response.json()).then((welcome) => {
+  at("says").textContent = welcome.says;
+  at("remember").checked = welcome.remembers;
+  singleQuestions = !welcome.remembers;
+  explain();
+  for (const prompt of welcome.examples) add(at("examples"), "button", "", prompt).onclick = () => submit(prompt);
 }).catch(() => { at("start").hidden = true; });
