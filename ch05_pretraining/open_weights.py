@@ -6,17 +6,20 @@ the settings and names, `weight_files.py` reads the numbers, `gguf_files.py` the
 References: Touvron et al. (2023), "LLaMA"; Ben Allal et al. (2025), "SmolLM2". For ch04, section M.8.
 """
 
+import os
 from pathlib import Path
+
+import torch
 
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
-from ch04_gpt_model.modern_gpt import ModernGPT
+from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.families import PREFIX, modern_config, modern_names
 from ch05_pretraining.gguf_files import load_gguf
 from ch05_pretraining.gpt2_config import read_config
 from ch05_pretraining.hugging_face import gpt2_parts
 from ch05_pretraining.published_tokenizers import PublishedTokenizer
-from ch05_pretraining.weight_files import Names, Stored, list_tensors, read_model
+from ch05_pretraining.weight_files import Names, Stored, empty_model, list_tensors, read_model
 from data.paths import CACHE_DIR
 
 OLD_ANGLES = "rotary_emb.inv_freq"  # stored in old files of Llama 2; config.json says the same
@@ -96,3 +99,44 @@ def _place(source: str | Path) -> Path:
     if path.suffix == ".safetensors":
         raise ValueError(f"{path} holds numbers and not what they mean: give its folder, with config.json")
     return path
+
+
+def is_pretrained(source: str | Path) -> bool:
+    """Say whether something names a published model, and not one that the course has made.
+
+    Args:
+        source: a name that `load_pretrained` knows, any file, or a publisher's folder; runs, and folders that
+            `save_model` wrote, are the course's.
+
+    Source: this course. For ch04, section M.8.
+    """
+    if source in FETCHED or os.path.isfile(source):
+        return True
+    names = set(os.listdir(source)) if os.path.isdir(source) else set()
+    weights = "config.json" in names or any(name.endswith(".gguf") for name in names)
+    return weights and "recipe.json" not in names
+
+
+def pretrained_bytes(source: str | Path, dtype: str = "float32") -> int:
+    """Say how much memory the numbers of a published model take, before they are read.
+
+    Args:
+        source: see `load_pretrained`.
+        dtype: see `load_pretrained`.
+
+    Raises:
+        ValueError: nothing there, or a model that ours cannot compute.
+
+    Source: this course. For ch04, section M.8.
+    """
+    path = _place(source)
+    class_, config = model_parts(path)[:2] if path.is_dir() else _gguf_shape(path)
+    return empty_model(class_, config).n_parameters * getattr(torch, dtype).itemsize
+
+
+def _gguf_shape(path: Path) -> tuple[type[GPTModel], GPTConfig]:
+    from ch05_pretraining.gguf_files import read_gguf_config
+    from ch05_pretraining.gguf_format import GGUFFile
+
+    config = read_gguf_config(GGUFFile(path))
+    return ModernGPT if isinstance(config, ModernConfig) else GPTModel, config

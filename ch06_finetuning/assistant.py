@@ -21,6 +21,7 @@ from ch02_text_data.streaming import stream_text
 from ch04_gpt_model.generation import generate, stream
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import device_of
+from ch05_pretraining.open_weights import is_pretrained, load_pretrained
 from ch05_pretraining.saved_models import find_model, read_model
 from ch06_finetuning.instructions import answer_ends, prompt_ids
 from ch06_finetuning.lora import build_gpt
@@ -149,17 +150,26 @@ class Assistant:
 
 
 def load_assistant(source: str | Path = "shipped") -> Assistant:
-    """Load an assistant: the shipped one, that of a run by its name, or one from a folder.
+    """Load an assistant: the shipped one, that of a run by its name, one from a folder, or a published model.
 
     Args:
-        source: "shipped", the name of a run, or a folder made by `save_model` or, with LoRA layers, `save_finetuned`.
+        source: "shipped", the name of a run, a folder made by `save_model` or, with LoRA layers, `save_finetuned`, or
+            what `load_pretrained` opens, for example "smollm2".
 
     Raises:
-        ValueError: there is no such assistant, or its files are damaged.
+        ValueError: there is no such assistant, its files are damaged, or it was not trained to answer.
 
     Source: this course. Taught in ch06, section 6.11.
     """
-    return Assistant(*read_model(find_model(source, "assistant"), lambda about, _: build_gpt(about)))
+    if not is_pretrained(source):
+        return Assistant(*read_model(find_model(source, "assistant"), lambda about, _: build_gpt(about)))
+    model, tokenizer = load_pretrained(source)
+    if not tokenizer.has_chat_template:
+        raise ValueError(
+            f"{source} holds no chat template, so it was not trained to answer: let it go on with a text, "
+            f'python course.py sample "The sea is" --model {source}'
+        )
+    return Assistant(model, tokenizer, max_new_tokens=512)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ _MODULES = {
     "ch05_pretraining.hugging_face": "load_gpt2 export_hugging_face",
     "ch05_pretraining.published_tokenizers": "PublishedTokenizer",
     "ch05_pretraining.chat_templates": "ChatTemplate",
-    "ch05_pretraining.open_weights": "load_pretrained load_hugging_face",
+    "ch05_pretraining.open_weights": "load_pretrained load_hugging_face is_pretrained pretrained_bytes",
     "ch05_pretraining.gguf_format": "GGUFFile GGUFTensor",
     "ch05_pretraining.gguf_files": "load_gguf",
     "ch05_pretraining.curriculum": "RepeatedTokens FirstReader Curriculum batches_from",

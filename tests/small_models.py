@@ -1,6 +1,7 @@
 """The tests' tiny models and tokenizer, and what is done to them: weights shaken, random ids fed, a run interrupted."""
 
 import dataclasses
+from pathlib import Path
 
 import tiktoken
 import torch
@@ -74,3 +75,37 @@ def press_at(step: int):
             raise KeyboardInterrupt
 
     return on_step
+
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def publish(folder: Path, *, template: str | None = CHATML, begins: bool = False, seed: int = 0) -> Path:
+    """Write a tiny Llama of random weights and its tokenizer as their publisher would: a Hugging Face folder."""
+    import tokenizers
+    import transformers
+
+    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    letters = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=320, special_tokens=names, initial_alphabet=letters, show_progress=False
+    )
+    made.train_from_iterator(["What is the sea? The sea is large and deep. " * 20], trainer)
+    theirs = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token=names[1], eos_token=names[2], add_bos_token=begins, chat_template=template
+    )
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(
+        vocab_size=made.get_vocab_size(), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.5,
+        bos_token_id=1, eos_token_id=[2, 0], tie_word_embeddings=True,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    theirs.save_pretrained(folder)
+    return folder

@@ -237,7 +237,7 @@ def test_a_talk_that_outgrows_the_context_is_shortened_with_a_sentence():
 
 def test_what_an_assistant_of_ours_says_first_is_what_it_can_do(assistant):
     welcome = welcome_of(assistant)
-    assert "Asked in other words it is mostly wrong" in welcome.says and not welcome.remembers
+    assert "Asked in other words it is mostly wrong" in welcome.says and not welcome.remember
     assert welcome.examples == example_questions()
 
 

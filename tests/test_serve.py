@@ -20,7 +20,7 @@ from shared.commands import serve
 from shared.commands.chat import Welcome
 
 ROOT = Path(__file__).resolve().parent.parent
-WELCOME = Welcome("It knows <b>little</b>.", ["Who?", "<b>Where?</b>"], remembers=True)
+WELCOME = Welcome("It knows <b>little</b>.", ["Who?", "<b>Where?</b>"], remember=True)
 QUESTION = {"prompt": "Who?", "history": [], "temperature": 0, "top_p": 1}
 
 
@@ -83,7 +83,8 @@ def test_an_answer_comes_as_lines_of_text_with_likely_tokens(server):
 
 def test_the_page_gets_its_welcome_as_data(server):
     answer = ask(server, "GET", "/welcome")
-    told = {"says": "It knows <b>little</b>.", "examples": ["Who?", "<b>Where?</b>"], "remembers": True}
+    told = {"says": "It knows <b>little</b>.", "examples": ["Who?", "<b>Where?</b>"], "remember": True,
+            "temperature": 0.0, "top_p": 1.0}  # fmt: skip
     assert json.loads(answer.text) == told
     assert answer.headers["Content-Type"].startswith("application/json")
 
@@ -347,7 +348,7 @@ def test_ctrl_c_ends_the_server_in_a_word(tmp_path, moment):
         "            yield 'word', [('word', 1.0)]\n"
         "import ch06_finetuning.assistant as assistant\n"
         "assistant.load_assistant = lambda source: Slow()\n"
-        "serve.welcome_of = lambda assistant: serve.Welcome('', [], False)\n"
+        "serve.welcome_of = lambda assistant: serve.Welcome('', [])\n"
         "sys.exit(serve.main(['--port', '0']))\n"
     )
     process = subprocess.Popen(

@@ -54,7 +54,7 @@ def browser():
 @pytest.fixture
 def page(browser):
     """The open page, in front of an assistant of its own."""
-    server = serve.make_server(Slow(), 0, Welcome("It knows little.", ["Who?", "<b>Where?</b>"], remembers=False))
+    server = serve.make_server(Slow(), 0, Welcome("It knows little.", ["Who?", "<b>Where?</b>"]))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     browser.window()
     browser.complaints.clear()
@@ -174,11 +174,17 @@ def test_the_page_says_what_this_assistant_is_good_for(page):
     assert not page.run("document.getElementById('remember').checked")
     page.point("#remember", click=True)
     assert "mixes them up" in page.run("document.getElementById('meaning').textContent")
-    page.server.welcome = Welcome("It knows <b>much</b>.", ["One?", "Two?", "Three?"], remembers=True)
+    page.server.welcome = Welcome(
+        "It knows <b>much</b>.", ["One?", "Two?", "Three?"], remember=True, temperature=0.2, top_p=0.9
+    )
     page.open(page.url, ready="document.querySelectorAll('#examples button').length == 3")
     assert page.run("document.getElementById('says').textContent") == "It knows <b>much</b>."
     assert page.run("document.getElementById('remember').checked")
-    assert "mixes them up" not in page.run("document.getElementById('meaning').textContent")
+    meaning = page.run("document.getElementById('meaning').textContent")
+    assert "mixes them up" not in meaning and "together make 90 %" in meaning
+    answered(page)
+    asked = page.assistant.asked[-1]
+    assert (asked.temperature, asked.top_p) == (0.2, 0.9)
 
 
 def test_a_talk_that_outgrows_the_context_is_shortened_with_a_note(page):

@@ -1,4 +1,4 @@
-"""`python course.py sample "Once upon a time"`: let a story GPT go on from there, token by token."""
+"""`python course.py sample "Once upon a time"`: let a GPT go on from there, token by token."""
 
 import argparse
 import sys
@@ -9,9 +9,11 @@ from shared.commands.command_line import CommandParser, command, seed_number, wh
 
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
-    options = CommandParser("sample", "Let a story GPT go on from a prompt.")
+    options = CommandParser("sample", "Let a GPT go on from a prompt.")
     options.add_argument("prompt", nargs="?", default="", help="how the text begins (default: a new story)")
-    options.add_argument("--run", default="shipped", metavar="NAME", help="a run of yours, or 'shipped' (default)")
+    which = options.add_mutually_exclusive_group()
+    which.add_argument("--run", default="shipped", metavar="NAME", help="a run of yours, or 'shipped' (default)")
+    which.add_argument("--model", metavar="SOURCE", help="a published model: smollm2, a folder, or a .gguf file")
     options.add_argument("--tokens", type=whole_number(0), default=300, help="most tokens to add (default 300)")
     options.add_argument("--temperature", type=float, default=0.7, help="0 takes the likeliest each time (default 0.7)")
     options.add_argument("--top-k", type=int, help="draw from this many likeliest tokens only")
@@ -24,7 +26,7 @@ def pieces(model, tokenizer, prompt: str, max_new_tokens: int, **sampling):
     """Yield the text that continues a prompt, as soon as its characters are complete.
 
     Args:
-        model: a `GPTModel`.
+        model: any GPT.
         tokenizer: the one it was trained with.
         prompt: how the text begins; empty for a new story.
         max_new_tokens: most tokens to add.
@@ -35,10 +37,26 @@ def pieces(model, tokenizer, prompt: str, max_new_tokens: int, **sampling):
     from ch02_text_data.streaming import stream_text
     from ch04_gpt_model import generation
 
+    begin, ends = edges(tokenizer)
+    ids = [*begin, *tokenizer.encode(prompt)]
+    if not ids:
+        raise ValueError("the prompt is empty, and this model begins no text by itself: give the beginning of one")
+    tokens = generation.stream(model, torch.tensor([ids]), max_new_tokens, **sampling)
+    return stream_text(takewhile(lambda token: token not in ends, tokens), tokenizer.decode)
+
+
+def edges(tokenizer) -> tuple[list[int], set[int]]:
+    """Give the ids with which a text begins, and those that end it.
+
+    Args:
+        tokenizer: one of the course, or a published model's.
+    """
+    from ch05_pretraining.published_tokenizers import PublishedTokenizer
+
+    if isinstance(tokenizer, PublishedTokenizer):
+        return [*tokenizer.begin_ids], {*tokenizer.end_ids, *tokenizer.special_tokens.values()}
     end = tokenizer.special_tokens["<|endoftext|>"]
-    ids = torch.tensor([[end, *tokenizer.encode(prompt)]])
-    tokens = generation.stream(model, ids, max_new_tokens, stop_id=end, **sampling)
-    return stream_text(takewhile(lambda token: token != end, tokens), tokenizer.decode)
+    return [end], {end}
 
 
 @command("sample")
@@ -46,10 +64,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the prompt and what the model adds; return the exit status."""
     options = parser().parse_args(arguments)
     from ch04_gpt_model.sampling import require_sampling_settings
+    from ch05_pretraining.open_weights import load_pretrained
     from ch05_pretraining.saved_models import load_story_gpt
+    from shared.commands.published import tell_memory
 
     require_sampling_settings(options.temperature, options.top_k, options.top_p)
-    model, tokenizer = load_story_gpt(options.run)
+    if options.model is None:
+        model, tokenizer = load_story_gpt(options.run)
+    else:
+        tell_memory(options.model)
+        model, tokenizer = load_pretrained(options.model)
     sampling = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
     added = pieces(model, tokenizer, options.prompt, options.tokens, **sampling)
     print(options.prompt, end="", flush=True)

@@ -61,7 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Load the assistant and serve its page until Ctrl-C; return the exit status."""
     settings = parser().parse_args(arguments)
     from ch06_finetuning.assistant import load_assistant
+    from shared.commands.published import tell_memory
 
+    tell_memory(settings.model)
     assistant = load_assistant(settings.model)
     server = make_server(assistant, settings.port, welcome_of(assistant))
     try:
