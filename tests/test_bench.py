@@ -1,5 +1,6 @@
 """`course.py bench` in its smallest size: every part measures, the sides take turns, and the page says what it is."""
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from shared.commands import bench
 from shared.commands import bench_measures as measures
+from tests.small_models import publish
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = {"shape": "tiny", "precision": "float32", "batch_size": 2, "length": 8, "n_steps": 2}
@@ -250,3 +252,39 @@ def test_the_released_page_tells_of_every_part():
         pytest.skip("the page has not been measured yet")
     text = page.read_text(encoding="utf-8")
     assert not [title for title, _ in bench.GROUPS.values() if f"## {title}" not in text]
+
+
+# ---------------------------------------------------------------- a published model
+
+
+@pytest.fixture(scope="module")
+def published_folder(tmp_path_factory):
+    """A tiny Llama of random weights, as its publisher would lay it out."""
+    for package in ("transformers", "tokenizers"):
+        pytest.importorskip(package)
+    return publish(tmp_path_factory.mktemp("published") / "tiny")
+
+
+def test_both_sides_of_the_bench_write_the_same(published_folder):
+    mine, theirs = (measures.published(side, str(published_folder), n_new=12)() for side in ("ours", "transformers"))
+    assert mine["ids"] == theirs["ids"] and len(mine["ids"]) == 12
+    assert mine["units"] == theirs["units"] == 12 and min(mine["seconds"], theirs["seconds"]) > 0
+    assert mine["bytes"] == theirs["bytes"]
+
+
+def test_the_part_of_the_page_tells_speed_memory_and_whether_the_words_are_the_same(published_folder):
+    table, told = bench.published(dataclasses.replace(bench.TINY, published=published_folder))
+    assert table.count("tokens/s |") == 2 and " MB |" in table and "GB/s |" in table
+    assert "the first 4 of the 4 tokens are the same" in told
+
+
+def test_a_bench_without_the_model_says_how_to_get_it(tmp_path):
+    (told,) = bench.published(dataclasses.replace(bench.TINY, published=tmp_path / "no.gguf"))
+    assert "python course.py fetch smollm2" in told
+
+
+def test_the_model_that_is_measured_is_the_one_that_fetch_brings():
+    from ch05_pretraining.open_weights import FETCHED
+    from data.paths import CACHE_DIR
+
+    assert bench.Plan().published == CACHE_DIR / FETCHED["smollm2"]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 PROMPT = 16  # tokens
 
@@ -114,22 +115,71 @@ def generation(side: str, shape: str, batch_size: int, n_new: int, use_cache: bo
 
     A round is repeated until it has taken `seconds`: one disturbance is then a small part of it.
     """
-    import torch
-
-    ids = torch.randint(config_of(shape).vocab_size, (batch_size, PROMPT), generator=torch.Generator().manual_seed(0))
+    ids = _prompts(config_of(shape).vocab_size, batch_size)
     write = (_write_ours if side == "ours" else _write_peer)(shape, ids, n_new, use_cache)
 
     def one_round():
-        n_tokens, begun = 0, time.perf_counter()
-        while not n_tokens or time.perf_counter() - begun < seconds:
-            rows = write()
-            n_tokens += batch_size * n_new
-        taken = time.perf_counter() - begun
+        rows, n_times, taken = _repeated(write, seconds)
         if rows.shape != (batch_size, PROMPT + n_new):
             raise ValueError(f"{side} wrote {tuple(rows.shape)}, expected {(batch_size, PROMPT + n_new)}")
-        return n_tokens, taken
+        return n_times * batch_size * n_new, taken
 
     return one_round
+
+
+def _prompts(vocab_size: int, batch_size: int):
+    import torch
+
+    return torch.randint(vocab_size, (batch_size, PROMPT), generator=torch.Generator().manual_seed(0))
+
+
+def _repeated(write: Callable, seconds: float):
+    """Write until it has taken so many seconds: -> what was written last, how many times, the seconds."""
+    n_times, begun = 0, time.perf_counter()
+    while not n_times or time.perf_counter() - begun < seconds:
+        rows = write()
+        n_times += 1
+    return rows, n_times, time.perf_counter() - begun
+
+
+def published(side: str, source: str, n_new: int, seconds: float = 0.0):
+    """One round: so many new tokens of a published model, the likeliest each time; units are tokens.
+
+    "ours" opens whatever `load_pretrained` opens, "transformers" a folder in its own layout. Told are the `ids` too,
+    and the `bytes` of weights that each of them reads.
+    """
+    model, write = (_published_ours if side == "ours" else _published_peer)(source, n_new)
+    n_bytes = sum(parameter.nbytes for parameter in model.parameters())  # a head that is the table counts once
+
+    def one_round():
+        rows, n_times, taken = _repeated(write, seconds)
+        ids = rows[0, PROMPT:].tolist()
+        if len(ids) != n_new:
+            raise ValueError(f"{side} wrote {len(ids)} tokens, expected {n_new}")
+        return {"units": n_times * n_new, "seconds": taken, "ids": ids, "bytes": n_bytes}
+
+    return one_round
+
+
+def _published_ours(source: str, n_new: int):
+    from ch04_gpt_model.generation import generate
+    from ch05_pretraining.open_weights import load_pretrained
+
+    model, _ = load_pretrained(source)
+    ids = _prompts(model.config.vocab_size, 1)
+    return model, lambda: generate(model, ids, n_new)
+
+
+def _published_peer(source: str, n_new: int):
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    model.generation_config.eos_token_id = None  # both write on to the last token that is asked for
+    ids = _prompts(model.config.vocab_size, 1)
+    options: dict[str, Any] = {"max_new_tokens": n_new, "do_sample": False, "pad_token_id": 0}
+    return model, lambda: model.generate(ids, attention_mask=torch.ones_like(ids), **options)
 
 
 def _write_ours(shape, ids, n_new, use_cache):
@@ -347,7 +397,8 @@ class _Clock:
 
 
 MEASURES: dict[str, Callable[..., Callable]] = {
-    "training": training, "generation": generation, "bpe_training": bpe_training, "bpe_encoding": bpe_encoding,
+    "training": training, "generation": generation, "published": published,
+    "bpe_training": bpe_training, "bpe_encoding": bpe_encoding,
     "ceiling": ceiling, "reading": reading, "learning": learning, "yardstick": yardstick,
 }  # fmt: skip
 
