@@ -59,21 +59,26 @@ def edges(tokenizer) -> tuple[list[int], set[int]]:
     return [end], {end}
 
 
+def _opened(run: str, published: str | None) -> tuple:
+    """The published model that was asked for, or the story GPT of a run, with its tokenizer."""
+    from ch05_pretraining.open_weights import load_pretrained
+    from ch05_pretraining.saved_models import load_story_gpt
+    from shared.commands.published import tell_memory
+
+    if published is None:
+        return load_story_gpt(run)
+    tell_memory(published)
+    return load_pretrained(published)
+
+
 @command("sample")
 def main(arguments: list[str] | None = None) -> int:
     """Print the prompt and what the model adds; return the exit status."""
     options = parser().parse_args(arguments)
     from ch04_gpt_model.sampling import require_sampling_settings
-    from ch05_pretraining.open_weights import load_pretrained
-    from ch05_pretraining.saved_models import load_story_gpt
-    from shared.commands.published import tell_memory
 
     require_sampling_settings(options.temperature, options.top_k, options.top_p)
-    if options.model is None:
-        model, tokenizer = load_story_gpt(options.run)
-    else:
-        tell_memory(options.model)
-        model, tokenizer = load_pretrained(options.model)
+    model, tokenizer = _opened(options.run, options.model)
     sampling = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
     added = pieces(model, tokenizer, options.prompt, options.tokens, **sampling)
     print(options.prompt, end="", flush=True)
