@@ -180,11 +180,7 @@ def test_the_page_says_what_this_assistant_is_good_for(page):
     page.open(page.url, ready="document.querySelectorAll('#examples button').length == 3")
     assert page.run("document.getElementById('says').textContent") == "It knows <b>much</b>."
     assert page.run("document.getElementById('remember').checked")
-    meaning = page.run("document.getElementById('meaning').textContent")
-    assert "mixes them up" not in meaning and "together make 90 %" in meaning
-    answered(page)
-    asked = page.assistant.asked[-1]
-    assert (asked.temperature, asked.top_p) == (0.2, 0.9)
+    assert "mixes them up" not in page.run("document.getElementById('meaning').textContent")
 
 
 def test_a_talk_that_outgrows_the_context_is_shortened_with_a_note(page):

@@ -26,7 +26,7 @@ OURS = (
 )
 PUBLISHED = (
     "It is a published model of {n_parameters} and has read much of the web. It answers in fluent English whether it "
-    "knows or not, so check what matters."
+    "knows or not, so check what matters; where a long answer repeats itself, a higher temperature helps."
 )
 EVERYDAY_QUESTIONS = [
     "What is the capital of France?",
@@ -41,12 +41,8 @@ def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
     options = CommandParser("chat", "Talk with an assistant in the terminal.")
     options.add_argument("model", nargs="?", default="shipped", help=MODELS)
-    told = (
-        "0 always gives the likeliest answer (default: 0; for a published model 0.2, at which it repeats itself less)"
-    )
-    options.add_argument("--temperature", type=float, default=None, help=told)
-    told = "draw from the likeliest tokens of this total only (default: 1; for a published model 0.9)"
-    options.add_argument("--top-p", type=float, default=None, help=told)
+    options.add_argument("--temperature", type=float, default=0.0, help="0 always gives the likeliest answer (default)")
+    options.add_argument("--top-p", type=float, default=None, help="draw from the likeliest tokens of this total only")
     options.add_argument("--seed", type=seed_number, default=None, help="makes drawn answers repeatable")
     told = "read the talk so far with every question, or not (default: what the model was trained for)"
     options.add_argument("--remember", action=argparse.BooleanOptionalAction, default=None, help=told)
@@ -57,18 +53,18 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Load the assistant that was asked for and talk until the user ends it; return the exit status."""
     settings = parser().parse_args(arguments)
+    sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
     from ch04_gpt_model.sampling import require_sampling_settings
     from ch06_finetuning.assistant import load_assistant
     from shared.commands.published import tell_memory
 
-    require_sampling_settings(settings.temperature or 0, None, settings.top_p)
+    require_sampling_settings(settings.temperature, None, settings.top_p)
     tell_memory(settings.model)
     assistant = load_assistant(settings.model)
     welcome = welcome_of(assistant)
     print(f"{welcome.says}\nYou could ask: " + "\n               ".join(welcome.examples[:3]))
-    given = {name: value for name, value in vars(settings).items() if value is not None}
-    sampling = {name: given.get(name, getattr(welcome, name)) for name in ("temperature", "top_p")}
-    talk(assistant, sampling | {"seed": settings.seed}, remember=given.get("remember", welcome.remember))
+    remember = welcome.remember if settings.remember is None else settings.remember
+    talk(assistant, sampling, remember=remember)
     return 0
 
 
@@ -80,15 +76,11 @@ class Welcome:
         says: what the assistant can do and what it cannot.
         examples: questions to begin with.
         remember: whether it reads the talk so far, for which it must have been trained on talks of several turns.
-        temperature: at which it answers unless another is asked for, 0 or more.
-        top_p: share of the probability to draw from then, above 0 and at most 1.
     """
 
     says: str
     examples: list[str]
     remember: bool = False
-    temperature: float = 0.0
-    top_p: float = 1.0
 
 
 def welcome_of(assistant: "Assistant") -> Welcome:
@@ -101,9 +93,7 @@ def welcome_of(assistant: "Assistant") -> Welcome:
 
     if isinstance(assistant.tokenizer, PublishedTokenizer):
         n_parameters = f"{assistant.model.n_parameters / 1e6:,.0f} million parameters"
-        return Welcome(
-            PUBLISHED.format(n_parameters=n_parameters), EVERYDAY_QUESTIONS, remember=True, temperature=0.2, top_p=0.9
-        )
+        return Welcome(PUBLISHED.format(n_parameters=n_parameters), EVERYDAY_QUESTIONS, remember=True)
     return Welcome(OURS, example_questions())
 
 

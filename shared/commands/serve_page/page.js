@@ -183,8 +183,6 @@ fetch("/welcome").then((response) => response.json()).then((welcome) => {
   at("says").textContent = welcome.says;
   at("remember").checked = welcome.remember;
   singleQuestions = !welcome.remember;
-  at("temperature").value = welcome.temperature;
-  at("top-p").value = welcome.top_p;
   explain();
   for (const prompt of welcome.examples) add(at("examples"), "button", "", prompt).onclick = () => submit(prompt);
 }).catch(() => { at("start").hidden = true; });
