@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
     from ch04_gpt_model.sampling import require_sampling_settings
     from ch06_finetuning.assistant import load_assistant
-    from shared.commands.published import tell_memory
+    from shared.commands.published_models import tell_memory
 
     require_sampling_settings(settings.temperature, None, settings.top_p)
     tell_memory(settings.model)

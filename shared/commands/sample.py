@@ -63,7 +63,7 @@ def _opened(run: str, published: str | None) -> tuple:
     """The published model that was asked for, or the story GPT of a run, with its tokenizer."""
     from ch05_pretraining.open_weights import load_pretrained
     from ch05_pretraining.saved_models import load_story_gpt
-    from shared.commands.published import tell_memory
+    from shared.commands.published_models import tell_memory
 
     if published is None:
         return load_story_gpt(run)

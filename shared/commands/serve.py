@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Load the assistant and serve its page until Ctrl-C; return the exit status."""
     settings = parser().parse_args(arguments)
     from ch06_finetuning.assistant import load_assistant
-    from shared.commands.published import tell_memory
+    from shared.commands.published_models import tell_memory
 
     tell_memory(settings.model)
     assistant = load_assistant(settings.model)
