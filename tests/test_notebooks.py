@@ -10,7 +10,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from ch05_pretraining.open_weights import FETCHED
 from shared.commands import restore
+from shared.needed_files import COMMENT, TAG
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted(path for path in ROOT.glob("ch*/*.ipynb") if ".mine-" not in path.name)
@@ -98,6 +100,15 @@ def test_no_cell_installs_or_skips(path):
     for cell in code_cells(path):
         assert not re.search(r"^\s*[!%]\s*(pip|conda)\b", cell.source, re.MULTILINE)
         assert not {"nbval-skip", "raises-exception", "nbval-raises-exception"} & set(tags(cell))
+
+
+@each_notebook
+def test_a_cell_that_needs_a_download_says_so_in_its_tag_and_in_its_first_line(path):
+    for cell in code_cells(path):
+        tagged = [tag.removeprefix(TAG) for tag in tags(cell) if tag.startswith(TAG)]
+        begun = [line.removeprefix(COMMENT) for line in cell.source.splitlines()[:1] if line.startswith(COMMENT)]
+        assert tagged == begun and set(tagged) <= FETCHED.keys(), cell.source
+        assert not tagged or f'leave_out_without("{tagged[0]}")' in code_cells(path)[0].source
 
 
 @each_notebook

@@ -4,6 +4,7 @@
 
 What is stored is one clean run in a fresh kernel: counts 1…n, streams joined, no timings, no machine's name.
 A cell that fails stops the notebook, and the file on disk stays as it was. `shared/released.json` gets the new hash.
+A notebook with cells that need a download (`shared/needed_files.py`) is stored only where the download is.
 
     python -m shared.maintenance.execute_notebooks PATH … --compare native avx2 sse noise --threads 1 2
 
@@ -25,6 +26,7 @@ import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from shared.commands.test import CELL_TIMEOUT, PROCESSORS, environment
+from shared.needed_files import missing, reason
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,6 +58,15 @@ KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 def notebooks() -> list[Path]:
     """Return every notebook of the course in reading order."""
     return sorted(path for path in ROOT.glob("ch*/*.ipynb") if ".mine-" not in path.name)
+
+
+class NothingStored(ValueError):
+    """A notebook cannot be run as a whole on this machine."""
+
+
+def left_out(cell) -> str | None:
+    """Name the download that a cell needs and this machine lacks."""
+    return missing(cell.metadata.get("tags", []))
 
 
 def join_streams(cell) -> None:
@@ -101,6 +113,8 @@ def client_of(notebook: nbformat.NotebookNode, path: Path, **options: Any) -> No
 def execute(path: Path) -> float:
     """Run one notebook in its own folder, store its outputs and return the seconds it took."""
     notebook = nbformat.read(path, as_version=4)
+    if needed := next(filter(None, map(left_out, notebook.cells)), None):
+        raise NothingStored(reason(needed))
     slow = []
     started: dict[str, float] = {}
     client = client_of(
@@ -171,6 +185,7 @@ def kinds_of(processors: list[str], threads: list[int]) -> list[Kind]:
 def run_under(path: Path, kind: Kind) -> list:
     """Return the code cells of a notebook after a run of this kind; an error stops only its own cell."""
     notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if not left_out(cell)]
     if kind.before is not None:
         notebook.cells.insert(0, nbformat.v4.new_code_cell(kind.before))
     client_of(notebook, path, allow_errors=True).execute(env={**os.environ, **kind.settings})
@@ -188,9 +203,12 @@ def differences(before, after) -> list[str]:
 
 def compare(path: Path, kinds: list[Kind]) -> int:
     """Print what each cell shows differently in each kind of run; return how many cells differ at all."""
-    stored = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    stored = [cell for cell in cells if not left_out(cell)]
     different: dict[int, dict[tuple, list[str]]] = {}
     name = f"{path.parent.name}/{path.name}"
+    for needed, n in Counter(filter(None, map(left_out, cells))).items():
+        print(f"{name}, cells left out: {n}. {reason(needed)}")
     for kind in kinds:
         begin = time.perf_counter()
         for index, (before, after) in enumerate(zip(stored, run_under(path, kind), strict=True)):
@@ -233,7 +251,7 @@ def execute_all(paths: list[Path]) -> int:
     for path in paths:
         try:
             execute(path)
-        except CellExecutionError as error:
+        except (CellExecutionError, NothingStored) as error:
             failed += 1
             print(f"{path.parent.name}/{path.name}: stopped, nothing stored\n{error}", file=sys.stderr, flush=True)
     return 1 if failed else 0
