@@ -111,6 +111,52 @@ def test_a_cell_that_needs_a_download_says_so_in_its_tag_and_in_its_first_line(p
         assert not tagged or f'leave_out_without("{tagged[0]}")' in code_cells(path)[0].source
 
 
+def top_level_names(tree: ast.Module) -> set[str]:
+    """Names that the statements of a cell bind, without those inside its functions and classes."""
+    found, statements = set(), list(tree.body)
+    for node in statements:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        else:
+            inner = list(ast.walk(node))
+            found |= {n.id for n in inner if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+            found |= {n.asname or n.name.split(".")[0] for n in inner if isinstance(n, ast.alias)}
+    return found
+
+
+def leaning(cells: list) -> set[str]:
+    """Names that a cell without a tag reads and that a cell with a download was the last to bind."""
+    last, found = {}, set()
+    for cell in cells:
+        tree, needy = ast.parse(cell.source), any(tag.startswith(TAG) for tag in tags(cell))
+        names = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
+        own = {n.id for n in names if isinstance(n.ctx, ast.Store)} | {
+            n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)
+        }
+        read = {n.id for n in names} - own
+        if not needy:
+            found |= {name for name in read if last.get(name)}
+        last |= dict.fromkeys(top_level_names(tree), needy)
+    return found
+
+
+@each_notebook
+def test_no_other_cell_leans_on_a_cell_that_needs_a_download(path):
+    if any(tag.startswith(TAG) for cell in code_cells(path) for tag in tags(cell)):
+        assert not leaning(code_cells(path))
+
+
+def test_leaning_is_found_in_plain_reading_and_in_a_name_that_is_bound_anew():
+    def cell(source, *tags):
+        return nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)})
+
+    assert leaning(
+        [cell("a = 1"), cell("def f():\n    a = 2\nb, c = 3, 4", f"{TAG}x"), cell("a; f; b = b + 1; c")]
+    ) == {"f", "c"}
+    assert leaning([cell("a = 1"), cell("for a in (2, 3): pass", f"{TAG}x"), cell("a")]) == {"a"}
+    assert not leaning([cell("from x import a as b"), cell("b", f"{TAG}x"), cell("b")])
+
+
 @each_notebook
 def test_pictures_are_local_and_have_a_text(path):
     for text in texts(path):
