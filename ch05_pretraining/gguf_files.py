@@ -23,7 +23,7 @@ from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.gguf_format import GGUFFile
 from ch05_pretraining.published_tokenizers import PublishedTokenizer, needed_package
-from ch05_pretraining.weight_files import PRECISIONS, empty_model, filled, require_memory
+from ch05_pretraining.weight_files import PRECISIONS, empty_model, filled, require_memory, require_tokens
 
 __all__ = ["load_gguf"]
 
@@ -81,7 +81,7 @@ def load_gguf(path: str | Path, dtype: str = "float32") -> tuple[GPTModel, Publi
         model = empty_model(ModernGPT if isinstance(config, ModernConfig) else GPTModel, config)
         places = _places(file, model)
         tokenizer = PublishedTokenizer.from_gguf(file.fields)
-        _refuse_more_tokens(tokenizer.vocab_size, config.vocab_size)
+        require_tokens(tokenizer.vocab_size, config.vocab_size)
         require_memory(model.n_parameters * getattr(torch, dtype).itemsize)
         return filled(model, ((ours, _read(file, theirs, config, dtype)) for theirs, ours in places.items())), tokenizer
     except (ValueError, RuntimeError) as error:
@@ -227,11 +227,6 @@ def _our_name(theirs: str) -> str:
     if block is None:
         return f"{MODEL_NAMES.get(part)}.{kind}"
     return f"blocks.{block}.{BLOCK_NAMES.get(part)}.{kind}"
-
-
-def _refuse_more_tokens(n_tokens: int, n_rows: int) -> None:
-    if n_tokens > n_rows:
-        raise ValueError(f"found {n_tokens} tokens and {n_rows} embeddings; expected one for each: take another file")
 
 
 def _read(file: GGUFFile, theirs: str, config: GPTConfig, dtype: str) -> Tensor:

@@ -25,7 +25,16 @@ from ch05_pretraining.gpt2_config import gpt2_config, read_gpt2_config
 from ch05_pretraining.model_parts import bare, build_model, class_and_config, refuse_other
 from ch05_pretraining.published_tokenizers import PublishedTokenizer
 from ch05_pretraining.saved_models import rounded
-from ch05_pretraining.weight_files import HEAD, Names, Stored, empty_model, list_tensors, read_model
+from ch05_pretraining.weight_files import (
+    HEAD,
+    Names,
+    Stored,
+    empty_model,
+    list_tensors,
+    read_model,
+    require_blocks,
+    require_tokens,
+)
 from data.durable_folders import json_bytes, write_folder
 from data.paths import DATA_DIR
 
@@ -111,6 +120,7 @@ def gpt2_parts(path: Path) -> tuple[type[GPTModel], GPTConfig, Names, dict[str, 
         config = read_gpt2_config(described / "config.json")
     else:
         config = _config_from_shapes(tensors, path)
+    require_blocks(config.n_layers, tensors)
     return GPTModel, config, gpt2_names(config.n_layers, config.tie_weights), tensors
 
 
@@ -150,6 +160,7 @@ def export_hugging_face(model: GPTModel, tokenizer: BPETokenizer | PublishedToke
     refuse_other(inner, lambda: build_model(about))
     assert isinstance(inner, GPTModel)
     config, ends = inner.config, _ends(tokenizer)
+    require_tokens(tokenizer.vocab_size, config.vocab_size)
     described = family_config(config) if isinstance(config, ModernConfig) else gpt2_config(config)
     files = {
         "config.json": json_bytes(described | ends | {"dtype": "float32"}),

@@ -19,7 +19,15 @@ from ch05_pretraining.gguf_files import load_gguf
 from ch05_pretraining.gpt2_config import read_config
 from ch05_pretraining.hugging_face import gpt2_parts
 from ch05_pretraining.published_tokenizers import PublishedTokenizer
-from ch05_pretraining.weight_files import Names, Stored, empty_model, list_tensors, read_model
+from ch05_pretraining.weight_files import (
+    Names,
+    Stored,
+    empty_model,
+    list_tensors,
+    read_model,
+    require_blocks,
+    require_tokens,
+)
 from data.paths import CACHE_DIR
 
 OLD_ANGLES = "rotary_emb.inv_freq"  # stored in old files of Llama 2; config.json says the same
@@ -47,6 +55,10 @@ def load_pretrained(source: str | Path, dtype: str = "float32") -> tuple[GPTMode
         return load_gguf(path, dtype)
     parts = model_parts(path)
     tokenizer = PublishedTokenizer.from_folder(path)
+    try:
+        require_tokens(tokenizer.vocab_size, parts[1].vocab_size)
+    except ValueError as error:
+        raise ValueError(f"{error}; the folder is {path}") from error
     return read_model(*parts, dtype), tokenizer
 
 
@@ -81,6 +93,7 @@ def model_parts(folder: Path) -> tuple[type[GPTModel], GPTConfig, Names, dict[st
         return gpt2_parts(folder)
     config = read_config(folder / "config.json", modern_config, families)
     tensors = {name: stored for name, stored in list_tensors(folder, PREFIX).items() if not name.endswith(OLD_ANGLES)}
+    require_blocks(config.n_layers, tensors)
     return ModernGPT, config, modern_names(config), tensors
 
 

@@ -191,6 +191,43 @@ def require_memory(n_bytes: int) -> None:
         )
 
 
+def require_tokens(n_tokens: int, n_rows: int) -> None:
+    """Refuse a tokenizer with ids that its model has no embedding for.
+
+    Args:
+        n_tokens: size of the tokenizer's vocabulary.
+        n_rows: number of embeddings; more than there are tokens are usual.
+
+    Raises:
+        ValueError: fewer embeddings than tokens.
+
+    Source: this course. For ch05, section 5.13.
+    """
+    if n_tokens > n_rows:
+        raise ValueError(
+            f"found {n_tokens} tokens and {n_rows} embeddings; expected one for each: take the model's own tokenizer"
+        )
+
+
+def require_blocks(n_layers: int, tensors: dict[str, Stored]) -> None:
+    """Refuse a config with more blocks than its files can hold, before so many are built.
+
+    Args:
+        n_layers: number of blocks that the config says.
+        tensors: what the files hold, from `list_tensors`.
+
+    Raises:
+        ValueError: fewer tensors than blocks.
+
+    Source: this course. For ch05, section 5.13.
+    """
+    if n_layers > len(tensors):
+        raise ValueError(
+            f"config.json says {n_layers} blocks and the files hold {len(tensors)} tensors, expected several for each "
+            "block: config and weights are of two models, get both again"
+        )
+
+
 def _refuse_other_tensors(model: GPTModel, names: Names, tensors: dict[str, Stored]) -> None:
     where = next(iter(tensors.values())).file.parent if tensors else "the file"
     missing, unknown = sorted(names.keys() - tensors.keys()), sorted(tensors.keys() - names.keys() - {HEAD})

@@ -17,7 +17,8 @@ from ch04_gpt_model.generation import KVCache, generate
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.families import FAMILIES, ONLY, READ, REQUIRED, known_keys, llama3_factors, modern_names
 from ch05_pretraining.hugging_face import export_hugging_face
-from ch05_pretraining.open_weights import load_hugging_face, load_pretrained
+from ch05_pretraining.open_weights import load_hugging_face, load_pretrained, pretrained_bytes
+from ch05_pretraining.published_tokenizers import PublishedTokenizer
 from tests.small_models import random_ids, shaken, tiny_model
 
 transformers = pytest.importorskip("transformers")
@@ -320,6 +321,20 @@ def test_files_that_do_not_fit_are_refused_in_one_sentence(shards):
         load_hugging_face(folder)
 
 
+@pytest.mark.parametrize(("case", "key"), [("Llama 3.2", "num_hidden_layers"), ("GPT-2", "n_layer")])
+def test_more_blocks_than_the_files_hold_are_refused_at_once(case, key, tmp_path):
+    if case == "GPT-2":
+        small = transformers.GPT2Config(vocab_size=47, n_positions=8, n_embd=8, n_head=2, n_layer=2)
+        saved(transformers.GPT2LMHeadModel(small), tmp_path)
+    else:
+        saved(their_model(case), tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {key: 10**9}), encoding="utf-8")
+    for look in (load_hugging_face, pretrained_bytes):
+        with pytest.raises(ValueError, match="config.json says 1000000000 blocks and the files hold .* tensors"):
+            look(tmp_path)
+
+
 def test_two_unequal_heads_are_refused(shards):
     folder, tensors = shards
     embedding = tensors["model.embed_tokens.weight"][1]
@@ -463,6 +478,26 @@ def test_a_published_tokenizer_goes_out_with_its_chat_template(tokenizer, tmp_pa
     end = tokenizer.special_tokens["<|endoftext|>"]
     assert load_pretrained(again)[1].end_ids == read.end_ids == (end,)
     assert transformers.GenerationConfig.from_pretrained(again).eos_token_id in (end, [end])
+
+
+@pytest.mark.parametrize("make", [lambda size: modern("Llama", size), lambda size: tiny_model(vocab_size=size)])
+def test_a_tokenizer_larger_than_its_model_goes_neither_out_nor_in(make, tokenizer, tmp_path):
+    n, folder = tokenizer.vocab_size, tmp_path / "it"
+    with pytest.raises(ValueError, match=f"found {n} tokens and {n - 1} embeddings; expected one for each"):
+        export_hugging_face(make(n - 1), tokenizer, folder)
+    assert not folder.exists()
+    file = export_hugging_face(make(n + 1), tokenizer, folder) / "tokenizer.json"  # unused embeddings are usual
+    read, definition = load_pretrained(folder)[1], json.loads(file.read_text(encoding="utf-8"))
+    definition["added_tokens"] += [
+        definition["added_tokens"][0] | {"content": f"<|{i}|>", "id": n + i} for i in range(2)
+    ]
+    file.write_text(json.dumps(definition), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"found {n + 2} tokens and {n + 1} embeddings; .* the folder is .*it"):
+        load_pretrained(folder)
+    larger = PublishedTokenizer.from_folder(folder)
+    with pytest.raises(ValueError, match=f"found {n + 2} tokens and {n + 1} embeddings"):
+        export_hugging_face(make(n + 1), larger, tmp_path / "again")
+    assert larger.encode("an owl") == read.encode("an owl")
 
 
 def test_what_no_family_has_is_refused(tokenizer, tmp_path):
