@@ -34,6 +34,7 @@ TEKKEN_PATTERN = (
 )
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 SPECIALS_AT_MOST = 2048  # half characters, one of which stands for each while a template is filled
+TOKENS_AT_MOST = 2**20  # the largest published vocabularies have a quarter of that
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -110,8 +111,8 @@ class PublishedTokenizer:
         self.tokens = _bytes_of_tokens(self._library.get_vocab(with_added_tokens=True), definition)
         self.names = dict(names or {})
         self.begin_ids = tuple(self.special_tokens[token] for token in _first_tokens(definition))
-        self.end_ids = tuple(dict.fromkeys(id_ for id_ in end_ids if id_ < self.vocab_size))
-        self.chat_template = chat_template
+        self.end_ids = tuple(dict.fromkeys(id_ for id_ in end_ids if 0 <= id_ < self.vocab_size))
+        self.chat_template = _require_template(chat_template)
         self._typed = {0xD800 + n: token for n, token in enumerate(self.special_tokens)}  # half a character -> token
 
     @classmethod
@@ -303,7 +304,7 @@ def _bytes_of_tokens(ids: Mapping[str, int], definition: dict) -> list[bytes]:
     """The bytes of each token: in a vocabulary each byte stands as one letter, in added tokens as itself."""
     order = byte_order("gpt2")  # 188 bytes that print as themselves, then 68 that borrow the letters from 256 on
     letters = {byte if n < 188 else 68 + n: byte for n, byte in enumerate(order)}
-    tokens = [b""] * (max(ids.values(), default=-1) + 1)
+    tokens = [b""] * (_last_id(ids, definition) + 1)
     for token, id_ in ids.items():
         codes = [ord(letter) for letter in token]
         known = all(code in letters for code in codes)
@@ -311,6 +312,25 @@ def _bytes_of_tokens(ids: Mapping[str, int], definition: dict) -> list[bytes]:
     for token in definition.get("added_tokens", ()):
         tokens[token["id"]] = token["content"].encode("utf-8")
     return tokens
+
+
+def _last_id(ids: Mapping[str, int], definition: dict) -> int:
+    """The largest id, once all are in reach; the library numbers added tokens anew where their ids do not fit."""
+    if (last := max(ids.values(), default=-1)) >= TOKENS_AT_MOST:
+        raise ValueError(f"found a token with the id {last}; expected ids below {TOKENS_AT_MOST}: take another model")
+    for token in definition.get("added_tokens", ()):
+        if token["id"] != (number := ids.get(token["content"])):
+            raise ValueError(f"found that the added token {token['content']!r} has the id {token['id']}; expected "
+                             f"{number}, which the library gives it: fetch the tokenizer again")  # fmt: skip
+    return last
+
+
+def _require_template(template: Any) -> str | None:
+    if template is not None and not isinstance(template, str):
+        raise ValueError(
+            f"found a {type(template).__name__} as chat template; expected a text: fetch the tokenizer again"
+        )
+    return template
 
 
 # ---------------------------------------------------------------- a Hugging Face folder

@@ -312,6 +312,11 @@ def test_a_template_that_fails_is_told_in_a_sentence(smollm, template, sentence)
     assert "\n" not in str(told.value)
 
 
+def test_a_template_that_is_no_text_is_refused_in_a_gguf_file(smollm):
+    with pytest.raises(ValueError, match="found an? list as chat template"):
+        PublishedTokenizer.from_gguf(gguf_fields(smollm, "smollm", **{"tokenizer.chat_template": ["x"]}))
+
+
 @pytest.mark.parametrize(
     "messages",
     [[], ["hello"], [{"role": "user"}], [{"content": "x"}], [{"role": "robot", "content": "x"}],
@@ -385,12 +390,23 @@ def with_many_specials(definition):
     definition["added_tokens"] += [definition["added_tokens"][0] | {"content": f"<{i}>"} for i in range(2048)]
 
 
+def with_another_id(definition, id_):
+    definition["added_tokens"] += [definition["added_tokens"][0] | {"content": "<|new|>", "id": id_}]
+
+
+def with_a_far_id(definition):
+    definition["model"]["vocab"]["zzzz"] = 2**31 - 5
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
+        (lambda definition: with_another_id(definition, 60_000), r"'<\|new\|>' has the id 60000"),
+        (lambda definition: with_another_id(definition, 40), r"'<\|new\|>' has the id 40"),
+        (with_a_far_id, "the id 2147483643; expected ids below"),
         (without_bytes, r"kind BPE, cut by \['Metaspace'\]; expected byte-level"),
         (with_fallback, "of the kind SentencePiece"),
-        (with_greedy_special, "'<|end|>', which takes spaces"),
+        (with_greedy_special, r"'<\|end\|>', which takes spaces"),
         (with_many_specials, "found 2051 special tokens"),
         (lambda definition: definition.update(model={"type": "Unigram"}), "of the kind Unigram"),
         (lambda definition: definition.update(model={}), "of the kind None"),
@@ -416,6 +432,9 @@ def test_a_vocabulary_of_another_kind_in_a_folder_is_refused(folder, spoil, sent
         ("tokenizer_config.json", b"\xff", "a damaged tokenizer_config.json"),
         ("generation_config.json", b"1", "an? int in generation_config.json"),
         ("config.json", b'{"eos_token_id": "x"}', "damaged tokenizer"),
+        ("tokenizer_config.json", b'{"chat_template": 5}', "an? int as chat template"),
+        ("tokenizer_config.json", b'{"chat_template": {"a": 1}}', "an? dict as chat template"),
+        ("tokenizer_config.json", b'{"chat_template": [{"name": "default", "template": 5}]}', "an? int as chat"),
     ],
 )
 def test_a_damaged_file_is_named(folder, name, content, sentence):
@@ -428,6 +447,11 @@ def test_a_sentencepiece_file_is_named(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e")
     with pytest.raises(ValueError, match="found tokenizer.model, a SentencePiece vocabulary, and no tokenizer.json"):
         PublishedTokenizer.from_folder(tmp_path)
+
+
+def test_an_end_that_the_vocabulary_lacks_is_left_out(folder):
+    (folder / "generation_config.json").write_text('{"eos_token_id": [-1, 1, 99999]}', encoding="utf-8")
+    assert PublishedTokenizer.from_folder(folder).end_ids == (1,)
 
 
 def test_a_missing_package_is_told_with_the_command_that_installs_it(smollm, monkeypatch):
