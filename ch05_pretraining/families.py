@@ -16,7 +16,7 @@ import math
 from typing import NamedTuple
 
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
-from ch05_pretraining.gpt2_config import PASSED_OVER, name_unknown, require_values
+from ch05_pretraining.gpt2_config import PASSED_OVER, name_unknown, require_numbers, require_values
 from ch05_pretraining.weight_files import HEAD, Names, empty_model
 
 # their name -> ours, in a block and around the blocks
@@ -70,6 +70,8 @@ READ = {"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6, "sl
         "original_max_position_embeddings": None}  # fmt: skip
 REQUIRED = {"vocab_size": "vocab_size", "max_position_embeddings": "context_length", "hidden_size": "d_model",
             "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers", "intermediate_size": "d_ff"}  # fmt: skip
+NOT_GIVEN = [key for key, usual in READ.items() if usual is None]  # may be null
+WHOLE = [*REQUIRED, "num_key_value_heads", "head_dim", "sliding_window"]
 # refused unless the value is one of these; the first is that of a missing key
 ONLY: dict[str, list] = {
     "hidden_act": ["silu", "swish"],
@@ -119,6 +121,8 @@ def modern_config(theirs: dict) -> ModernConfig:
     values = READ | family.defaults | theirs
     if missing := [key for key in REQUIRED if values.get(key) is None]:
         raise ValueError(f"it lacks {', '.join(missing)}")
+    given = {key: value for key, value in values.items() if value is not None or key not in NOT_GIVEN}
+    require_numbers(given, WHOLE, ["rms_norm_eps"])
     _refuse_windows(values, "use_sliding_window" in family.defaults)
     switched: dict = {ours: values.get(key, False) for key, many in family.switches.items() for ours in many}
     scaling, head, d_model = _scaling(values), values["head_dim"], values["hidden_size"]
@@ -142,8 +146,12 @@ def known_keys() -> set[str]:
 def _refuse_windows(values: dict, switchable: bool) -> None:
     """A window that is as long as the context, or that no block uses, is none."""
     kinds, window = values["layer_types"], values["sliding_window"]
+    if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
+        raise ValueError(f"layer_types is {kinds!r}, expected a list of names")
     if kinds is not None and set(kinds) != {"full_attention"}:
         raise ValueError(f"layer_types has {sorted(set(kinds))}, and this loader reads 'full_attention' only")
+    if switchable and type(values["max_window_layers"]) is not int:
+        raise ValueError(f"max_window_layers is {values['max_window_layers']!r}, expected a whole number")
     unused = switchable and not (
         values["use_sliding_window"] and kinds is None and values["max_window_layers"] < values["num_hidden_layers"]
     )
@@ -156,6 +164,9 @@ def _refuse_windows(values: dict, switchable: bool) -> None:
 
 def _scaling(values: dict) -> dict:
     """The settings of the rotations, with all numbers that their kind needs; older configs spread them out."""
+    for key in ("rope_scaling", "rope_parameters"):
+        if not isinstance(values[key], dict | None):
+            raise ValueError(f"{key} is {values[key]!r}, expected keys with values")
     both = [values[key] for key in ("rope_scaling", "rope_parameters") if values[key]]
     scaling = dict(both[0] if both else {})
     if both[1:] and both[1] != scaling:
@@ -171,6 +182,7 @@ def _scaling(values: dict) -> dict:
             scaling.setdefault("original_max_position_embeddings", old)
     if missing := [key for key in SCALINGS[kind] if scaling.get(key) is None]:
         raise ValueError(f"rope_scaling of the type {kind!r} lacks {', '.join(missing)}")
+    require_numbers(scaling, others=["rope_theta", *SCALINGS[kind]])
     return scaling
 
 

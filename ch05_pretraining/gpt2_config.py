@@ -9,20 +9,24 @@ References: `GPT2Config` of the transformers library, versions 3 to 5. Taught in
 """
 
 import json
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import UnionType
 from typing import TypeVar
 
 from ch04_gpt_model.gpt_config import GPTConfig
 
 T = TypeVar("T")
 
+LARGEST = 10**8  # whole number that a config may have; the longest published contexts have a tenth of that
 # read: GPT-2's key -> the value that a missing one has
 READ = {
     "vocab_size": 50_257, "n_positions": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12, "n_inner": None,
     "tie_word_embeddings": True,
 }  # fmt: skip
+SIZES = READ.keys() - {"tie_word_embeddings"}
 # read as well: words of newer configs for the same
 SAME_AS = {
     "max_position_embeddings": "n_positions", "hidden_size": "n_embd", "num_attention_heads": "n_head",
@@ -86,34 +90,41 @@ def read_gpt2_config(file: str | Path) -> GPTConfig:
 
     Source: Radford et al. (2019), section 2.3. Taught in ch05, section 5.13.
     """
-    return read_config(file, _gpt2_config, "GPT-2")
+    return read_config(file, _gpt2_config, "GPT-2", ONLY["model_type"])
 
 
-def read_config(file: str | Path, read: Callable[[dict], T], family: str) -> T:
+def read_config(file: str | Path, read: Callable[[dict], T], family: str, kinds: list[str]) -> T:
     """Read a config file of the transformers library, naming the file in what is refused.
 
     Args:
         file: a `config.json`.
         read: says in our words what the file's keys and values say.
         family: what the file should describe.
+        kinds: the values of `model_type` that may stand there.
 
     Raises:
         ValueError: no such file, no keys with values, or `read` refuses them.
 
     Source: the file layout of the transformers library. For ch05, section 5.13.
     """
+    if not (file := Path(file)).is_file():
+        raise ValueError(
+            f"{file.parent} has no {file.name}, so it does not describe a {family}: give the folder of such a model"
+        )
+    advice = "get it again"
     try:
-        theirs = json.loads(Path(file).read_text(encoding="utf-8"))
+        theirs = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(theirs, dict):
             raise ValueError(f"it holds a {type(theirs).__name__} and no keys with values")
         if "model_type" not in theirs:
             own = ", but a config of this course, whose folders load_model opens" if "d_model" in theirs else ""
             raise ValueError(f"it has no model_type{own}")
+        advice = "give a folder of that architecture"
+        require_values(theirs, {"model_type": kinds})
+        advice = "get the file again, or take another model"
         return read(theirs)
     except (OSError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise ValueError(
-            f"{file} does not describe a {family} ({error}): give a folder of that architecture"
-        ) from error
+        raise ValueError(f"{file} does not describe a {family} ({error}): {advice}") from error
 
 
 def _gpt2_config(theirs: dict) -> GPTConfig:
@@ -121,6 +132,7 @@ def _gpt2_config(theirs: dict) -> GPTConfig:
     name_unknown(theirs, {*READ, *SAME_AS, *ONLY}.union(*PASSED_OVER.values()), "GPT-2")
     theirs = READ | {key: value for key, value in _one_word_each(theirs).items() if key in READ}
     require_values(theirs, {"tie_word_embeddings": [True, False]})
+    require_numbers({key: value for key, value in theirs.items() if value is not None}, whole=SIZES)
     return GPTConfig(
         vocab_size=theirs["vocab_size"],
         context_length=theirs["n_positions"],
@@ -148,6 +160,31 @@ def require_values(theirs: dict, only: dict[str, list]) -> None:
         value = theirs.get(key, allowed[0])
         if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
             raise ValueError(f"{key} is {value!r}, and this loader reads {' or '.join(map(repr, allowed))} only")
+
+
+def require_numbers(theirs: dict, whole: Iterable[str] = (), others: Iterable[str] = ()) -> None:
+    """Refuse, by the key's name, a value that is no number or one out of reach.
+
+    Args:
+        theirs: keys and values of a config; keys that it lacks are passed over.
+        whole: keys of whole numbers, 1 to `LARGEST`.
+        others: keys of other numbers, above 0 and finite.
+
+    Raises:
+        ValueError: another value.
+
+    Source: this course. For ch05, section 5.13.
+    """
+    for key in sorted(theirs.keys() & set(whole)):
+        if not _is_number(theirs[key], int) or not 1 <= theirs[key] <= LARGEST:
+            raise ValueError(f"{key} is {theirs[key]!r}, expected a whole number from 1 to {LARGEST}")
+    for key in sorted(theirs.keys() & set(others)):
+        if not _is_number(theirs[key], int | float) or not 0 < theirs[key] < math.inf:
+            raise ValueError(f"{key} is {theirs[key]!r}, expected a number above 0")
+
+
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def name_unknown(theirs: dict, known: set[str], family: str) -> None:

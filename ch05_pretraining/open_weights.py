@@ -14,7 +14,7 @@ import torch
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
-from ch05_pretraining.families import PREFIX, modern_config, modern_names
+from ch05_pretraining.families import FAMILIES, PREFIX, modern_config, modern_names
 from ch05_pretraining.gguf_files import load_gguf
 from ch05_pretraining.gpt2_config import read_config
 from ch05_pretraining.hugging_face import gpt2_parts
@@ -89,9 +89,10 @@ def model_parts(folder: Path) -> tuple[type[GPTModel], GPTConfig, Names, dict[st
     Source: the file layout of the transformers library. For ch04, section M.8.
     """
     families = "GPT-2, Llama, Mistral, Qwen2 or Qwen3"
-    if read_config(folder / "config.json", lambda theirs: theirs["model_type"], families) == "gpt2":
+    file, kinds = folder / "config.json", ["gpt2", *FAMILIES]
+    if read_config(file, lambda theirs: theirs["model_type"], families, kinds) == "gpt2":
         return gpt2_parts(folder)
-    config = read_config(folder / "config.json", modern_config, families)
+    config = read_config(file, modern_config, families, kinds)
     tensors = {name: stored for name, stored in list_tensors(folder, PREFIX).items() if not name.endswith(OLD_ANGLES)}
     require_blocks(config.n_layers, tensors)
     return ModernGPT, config, modern_names(config), tensors

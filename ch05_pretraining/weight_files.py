@@ -150,10 +150,16 @@ def empty_model(class_: type[GPTModel], config: GPTConfig) -> GPTModel:
         class_: class of the model.
         config: its shape.
 
+    Raises:
+        ValueError: its numbers are more than PyTorch can count.
+
     Source: this course. For ch05, section 5.13.
     """
-    with torch.device("meta"):
-        return class_(config).eval()
+    try:
+        with torch.device("meta"):
+            return class_(config).eval()
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"the model's sizes are too large for any machine ({config}): take another model") from error
 
 
 def filled(model: GPTModel, numbers: Iterable[tuple[str, Tensor]]) -> GPTModel:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -182,7 +183,7 @@ def described(folder, case="Llama 3.1", **changes):
 
 
 OTHER_MODELS = [
-    ("Llama 2", {"model_type": "gemma3_text"}, "model_type is 'gemma3_text', and this loader reads 'llama' or"),
+    ("Llama 2", {"model_type": "gemma3_text"}, "model_type is 'gemma3_text'.* 'gpt2' or 'llama' or .*: give a fo"),
     ("Llama 2", {"model_type": "olmo2"}, "model_type is 'olmo2'"),
     ("Llama 2", {"model_type": "mixtral"}, "model_type is 'mixtral'"),
     ("Llama 2", {"model_type": "qwen3_moe"}, "model_type is 'qwen3_moe'"),
@@ -193,12 +194,25 @@ OTHER_MODELS = [
     ("Llama 2", {"hidden_size": "absent"}, "it lacks hidden_size"),
     ("Llama 2", {"vocab_size": None, "num_hidden_layers": "absent"}, "it lacks vocab_size, num_hidden_layers"),
     ("Llama 2", {"num_attention_heads": 5}, "n_heads=5 does not divide d_model=24"),
-    ("Llama 2", {"num_attention_heads": 0}, "n_heads=0 is not a whole number"),
+    ("Llama 2", {"num_attention_heads": 0}, "num_attention_heads is 0, expected a whole number from 1"),
     ("Llama 2", {"num_key_value_heads": 3}, "n_kv_heads=3 does not divide n_heads=4"),
-    ("Llama 2", {"hidden_size": "24"}, "d_model='24' is not a whole number"),
+    ("Llama 2", {"hidden_size": "24"}, "hidden_size is '24', expected a whole number from 1"),
     ("Llama 2", {"head_dim": 5}, "a head is 5 wide"),
-    ("Llama 2", {"rms_norm_eps": 0}, "norm_eps=0 is not between 0 and 1"),
-    ("Llama 2", {"rms_norm_eps": "1e-5"}, "does not describe a GPT-2, Llama, Mistral, Qwen2 or Qwen3"),
+    ("Llama 2", {"rms_norm_eps": 0}, "rms_norm_eps is 0, expected a number above 0"),
+    ("Llama 2", {"rms_norm_eps": "1e-5"}, "rms_norm_eps is '1e-5', expected a number above 0"),
+    ("Llama 2", {"rms_norm_eps": None}, "rms_norm_eps is None, expected a number above 0"),
+    ("Llama 2", {"rms_norm_eps": math.nan}, "rms_norm_eps is nan, expected a number above 0"),
+    ("Llama 2", {"max_position_embeddings": 10**12}, "max_position_embeddings is 10{12}, expected a whole number"),
+    ("Llama 2", {"num_hidden_layers": 2.0}, "num_hidden_layers is 2.0, expected a whole number"),
+    ("Llama 2", {"num_key_value_heads": "4"}, "num_key_value_heads is '4', expected a whole number"),
+    ("Mistral", {"sliding_window": "8"}, "sliding_window is '8', expected a whole number"),
+    ("Qwen2.5", {"max_window_layers": "2"}, "max_window_layers is '2', expected a whole number"),
+    ("Llama 2", {"layer_types": 5}, "layer_types is 5, expected a list of names"),
+    ("Llama 2", {"layer_types": [["x"]]}, "layer_types is .*'x'.*, expected a list of names"),
+    ("Llama 2", {"rope_parameters": "absent", "rope_theta": None}, "rope_theta is None, expected a number above 0"),
+    ("Llama 2", {"rope_parameters": "absent", "rope_scaling": "linear"}, "rope_scaling is 'linear', expected keys"),
+    ("Llama 2", {"rope_parameters": LLAMA3 | {"factor": 0}}, "factor is 0, expected a number above 0"),
+    ("Llama 2", {"rope_parameters": LINEAR | {"factor": "x"}}, "factor is 'x', expected a number above 0"),
     ("Llama 2", {"tie_word_embeddings": None}, "tie_word_embeddings is None, and this loader reads False or True"),
     ("Llama 2", {"attention_bias": 1}, "attention_bias is 1, and this loader reads False or True only"),
     ("Llama 2", {"quantization_config": {"bits": 4}}, "quantization_config is {'bits': 4}"),
@@ -215,9 +229,9 @@ OTHER_MODELS = [
     ("Llama 2", {"rope_parameters": LLAMA3 | {"low_freq_factor": 4.0}}, "high_freq_factor is 4.0 and low_freq_f"),
     ("Llama 2", {"rope_parameters": LINEAR | {"mscale": 2}}, "type 'linear' has mscale, which it does not know"),
     ("Llama 2", {"rope_parameters": LINEAR, "rope_scaling": LLAMA3}, "and rope_parameters, which means the same, is"),
-    ("Llama 2", {"rope_parameters": LINEAR | {"factor": -1.0}}, "are not 3 numbers above 0"),
+    ("Llama 2", {"rope_parameters": LINEAR | {"factor": -1.0}}, "factor is -1.0, expected a number above 0"),
     ("Llama 2", {"rope_parameters": LINEAR | {"rope_theta": 0.5}}, "rope_base=0.5 is not a number above 1"),
-    ("Mistral", {"sliding_window": 47}, "sliding_window is 47, and this loader reads models whose window is not"),
+    ("Mistral", {"sliding_window": 47}, "sliding_window is 47, .* not in use only.: get the file"),
     ("Mistral", {"sliding_window": "absent", "max_position_embeddings": 5000}, "sliding_window is 4096"),
     ("Mistral", {"sliding_window": 8, "use_sliding_window": False}, "sliding_window is 8"),
     ("Qwen2.5", {"use_sliding_window": True, "max_window_layers": 1, "layer_types": None}, "sliding_window is 8"),
@@ -329,10 +343,19 @@ def test_more_blocks_than_the_files_hold_are_refused_at_once(case, key, tmp_path
     else:
         saved(their_model(case), tmp_path)
     file = tmp_path / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {key: 10**9}), encoding="utf-8")
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | {key: 10**8}), encoding="utf-8")
     for look in (load_hugging_face, pretrained_bytes):
-        with pytest.raises(ValueError, match="config.json says 1000000000 blocks and the files hold .* tensors"):
+        with pytest.raises(ValueError, match="config.json says 100000000 blocks and the files hold .* tensors"):
             look(tmp_path)
+
+
+def test_sizes_that_nobody_can_count_are_refused(tmp_path):
+    saved(their_model("Llama 2"), tmp_path)
+    described(tmp_path, "Llama 2", hidden_size=10**8, num_attention_heads=10**8, head_dim=10**8)
+    for look in (load_hugging_face, pretrained_bytes):
+        with pytest.raises(ValueError, match="the model's sizes are too large for any machine") as refused:
+            look(tmp_path)
+        assert "\n" not in str(refused.value)
 
 
 def test_two_unequal_heads_are_refused(shards):
@@ -378,7 +401,7 @@ def test_a_source_that_is_none_is_refused_with_what_could_be_given(tmp_path, mon
         ("smollm3", "there is no model under 'smollm3': give smollm2, the folder of a model with config.json, or a"),
         (tmp_path / "studio", "has no config.json, but model.Q4_K.gguf: give that file"),
         (tmp_path / "model.safetensors", "holds numbers and not what they mean: give its folder"),
-        (tmp_path, "does not describe a GPT-2, Llama, Mistral, Qwen2 or Qwen3 .*: give a folder of that"),
+        (tmp_path, "has no config.json, so it does not describe a GPT-2, Llama, Mistral, Qwen2 or Qwen3: give"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             load_pretrained(source)
