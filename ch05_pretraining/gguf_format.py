@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ch05_pretraining.published_tokenizers import needed_package
+from ch05_pretraining.weight_files import what_it_is
 
 __all__ = ["GGUFFile", "GGUFTensor"]
 
@@ -41,11 +42,8 @@ QUANTIZATIONS = {  # number -> its name, numbers in a block, bytes of a block
     3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
     12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210),
 }  # fmt: skip
-FOREIGN = {  # how other files begin -> what they are
+OTHERS = {  # how other files begin that are taken for GGUF -> what they are
     b"PK": "is a zip archive: unpack it, and give the .gguf file inside",
-    b"<": "is a web page, not a model: the download went wrong, fetch it again",
-    b"version https://git-lfs": "is the address of a large file, not the file: fetch it with git lfs pull",
-    b"\x80": "is a pickle, which can run code when opened: get the model as .gguf or .safetensors instead",
     b"tjgg": "is of the format before GGUF (ggjt): get the model as .gguf",
     b"lmgg": "is of the format before GGUF (ggml): get the model as .gguf",
 }
@@ -194,7 +192,9 @@ def _kind_name(kind: int) -> str:
 def _refuse_foreign(begin: bytes, path: Path) -> None:
     """Refuse, by what it is, a file that begins in another way than GGUF's versions 2 and 3."""
     if begin[:4] != MAGIC:
-        raise ValueError(f"{path} {_what_it_is(begin)}")
+        raise ValueError(f"{path} {_kind_of_file(begin)}")
+    if len(begin) < 8:
+        raise ValueError(f"{path} ends after {len(begin)} bytes, in the middle of its header: fetch it again")
     version = int.from_bytes(begin[4:8], "little")
     if version not in VERSIONS:
         swapped = int.from_bytes(begin[4:8], "big") in VERSIONS
@@ -202,10 +202,10 @@ def _refuse_foreign(begin: bytes, path: Path) -> None:
         raise ValueError(f"{path} {found}; expected versions 2 and 3, little-endian: get the model in that form")
 
 
-def _what_it_is(begin: bytes) -> str:
+def _kind_of_file(begin: bytes) -> str:
     if not begin:
         return "is empty: the download went wrong, fetch it again"
     if begin[8:9] == b"{":
         return "holds safetensors: give the folder with its config.json"
-    known = (kind for start, kind in FOREIGN.items() if begin.lstrip().startswith(start))
-    return next(known, f"is no GGUF file (it begins with {begin[:4]!r}): give the path of one, or fetch it again")
+    unknown = f"is no GGUF file (it begins with {begin[:4]!r}): give the path of one, or fetch it again"
+    return what_it_is(begin, OTHERS, unknown)

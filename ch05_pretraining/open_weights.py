@@ -15,7 +15,8 @@ from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.families import FAMILIES, PREFIX, modern_config, modern_names
-from ch05_pretraining.gguf_files import load_gguf
+from ch05_pretraining.gguf_files import load_gguf, read_gguf_config
+from ch05_pretraining.gguf_format import GGUFFile
 from ch05_pretraining.gpt2_config import read_config
 from ch05_pretraining.hugging_face import gpt2_parts
 from ch05_pretraining.published_tokenizers import PublishedTokenizer
@@ -149,8 +150,5 @@ def pretrained_bytes(source: str | Path, dtype: str = "float32") -> int:
 
 
 def _gguf_shape(path: Path) -> tuple[type[GPTModel], GPTConfig]:
-    from ch05_pretraining.gguf_files import read_gguf_config
-    from ch05_pretraining.gguf_format import GGUFFile
-
     config = read_gguf_config(GGUFFile(path))
     return ModernGPT if isinstance(config, ModernConfig) else GPTModel, config

@@ -25,6 +25,12 @@ PRECISIONS = ("float32", "bfloat16", "float16", "float64")
 UNQUANTIZED = {"F64", "F32", "F16", "BF16"}  # as the headers call them
 HEAD = "lm_head.weight"  # in the files of all families
 ROWS = 4096  # that are compared at once
+PICKLE, PICKLES = b"\x80", (".bin", ".pt", ".pth")  # how one begins, unless it is zipped; how its name ends
+FOREIGN = {  # how files begin that are taken for weights -> what they are
+    b"<": "is a web page, not a model: the download went wrong, fetch it again",
+    b"version https://git-lfs": "is the address of a large file, not the file: fetch it with git lfs pull",
+    PICKLE: "is a pickle, which can run code when opened: get the model as .safetensors or .gguf instead",
+}
 Names = dict[str, tuple[str, bool]]  # name in the file -> our name, stored transposed?
 
 
@@ -76,7 +82,10 @@ def _files(path: Path) -> list[Path]:
     single, index = path / "model.safetensors", path / "model.safetensors.index.json"
     if not path.is_dir():
         return [path]
-    if single.is_file() or not index.is_file():
+    if single.is_file():
+        return [single]
+    if not index.is_file():
+        _refuse_other_files(path)
         return [single]
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
@@ -89,6 +98,16 @@ def _files(path: Path) -> list[Path]:
     return [path / name for name in names]
 
 
+def _refuse_other_files(folder: Path) -> None:
+    """Say what a folder holds in place of the one file that was expected."""
+    if parts := sorted(file.name for file in folder.glob("model-*.safetensors")):
+        raise ValueError(
+            f"{folder} lacks model.safetensors.index.json, which lists the files {few(parts)}: get it, too"
+        )
+    if pickles := sorted(file for file in folder.iterdir() if file.suffix in PICKLES):
+        raise ValueError(f"{pickles[0]} {FOREIGN[PICKLE]}")
+
+
 def _opened(file: Path) -> Any:
     if not file.is_file():
         beside = sorted(path.name for path in file.parent.iterdir())[:5] if file.parent.is_dir() else []
@@ -98,17 +117,24 @@ def _opened(file: Path) -> Any:
         return safe_open(file, framework="pt")
     except Exception as error:  # the library raises nothing more exact
         with open(file, "rb") as source:
-            raise ValueError(f"{file} {_what_it_is(source.read(64), error)}") from error
+            begin = source.read(64)
+        cut = f"is not a whole safetensors file ({error}): fetch it again"
+        found = cut if begin[8:9] == b"{" else what_it_is(begin, {b"PK": FOREIGN[PICKLE]}, cut)
+        raise ValueError(f"{file} {found}") from error
 
 
-def _what_it_is(content: bytes, error: Exception) -> str:
-    if content.lstrip()[:1] == b"<":
-        return "is a web page, not weights: the download went wrong, fetch it again"
-    if content[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
-        return "is a pickle, which can run code when opened: get the model as .safetensors instead"
-    if content.startswith(b"version https://git-lfs"):
-        return "is the address of a large file, not the file: fetch it with git lfs pull"
-    return f"is not a whole safetensors file ({error}): fetch it again"
+def what_it_is(begin: bytes, others: dict[bytes, str], otherwise: str) -> str:
+    """Say what a file is that does not begin as the weights of a model should.
+
+    Args:
+        begin: its first bytes.
+        others: kinds of files beside those of `FOREIGN`: how they begin -> what is said of them.
+        otherwise: what is said of a file of no known kind.
+
+    Source: this course. For ch05, section 5.13.
+    """
+    known = (FOREIGN | others).items()
+    return next((kind for start, kind in known if begin.lstrip().startswith(start)), otherwise)
 
 
 # ---------------------------------------------------------------- from the files into a model

@@ -325,7 +325,9 @@ def refuse(path, sentence="is not a GGUF file that can be read here"):
     [
         (b"", "is empty"),
         (b"GG", "is no GGUF file"),
-        (b"GGUF", "GGUF's version 0"),
+        (b"GGUF", "ends after 4 bytes, in the middle of its header: fetch it again"),
+        (b"GGUF\x03\0\0", "ends after 7 bytes, in the middle of its header"),
+        (b"GGUF\0\0\0\0", "GGUF's version 0"),
         (b"GGUF\x01\0\0\0", "GGUF's version 1"),
         (b"GGUF\x04\0\0\0", "GGUF's version 4"),
         (b"GGUF\0\0\0\x03" + bytes(40), "big-endian"),

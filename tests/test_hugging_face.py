@@ -258,8 +258,15 @@ def test_a_bare_file_obeys_the_config_beside_it(changed):
 
 
 def test_a_folder_without_weights_says_what_it_holds(changed):
-    (changed() / "model.safetensors").rename(changed() / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"there is no file .*the folder holds config.json, .*pytorch_model.bin"):
+    (changed() / "model.safetensors").rename(changed() / "odd.safetensors")
+    with pytest.raises(ValueError, match=r"there is no file .*the folder holds config.json, .*odd.safetensors"):
+        load_gpt2(changed())
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin", "model.pt", "model.pth"])
+def test_a_folder_that_holds_a_pickle_only_says_so(changed, name):
+    (changed() / "model.safetensors").rename(changed() / name)
+    with pytest.raises(ValueError, match=f"{name} is a pickle, which can run code when opened: get the model as"):
         load_gpt2(changed())
 
 

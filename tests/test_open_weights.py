@@ -373,7 +373,9 @@ def test_missing_and_damaged_files_are_refused_in_one_sentence(shards):
     folder, tensors = shards
     file, index = tensors["model.norm.weight"][0], folder / "model.safetensors.index.json"
     whole, listed = file.read_bytes(), index.read_text(encoding="utf-8")
-    for content, message in [(whole[:-1], "not a whole safetensors"), (b"", "not a whole safetensors"),
+    for content, message in [(whole[:-1], "not a whole safetensors"),
+                             *((bytes([n, 2]) + whole[2:], "not a whole safetensors") for n in (60, 128)),
+                             (b"", "not a whole safetensors"),
                              (b"<html>", "is a web page"), (b"PK\x03\x04zip", "is a pickle")]:  # fmt: skip
         file.write_bytes(content)
         with pytest.raises(ValueError, match=message):
@@ -387,6 +389,10 @@ def test_missing_and_damaged_files_are_refused_in_one_sentence(shards):
             load_hugging_face(folder)
     index.write_text(listed, encoding="utf-8")
     index.unlink()
+    with pytest.raises(ValueError, match=r"lacks model.safetensors.index.json, which lists the files model-00001-of-"):
+        load_hugging_face(folder)
+    for file in folder.glob("*.safetensors"):
+        file.unlink()
     with pytest.raises(ValueError, match=r"there is no file .*model.safetensors \(the folder holds config.json"):
         load_hugging_face(folder)
 
