@@ -148,11 +148,12 @@ def export_hugging_face(model: GPTModel, tokenizer: BPETokenizer | PublishedToke
         model: a `GPTModel`, which becomes a GPT-2, or a `ModernGPT`, which becomes a Llama, a Qwen2 or, with norms on
             queries and keys, a Qwen3; compiled or not. Biases that the family always has are written as zeros.
         tokenizer: the one whose ids it reads: a BPETokenizer with an <|endoftext|>, or a PublishedTokenizer, whose
-            chat template is written, too.
+            chat template is written, too; transformers then obeys a special token that somebody types in a message.
         folder: replaced as a whole when it is there already.
 
     Raises:
-        ValueError: these files cannot hold this model or tokenizer, or the folder cannot be written.
+        ValueError: these files cannot hold this model or tokenizer, the tokenizer has more tokens than the model has
+            embeddings, or the folder cannot be written.
 
     Source: the file layout of the transformers library. Taught in ch05, section 5.13.
     """
@@ -202,7 +203,7 @@ def _their_tensors(model: GPTModel, described: dict) -> dict[str, Tensor]:
 
 def _tokenizer_files(tokenizer: BPETokenizer | PublishedTokenizer, config: GPTConfig) -> dict[str, bytes]:
     if isinstance(tokenizer, PublishedTokenizer):
-        return tokenizer.files()
+        return tokenizer.files(config.context_length)
     about = _their_tokenizer_config(config, "<|pad|>" in tokenizer.special_tokens)
     return {"tokenizer.json": json_bytes(_their_tokenizer(tokenizer)), "tokenizer_config.json": json_bytes(about)}
 

@@ -198,9 +198,21 @@ class PublishedTokenizer:
         parts = cut_at_specials(self._template.render(hidden), self.special_tokens, self.special_tokens)
         return self._ids([part.translate(self._typed) for part in parts])
 
-    def files(self) -> dict[str, bytes]:
-        """Give the files of a Hugging Face folder with this tokenizer: name -> content."""
-        settings = {"tokenizer_class": "PreTrainedTokenizerFast", **self.names}
+    def files(self, context_length: int) -> dict[str, bytes]:
+        """Give the files of a Hugging Face folder with this tokenizer: name -> content.
+
+        Transformers has one switch for the special tokens that a user types and those that a chat template writes, so a
+        typed one stays text there only where there is no template.
+
+        Args:
+            context_length: most tokens that the model reads.
+        """
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": context_length,
+            "split_special_tokens": not self.has_chat_template,
+            **self.names,
+        }
         template = {} if self.chat_template is None else {"chat_template.jinja": self.chat_template.encode("utf-8")}
         return {
             "tokenizer.json": self._library.to_str(pretty=True).encode("utf-8"),

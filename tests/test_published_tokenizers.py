@@ -338,7 +338,7 @@ def test_without_a_template_there_is_no_conversation(smollm):
 def test_its_files_are_read_again_by_us_and_by_transformers(smollm, tmp_path):
     more = {"tokenizer.chat_template": CHATML, "tokenizer.ggml.add_bos_token": True}
     mine = PublishedTokenizer.from_gguf(gguf_fields(smollm, "smollm", **more))
-    for name, content in mine.files().items():
+    for name, content in mine.files(64).items():
         (tmp_path / name).write_bytes(content)
     again, theirs = PublishedTokenizer.from_folder(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert again.tokens == mine.tokens and again.special_tokens == mine.special_tokens
@@ -346,7 +346,18 @@ def test_its_files_are_read_again_by_us_and_by_transformers(smollm, tmp_path):
     assert again.chat_ids(TALK) == mine.chat_ids(TALK)
     for text in HARD[:12]:
         assert again.encode(text) == mine.encode(text) == theirs(text).input_ids[1:]
-    assert theirs.chat_template == CHATML
+    assert theirs.chat_template == CHATML and theirs.model_max_length == 64
+
+
+@pytest.mark.parametrize("template", [None, CHATML])
+def test_a_typed_special_token_stays_text_for_transformers_unless_a_template_needs_it(smollm, template, tmp_path):
+    """Transformers has one switch for what a user types and what a template writes."""
+    mine = PublishedTokenizer.from_gguf(gguf_fields(smollm, "smollm", **{"tokenizer.chat_template": template}))
+    for name, content in mine.files(64).items():
+        (tmp_path / name).write_bytes(content)
+    theirs, typed = transformers.AutoTokenizer.from_pretrained(tmp_path), "a<|end|>b"
+    assert (theirs(typed).input_ids == mine.encode(typed)) == (template is None)
+    assert (theirs(typed).input_ids == mine.encode(typed, ["<|end|>"])) == (template is not None)
 
 
 # ---------------------------------------------------------------- what is refused
