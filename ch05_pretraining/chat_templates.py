@@ -9,13 +9,18 @@ Left out: tools and documents. Reference: the transformers library, whose texts 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 __all__ = ["ChatTemplate"]
 
+ANOTHER = "take another model"
 ROLES = ("system", "user", "assistant")
 
 Message = Mapping[str, str]  # {"role": one of ROLES, "content": a text}
+QUESTION: Message = {"role": "user", "content": "Why is the sea salty?"}  # must stand in what a template writes of it
 
 
 def require_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
@@ -42,36 +47,28 @@ def require_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
 
 
 class ChatTemplate:
-    """A template that is ready to be filled.
+    """A template that is ready to be filled, and has been tried with one question.
 
     Args:
         source: text of the template.
         names: what the template may call the special tokens: {"bos_token": "<s>", …}.
 
     Raises:
-        ValueError: the text is no template, or one that never looks at the messages.
+        ValueError: it is no template, or one that takes no question or leaves out what is asked.
 
     Source: the templates of the transformers library.
     """
 
     def __init__(self, source: str, names: Mapping[str, str]):
-        from jinja2 import TemplateError, meta
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-        room = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        room.filters["tojson"] = _tojson
-        room.globals |= {"raise_exception": _refuse, "strftime_now": _now}
+        if not isinstance(source, str):
+            raise ValueError(f"found a chat template of the type {type(source).__name__}, not a text; {ANOTHER}")
+        self._names = dict(names)
         try:
-            fields = meta.find_undeclared_variables(room.parse(source))
-            self._template, self._names = room.from_string(source), dict(names)
-        except TemplateError as error:
-            raise ValueError(
-                f"found a chat template that Jinja2 cannot read ({_line(error)}); take another model"
-            ) from error
-        if "messages" not in fields:
-            raise ValueError("found a chat template without the field 'messages'; expected one that asks for them")
+            self._template = _room().from_string(source)
+        except Exception as error:  # what a stranger wrote may fail in any way
+            raise ValueError(f"found a chat template that Jinja2 cannot read ({_line(error)}); {ANOTHER}") from error
+        if QUESTION["content"] not in self.render([QUESTION]):
+            raise ValueError(f"found a chat template that leaves out what the user asks; {ANOTHER}")
 
     def render(self, messages: Sequence[Message]) -> str:
         """Write the text of a conversation up to where the assistant's next answer begins.
@@ -82,16 +79,23 @@ class ChatTemplate:
         Raises:
             ValueError: what the template says of a conversation that it does not take, or a field that it misses.
         """
-        from jinja2 import TemplateError
-
         asked = {"messages": require_messages(messages), "add_generation_prompt": True}
         try:
             return self._template.render(asked, tools=None, documents=None, **self._names)
-        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+        except Exception as error:  # it is a program of a stranger, which may fail in any way
             raise ValueError(
                 f"the model's chat template does not take this conversation ({_line(error)}); change the order or the "
                 "roles of the messages, or take another model"
             ) from error
+
+
+def _room() -> "ImmutableSandboxedEnvironment":
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    room = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    room.filters["tojson"] = _tojson
+    room.globals |= {"raise_exception": _refuse, "strftime_now": _now}
+    return room
 
 
 def _refuse(message: str) -> NoReturn:
@@ -101,7 +105,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
+    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
 
 
 def _now(form: str) -> str:

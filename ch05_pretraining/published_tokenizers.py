@@ -12,7 +12,6 @@ References: Radford et al. (2019), section 2.2; the tokenizers library; llama.cp
 import importlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
@@ -92,7 +91,8 @@ class PublishedTokenizer:
         tokens: the bytes of each token, in the order of the ids; nothing for an id that is not used.
 
     Raises:
-        ValueError: the definition is damaged or not byte-level BPE, or the package tokenizers is not installed.
+        ValueError: the definition is damaged or not byte-level BPE, the template cannot be used, or the package
+            tokenizers is not installed.
 
     Source: the tokenizers library.
     """
@@ -112,7 +112,8 @@ class PublishedTokenizer:
         self.names = dict(names or {})
         self.begin_ids = tuple(self.special_tokens[token] for token in _first_tokens(definition))
         self.end_ids = tuple(dict.fromkeys(id_ for id_ in end_ids if 0 <= id_ < self.vocab_size))
-        self.chat_template = _require_template(chat_template)
+        self.chat_template = chat_template
+        self._template = None if chat_template is None else ChatTemplate(chat_template, self.names)
         self._typed = {0xD800 + n: token for n, token in enumerate(self.special_tokens)}  # half a character -> token
 
     @classmethod
@@ -194,6 +195,8 @@ class PublishedTokenizer:
         Raises:
             ValueError: there is no template, or it does not take this conversation.
         """
+        if self._template is None:
+            raise ValueError("found a model without a chat template; let it continue a text, or take one that answers")
         hidden = [message | {"content": self._hide(message["content"])} for message in require_messages(messages)]
         parts = cut_at_specials(self._template.render(hidden), self.special_tokens, self.special_tokens)
         return self._ids([part.translate(self._typed) for part in parts])
@@ -219,12 +222,6 @@ class PublishedTokenizer:
             "tokenizer_config.json": json.dumps(settings, indent=2, ensure_ascii=False).encode("utf-8"),
             **template,
         }
-
-    @cached_property
-    def _template(self) -> ChatTemplate:
-        if self.chat_template is None:
-            raise ValueError("found a model without a chat template; let it continue a text, or take one that answers")
-        return ChatTemplate(self.chat_template, self.names)
 
     def _hide(self, text: str) -> str:
         """Let half a character, which no text holds, stand for each special token that somebody typed."""
@@ -335,14 +332,6 @@ def _last_id(ids: Mapping[str, int], definition: dict) -> int:
             raise ValueError(f"found that the added token {token['content']!r} has the id {token['id']}; expected "
                              f"{number}, which the library gives it: fetch the tokenizer again")  # fmt: skip
     return last
-
-
-def _require_template(template: Any) -> str | None:
-    if template is not None and not isinstance(template, str):
-        raise ValueError(
-            f"found a {type(template).__name__} as chat template; expected a text: fetch the tokenizer again"
-        )
-    return template
 
 
 # ---------------------------------------------------------------- a Hugging Face folder

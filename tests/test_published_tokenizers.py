@@ -294,7 +294,9 @@ def test_a_typed_special_token_stays_text(smollm):
     ("template", "sentence"),
     [
         ("{% for message in messages %}", "Jinja2 cannot read"),
-        ("<|start|>user", "without the field 'messages'"),
+        ("<|start|>user", "leaves out what the user asks"),
+        ("{{ messages | length }}", "leaves out what the user asks"),
+        ("{% for message in messages %}{{ message.text }}{% endfor %}", "leaves out what the user asks"),
         ("{{ messages[0]['content'] }}{{ raise_exception('Roles must take turns') }}", "Roles must take turns"),
         ("{{ messages[0]['name'].upper() }}", "no attribute 'name'"),
         ("{{ messages[7]['content'] }}", "does not take this conversation"),
@@ -303,18 +305,30 @@ def test_a_typed_special_token_stays_text(smollm):
         ("{{ messages[0]['content'] + 1 }}", "does not take this conversation"),
         ("{{ messages | no_such_filter }}", "Jinja2 cannot read"),
         ("{{ messages | length / 0 }}", "does not take this conversation"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "does not take this conversation"),
+        ("{{ messages | xmlattr }}", "does not take this conversation"),
+        ("{{ " + "(" * 9000 + "1" + ")" * 9000 + " }}", "Jinja2 cannot read"),
+        (5, "of the type int, not a text"),
+        ({"a": 1}, "of the type dict, not a text"),
     ],
 )
-def test_a_template_that_fails_is_told_in_a_sentence(smollm, template, sentence):
-    mine = PublishedTokenizer.from_gguf(gguf_fields(smollm, "smollm", **{"tokenizer.chat_template": template}))
+def test_a_template_that_fails_is_told_in_a_sentence_when_it_is_opened(smollm, template, sentence):
     with pytest.raises(ValueError, match=sentence) as told:
-        mine.chat_ids([{"role": "user", "content": "x"}])
+        PublishedTokenizer.from_gguf(gguf_fields(smollm, "smollm", **{"tokenizer.chat_template": template}))
     assert "\n" not in str(told.value)
 
 
 def test_a_template_that_is_no_text_is_refused_in_a_gguf_file(smollm):
-    with pytest.raises(ValueError, match="found an? list as chat template"):
+    with pytest.raises(ValueError, match="chat template of the type list"):
         PublishedTokenizer.from_gguf(gguf_fields(smollm, "smollm", **{"tokenizer.chat_template": ["x"]}))
+
+
+def test_a_conversation_that_a_template_does_not_take_is_told_in_a_sentence(smollm):
+    template = "{{ messages[0].content }}{% if messages[1] %}{{ raise_exception('One at a time.') }}{% endif %}"
+    mine = PublishedTokenizer.from_gguf(gguf_fields(smollm, "smollm", **{"tokenizer.chat_template": template}))
+    assert mine.chat_ids(TALK[-1:])
+    with pytest.raises(ValueError, match=r"does not take this conversation \(One at a time\)"):
+        mine.chat_ids(TALK)
 
 
 @pytest.mark.parametrize(
@@ -443,8 +457,8 @@ def test_a_vocabulary_of_another_kind_in_a_folder_is_refused(folder, spoil, sent
         ("tokenizer_config.json", b"\xff", "a damaged tokenizer_config.json"),
         ("generation_config.json", b"1", "an? int in generation_config.json"),
         ("config.json", b'{"eos_token_id": "x"}', "damaged tokenizer"),
-        ("tokenizer_config.json", b'{"chat_template": 5}', "an? int as chat template"),
-        ("tokenizer_config.json", b'{"chat_template": {"a": 1}}', "an? dict as chat template"),
+        ("tokenizer_config.json", b'{"chat_template": 5}', "chat template of the type int"),
+        ("tokenizer_config.json", b'{"chat_template": {"a": 1}}', "chat template of the type dict"),
         ("tokenizer_config.json", b'{"chat_template": [{"name": "default", "template": 5}]}', "an? int as chat"),
     ],
 )
