@@ -33,6 +33,8 @@ from data.paths import CACHE_DIR
 
 OLD_ANGLES = "rotary_emb.inv_freq"  # stored in old files of Llama 2; config.json says the same
 FETCHED = {"smollm2": "smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}  # name -> place in the cache
+PUBLISHED = ("config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+OURS = {"recipe.json", "optimizer.safetensors"}  # in folders of `save_model` and in checkpoints
 
 
 def load_pretrained(source: str | Path, dtype: str = "float32") -> tuple[GPTModel, PublishedTokenizer]:
@@ -104,7 +106,7 @@ def _place(source: str | Path) -> Path:
     if source in FETCHED and not path.is_file():
         fetch = f"fetch it once with `python course.py fetch {source}`"
         raise ValueError(f"{source} is not on this machine (expected in {path}): {fetch}")
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
         raise ValueError(
             f"there is no model under {str(source)!r}: give {' or '.join(FETCHED)}, the folder of a model with "
             "config.json, or a .gguf file"
@@ -120,16 +122,19 @@ def is_pretrained(source: str | Path) -> bool:
     """Say whether something names a published model, and not one that the course has made.
 
     Args:
-        source: a name that `load_pretrained` knows, any file, or a publisher's folder; runs, and folders that
+        source: a name that `load_pretrained` knows, any file, the name of a `.gguf` file that need not be there, or a
+            publisher's folder, be it whole or not; runs, and folders that
             `save_model` wrote, are the course's.
 
     Source: this course. For ch04, section M.8.
     """
-    if source in FETCHED or os.path.isfile(source):
+    if not isinstance(source, (str, Path)):  # a number, too, may stand for an open file
+        return False
+    if source in FETCHED or os.path.isfile(source) or str(source).endswith(".gguf"):
         return True
     names = set(os.listdir(source)) if os.path.isdir(source) else set()
-    weights = "config.json" in names or any(name.endswith(".gguf") for name in names)
-    return weights and "recipe.json" not in names
+    weights = any(name in PUBLISHED or name.endswith(".gguf") for name in names)
+    return weights and not names & OURS
 
 
 def pretrained_bytes(source: str | Path, dtype: str = "float32") -> int:

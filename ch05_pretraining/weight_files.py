@@ -219,7 +219,7 @@ def require_memory(n_bytes: int) -> None:
     if n_bytes > free:
         raise ValueError(
             f"the model takes {n_bytes / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: close other programs, "
-            "load it with dtype='bfloat16' if you have not, or take a smaller model"
+            "load it with dtype='bfloat16' (in a command: --precision bfloat16), or take a smaller model"
         )
 
 

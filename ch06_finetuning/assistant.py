@@ -5,6 +5,7 @@ Its answers are marked exactly: the world that made the questions knows every ri
 References: Ouyang et al. (2022), section 3.5.
 """
 
+import os
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,16 +22,18 @@ from ch02_text_data.streaming import stream_text
 from ch04_gpt_model.generation import generate, stream
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import device_of
-from ch05_pretraining.open_weights import is_pretrained, load_pretrained
+from ch05_pretraining.open_weights import FETCHED, is_pretrained, load_pretrained
 from ch05_pretraining.saved_models import find_model, read_model
 from ch06_finetuning.instructions import answer_ends, prompt_ids
 from ch06_finetuning.lora import build_gpt
 from ch06_finetuning.metrics import Rate
+from data.durable_folders import CheckpointError, settled
 from data.story_world.marking import Instruction, Question, mark
 
 __all__ = ["Assistant", "MarkReport", "load_assistant", "mark_assistant"]
 
 
+OTHERS = "a folder with config.json, or a .gguf file"
 Turns = Iterable[tuple[str, str]]  # (prompt, answer) pairs, oldest first
 
 
@@ -149,27 +152,42 @@ class Assistant:
         return self.tokenizer.decode(list(takewhile(lambda token: token not in self.stop_ids, ids))).strip()
 
 
-def load_assistant(source: str | Path = "shipped") -> Assistant:
+def load_assistant(source: str | Path = "shipped", dtype: str = "float32") -> Assistant:
     """Load an assistant: the shipped one, that of a run by its name, one from a folder, or a published model.
 
     Args:
         source: "shipped", the name of a run, a folder made by `save_model` or, with LoRA layers, `save_finetuned`, or
             what `load_pretrained` opens, for example "smollm2".
+        dtype: precision in which a published model computes, see `load_pretrained`; the course's own know float32.
 
     Raises:
-        ValueError: there is no such assistant, its files are damaged, or it was not trained to answer.
+        ValueError: there is no such assistant, its files are damaged, it was not trained to answer, or it does not
+            compute in this precision.
 
     Source: this course. Taught in ch06, section 6.11.
     """
     if not is_pretrained(source):
-        return Assistant(*read_model(find_model(source, "assistant"), lambda about, _: build_gpt(about)))
-    model, tokenizer = load_pretrained(source)
+        return Assistant(*_read_ours(source, dtype))
+    model, tokenizer = load_pretrained(source, dtype)
     if not tokenizer.has_chat_template:
         raise ValueError(
             f"{source} holds no chat template, so it was not trained to answer: let it go on with a text, "
             f'python course.py sample "The sea is" --model {source}'
         )
     return Assistant(model, tokenizer, max_new_tokens=512)
+
+
+def _read_ours(source: str | Path, dtype: str) -> tuple[GPTModel, Tokenizer]:
+    """Read the model and the tokenizer of an assistant that the course has made."""
+    if dtype != "float32":
+        raise ValueError(f"{source} computes in float32, not in {dtype}, which is for published models: leave it out")
+    try:
+        folder = settled(find_model(source, "assistant"))
+        if not os.listdir(folder):
+            raise CheckpointError(f"{folder} is an empty folder: choose another one")
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; a published model is {' or '.join(FETCHED)}, {OTHERS}") from error
+    return read_model(folder, lambda about, _: build_gpt(about))
 
 
 @dataclass(frozen=True)

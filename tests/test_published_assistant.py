@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -138,6 +139,64 @@ def test_a_name_that_was_not_fetched_says_how_to_fetch_it(capsys, monkeypatch, t
         assert command.main(words) == 1
         told = capsys.readouterr().err
         assert "python course.py fetch smollm2" in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["nothere.gguf", "loop.gguf", "pipe.gguf"])
+def test_a_file_that_is_none_is_told_with_what_could_be_given(tmp_path, capsys, name):
+    (tmp_path / "loop.gguf").symlink_to(tmp_path / "loop.gguf")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.gguf")
+    for command, words in ((chat, []), (serve, []), (sample, ["The sea", "--model"])):
+        assert command.main([*words, str(tmp_path / name)]) == 1
+        told = capsys.readouterr().err
+        assert f"there is no model under '{tmp_path / name}': give smollm2, " in told and told.count("\n") == 1
+
+
+def test_a_name_that_is_no_runs_is_told_with_the_published_models(tmp_path, capsys):
+    for name in ("smolm2", str(tmp_path)):
+        assert chat.main([name]) == 1
+        told = capsys.readouterr().err
+        assert told.endswith("; a published model is smollm2, a folder with config.json, or a .gguf file\n")
+
+
+def test_a_published_folder_without_its_description_is_none_of_ours_and_never_to_be_deleted(tmp_path, capsys):
+    folder = publish(tmp_path / "tiny")
+    (folder / "config.json").unlink()
+    (folder / "manifest.json").write_bytes(b"{}")  # as `export_hugging_face` leaves one
+    capsys.readouterr()
+    assert chat.main([str(folder)]) == 1
+    told = capsys.readouterr().err
+    assert "config.json" in told and "delete" not in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_published_model_computes_in_the_precision_that_is_asked_for(
+    folder, keyboard, capsys, precision, monkeypatch
+):
+    opened, asked = [], ["--precision", precision]
+    monkeypatch.setattr(chat, "talk", lambda assistant, *_, **__: opened.append(assistant))
+    assert chat.main([str(folder), *asked]) == 0
+    assert {parameter.dtype for parameter in opened[0].model.parameters()} == {getattr(torch, precision)}
+    assert len(opened[0].reply("What is the sea?")) == len("".join(opened[0].stream("What is the sea?")))
+    assert [likely for _, likely in itertools.islice(opened[0].stream_likely("What?"), 2)]
+    assert f" {2 * opened[0].model.n_parameters / 1e9:.2f} GB" in capsys.readouterr().err
+    for sampling in ([], ["--temperature", "0"]):
+        assert sample.main(["The sea is", "--model", str(folder), "--tokens", "5", *asked, *sampling]) == 0
+        assert capsys.readouterr().out.startswith("The sea is")
+
+
+def test_a_model_of_the_course_computes_in_float32(capsys):
+    for command in (chat, serve, sample):
+        assert command.main(["--precision", "bfloat16"]) == 1
+        told = capsys.readouterr().err
+        assert "computes in float32" in told and "leave it out" in told and told.count("\n") == 1
+
+
+def test_the_precisions_to_choose_from_are_those_of_the_files():
+    from ch05_pretraining.weight_files import PRECISIONS
+
+    options = [action for action in chat.parser()._actions if "--precision" in action.option_strings]
+    assert set(options[0].choices) == set(PRECISIONS) - {"float64"}
 
 
 def test_chat_says_what_it_is_and_what_it_needs_and_keeps_the_talk(folder, assistant, writes, keyboard, capsys):

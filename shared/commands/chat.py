@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.commands.command_line import CommandParser, command, seed_number
+from shared.commands.published_models import add_precision, tell_memory
 
 if TYPE_CHECKING:
     from ch06_finetuning.assistant import Assistant
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--top-p", type=float, default=None, help="draw from the likeliest tokens of this total only")
     options.add_argument("--seed", type=seed_number, default=None, help="makes drawn answers repeatable")
     told = "read the talk so far with every question, or not (default: what the model was trained for)"
+    add_precision(options)
     options.add_argument("--remember", action=argparse.BooleanOptionalAction, default=None, help=told)
     return options
 
@@ -56,11 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
     from ch04_gpt_model.sampling import require_sampling_settings
     from ch06_finetuning.assistant import load_assistant
-    from shared.commands.published_models import tell_memory
 
     require_sampling_settings(settings.temperature, None, settings.top_p)
-    tell_memory(settings.model)
-    assistant = load_assistant(settings.model)
+    tell_memory(settings.model, settings.precision)
+    assistant = load_assistant(settings.model, settings.precision)
     welcome = welcome_of(assistant)
     print(f"{welcome.says}\nYou could ask: " + "\n               ".join(welcome.examples[:3]))
     remember = welcome.remember if settings.remember is None else settings.remember

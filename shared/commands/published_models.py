@@ -1,14 +1,26 @@
-"""What the commands that open published models share: the memory that a model needs is told before it is read."""
+"""What the commands that open published models share: an option, and the memory that a model needs, told first."""
 
+import argparse
 import sys
 from pathlib import Path
 
 
-def tell_memory(source: str | Path) -> None:
+def add_precision(options: argparse.ArgumentParser) -> None:
+    """Add the option `--precision`.
+
+    Args:
+        options: of a command that opens published models.
+    """
+    told = "in which a published model computes (default float32); the others take half the memory"
+    options.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32", help=told)
+
+
+def tell_memory(source: str | Path, precision: str) -> None:
     """Tell on the error output how much memory a published model needs; a model of the course is too small to ask.
 
     Args:
         source: what the command was given.
+        precision: in which the model is to compute.
 
     Raises:
         ValueError: it is neither a published model nor one of the course.
@@ -18,6 +30,6 @@ def tell_memory(source: str | Path) -> None:
     from ch05_pretraining.open_weights import is_pretrained, pretrained_bytes
 
     if is_pretrained(source):
-        needed, free = pretrained_bytes(source), psutil.virtual_memory().available
+        needed, free = pretrained_bytes(source, precision), psutil.virtual_memory().available
         told = f"{source} needs {needed / 1e9:.2f} GB of memory, and {free / 1e9:.2f} GB are free."
         print(told, file=sys.stderr, flush=True)

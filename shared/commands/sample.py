@@ -5,6 +5,7 @@ import sys
 from itertools import takewhile
 
 from shared.commands.command_line import CommandParser, command, seed_number, whole_number
+from shared.commands.published_models import add_precision, tell_memory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -14,6 +15,7 @@ def parser() -> argparse.ArgumentParser:
     which = options.add_mutually_exclusive_group()
     which.add_argument("--run", default="shipped", metavar="NAME", help="a run of yours, or 'shipped' (default)")
     which.add_argument("--model", metavar="SOURCE", help="a published model: smollm2, a folder, or a .gguf file")
+    add_precision(options)
     options.add_argument("--tokens", type=whole_number(0), default=300, help="most tokens to add (default 300)")
     options.add_argument("--temperature", type=float, default=0.7, help="0 takes the likeliest each time (default 0.7)")
     options.add_argument("--top-k", type=int, help="draw from this many likeliest tokens only")
@@ -59,16 +61,17 @@ def edges(tokenizer) -> tuple[list[int], set[int]]:
     return [end], {end}
 
 
-def _opened(run: str, published: str | None) -> tuple:
+def _opened(run: str, published: str | None, precision: str) -> tuple:
     """The published model that was asked for, or the story GPT of a run, with its tokenizer."""
     from ch05_pretraining.open_weights import load_pretrained
     from ch05_pretraining.saved_models import load_story_gpt
-    from shared.commands.published_models import tell_memory
 
-    if published is None:
-        return load_story_gpt(run)
-    tell_memory(published)
-    return load_pretrained(published)
+    if published is not None:
+        tell_memory(published, precision)
+        return load_pretrained(published, precision)
+    if precision != "float32":
+        raise ValueError(f"--precision {precision} goes with --model: a story GPT computes in float32, leave it out")
+    return load_story_gpt(run)
 
 
 @command("sample")
@@ -78,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     from ch04_gpt_model.sampling import require_sampling_settings
 
     require_sampling_settings(options.temperature, options.top_k, options.top_p)
-    model, tokenizer = _opened(options.run, options.model)
+    model, tokenizer = _opened(options.run, options.model, options.precision)
     sampling = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
     added = pieces(model, tokenizer, options.prompt, options.tokens, **sampling)
     print(options.prompt, end="", flush=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from shared.commands.chat import MODELS, Welcome, clean, forget, welcome_of
 from shared.commands.command_line import CommandParser, command, port_number
+from shared.commands.published_models import add_precision, tell_memory
 
 if TYPE_CHECKING:
     from ch06_finetuning.assistant import Assistant
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("model", nargs="?", default="shipped", help=MODELS)
     told = "port on this machine (default 8765; 0: any free one)"
     options.add_argument("--port", type=port_number, default=8765, help=told)
+    add_precision(options)
     return options
 
 
@@ -61,10 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Load the assistant and serve its page until Ctrl-C; return the exit status."""
     settings = parser().parse_args(arguments)
     from ch06_finetuning.assistant import load_assistant
-    from shared.commands.published_models import tell_memory
 
-    tell_memory(settings.model)
-    assistant = load_assistant(settings.model)
+    tell_memory(settings.model, settings.precision)
+    assistant = load_assistant(settings.model, settings.precision)
     server = make_server(assistant, settings.port, welcome_of(assistant))
     try:
         print(f"Open http://127.0.0.1:{server.server_port} in your browser. Ctrl-C ends it.", flush=True)
