@@ -276,6 +276,21 @@ def test_a_path_out_of_the_cache_is_refused(tmp_path):
         fetch_file({**ENTRY, "path": "../outside", "urls": []}, tmp_path)
 
 
+def test_a_link_to_another_disk_counts_and_a_wrong_file_behind_it_is_left_alone(server, tmp_path):
+    elsewhere, cache = tmp_path / "elsewhere", tmp_path / "cache"
+    for folder in (elsewhere, cache):
+        folder.mkdir()
+    (elsewhere / "file").write_bytes(b"something else")
+    place = cache / ENTRY["path"]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(elsewhere / "file")
+    get(server, cache)
+    assert place.read_bytes() == CONTENT and (elsewhere / "file").read_bytes() == b"something else"
+    place.rename(elsewhere / "right")
+    place.symlink_to(elsewhere / "right")
+    assert fetch_file({**ENTRY, "urls": []}, cache) == place and place.is_symlink()
+
+
 def test_a_full_disk_is_named(server, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -95,8 +95,9 @@ def fetch_file(entry: dict, folder: Path, *, attempts: int = ATTEMPTS, timeout: 
 
 
 def _inside(folder: Path, path: str) -> Path:
-    target = (folder / path).resolve()
-    if not target.is_relative_to(folder.resolve()):
+    """The place of a file; whoever keeps the cache, or a file in it, on another disk may put a link there."""
+    target = Path(os.path.abspath(folder / path))
+    if not target.is_relative_to(os.path.abspath(folder)):
         raise FetchError(f"the catalogue's path {path!r} leaves the folder {folder}: correct data/catalogue.json")
     return target
 
