@@ -184,7 +184,7 @@ def _read_ours(source: str | Path, dtype: str) -> tuple[GPTModel, Tokenizer]:
     try:
         folder = settled(find_model(source, "assistant"))
         if not os.listdir(folder):
-            raise CheckpointError(f"{folder} is an empty folder: choose another one")
+            raise CheckpointError(f"{folder} has no manifest.json, nor any other file: choose another folder")
     except CheckpointError as error:
         raise CheckpointError(f"{error}; a published model is {' or '.join(FETCHED)}, {OTHERS}") from error
     return read_model(folder, lambda about, _: build_gpt(about))

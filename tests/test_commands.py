@@ -85,7 +85,7 @@ REFUSED = [
 @pytest.mark.parametrize(("name", "words", "sentence"), REFUSED)
 def test_an_option_that_means_nothing_is_one_sentence_before_any_work(monkeypatch, capsys, name, words, sentence):
     for loader in ("ch05_pretraining.saved_models.load_story_gpt", "ch06_finetuning.assistant.load_assistant"):
-        monkeypatch.setattr(loader, lambda *_: pytest.fail("the model was loaded first"))
+        monkeypatch.setattr(loader, lambda *_, **__: pytest.fail("the model was loaded first"))
     monkeypatch.setattr(subprocess, "call", lambda *_, **__: pytest.fail("JupyterLab was started"))
     assert COMMANDS[name].main(words) == 1
     told = capsys.readouterr()
@@ -101,11 +101,18 @@ def test_the_edges_of_a_range_work(capsys, words):
 # ---------------------------------------------------------------- what stops a command
 
 
+FULL = "the memory is full: close other programs, or take a smaller model"
+
+
 @pytest.mark.parametrize(
     ("error", "status", "told"),
     [
         (ValueError("the text is short: give more"), 1, "course.py it: the text is short: give more\n"),
         (OSError(28, "No space left on device", "/x"), 1, "course.py it: /x: No space left on device\n"),
+        (OSError(12, "Cannot allocate memory"), 1, f"course.py it: {FULL}\n"),
+        (MemoryError(), 1, f"course.py it: {FULL}\n"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: …"), 1, f"course.py it: {FULL}\n"),
+        (ValueError("DefaultCPUAllocator: …; the file is x.gguf"), 1, f"course.py it: {FULL}\n"),
         (PermissionError(13, "Permission denied"), 1, "course.py it: a file: Permission denied\n"),
         (KeyboardInterrupt(), 130, ""),
     ],
@@ -117,6 +124,15 @@ def test_what_stops_a_command_is_one_sentence(capsys, error, status, told):
 
     assert main([]) == status
     assert capsys.readouterr().err == told
+
+
+def test_a_fault_of_the_program_itself_is_shown_as_it_is():
+    @command("it")
+    def main(arguments):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        main([])
 
 
 def begin(*words: str, **settings: str) -> subprocess.Popen:

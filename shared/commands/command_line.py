@@ -4,6 +4,7 @@ Only the standard library is used, so that help and refusals come at once.
 """
 
 import argparse
+import errno
 import functools
 import os
 import sys
@@ -60,8 +61,8 @@ port_number = whole_number(0, 65_535)
 def command(name: str):
     """Make a command's `main`: it returns the exit status, and what stops it is said in one sentence.
 
-    A `ValueError` gives 1, Ctrl-C 130, a file that cannot be read or written 1; a reader that has gone away, as `head`
-    does, ends the command in silence.
+    A `ValueError`, a full memory, and a file that cannot be read or written give 1, Ctrl-C 130; a reader that has gone
+    away, as `head` does, ends the command in silence.
 
     Args:
         name: the command's.
@@ -80,14 +81,24 @@ def command(name: str):
             except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at the end
                 return 1
-            except ValueError as error:
-                return _refuse(name, str(error))
-            except OSError as error:
-                return _refuse(name, f"{error.filename or 'a file'}: {error.strerror or error}")
+            except (ValueError, OSError, MemoryError, RuntimeError) as error:
+                if (sentence := _sentence(error)) is None:
+                    raise
+                return _refuse(name, sentence)
 
         return guarded
 
     return around
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell of an error; None where the program itself is at fault."""
+    full = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    if full or "DefaultCPUAllocator" in str(error):  # as PyTorch says it
+        return "the memory is full: close other programs, or take a smaller model"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or error}"
+    return str(error) if isinstance(error, ValueError) else None
 
 
 def _refuse(name: str, sentence: str) -> int:
