@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+BESIDES = "and Python, PyTorch and its tokenizer about half a GB more"
+
 
 def add_precision(options: argparse.ArgumentParser) -> None:
     """Add the option `--precision`.
@@ -31,5 +33,5 @@ def tell_memory(source: str | Path, precision: str) -> None:
 
     if is_pretrained(source):
         needed, free = pretrained_bytes(source, precision), psutil.virtual_memory().available
-        told = f"{source} needs {needed / 1e9:.2f} GB of memory, and {free / 1e9:.2f} GB are free."
+        told = f"{source}: its numbers take {needed / 1e9:.2f} GB of memory, {BESIDES}; {free / 1e9:.2f} GB are free."
         print(told, file=sys.stderr, flush=True)
