@@ -34,6 +34,7 @@ __all__ = ["Assistant", "MarkReport", "load_assistant", "mark_assistant"]
 
 
 OTHERS = "a folder with config.json, or a .gguf file"
+CUT = "cut off here: this is the longest answer it may give"
 Turns = Iterable[tuple[str, str]]  # (prompt, answer) pairs, oldest first
 
 
@@ -54,8 +55,13 @@ class Assistant:
         tokenizer: the one it was trained with.
         max_new_tokens: longest answer in tokens, at least 1.
 
+    Attributes:
+        was_cut: whether the last answer came to its largest length before its end.
+
     Source: this course. Taught in ch06, section 6.11.
     """
+
+    was_cut = False
 
     def __init__(self, model: GPTModel, tokenizer: Tokenizer, *, max_new_tokens: int = 200):
         self.model, self.tokenizer = model.eval(), tokenizer
@@ -121,8 +127,15 @@ class Assistant:
     def _written(self, prompt: str, history: Turns, sampling: Sampling) -> Iterator[int]:
         """The tokens of an answer, up to the first that ends it."""
         ids = self.tensor([self.prompt_ids(prompt, history)])  # (1, T)
-        tokens = stream(self.model, ids, self.max_new_tokens, **sampling)
-        return takewhile(lambda token: token not in self.stop_ids, tokens)
+        self.was_cut = False
+        return self._until_end(stream(self.model, ids, self.max_new_tokens, **sampling))
+
+    def _until_end(self, tokens: Iterator[int]) -> Iterator[int]:
+        for token in tokens:
+            if token in self.stop_ids:
+                return
+            yield token
+        self.was_cut = True
 
     @torch.no_grad()
     def _likeliest(self, logits: Tensor, n: int) -> list[tuple[str, float]]:
@@ -271,13 +284,17 @@ def _same_length_batches(rows: list[list[int]], batch_size: int) -> list[list[in
     ]
 
 
+def _cut(assistant: Assistant) -> str:
+    return f" ({CUT})" if assistant.was_cut else ""
+
+
 def _text_chat(assistant: Assistant, remember: bool) -> None:
     history: list[tuple[str, str]] = []
     while prompt := input("you> ").strip():
         if prompt in ("quit", "exit"):
             break
         answer = assistant.reply(prompt, history if remember else [])
-        print(f"assistant> {answer}")
+        print(f"assistant> {answer}{_cut(assistant)}")
         history.append((prompt, answer))
 
 
@@ -297,6 +314,7 @@ def _widget_chat(assistant: Assistant, widgets: ModuleType, remember: bool = Fal
             for piece in assistant.stream(prompt, history if remember else []):
                 talk.value = before = before + piece
             history.append((prompt, before.rsplit("assistant: ", 1)[-1]))
+            before += _cut(assistant)
         except ValueError as error:
             before += f"({error})"
         talk.value = before + "\n"

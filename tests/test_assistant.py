@@ -201,6 +201,8 @@ def test_the_chat_shows_answers_and_remembers_turns(assistant):
 class StandIn:
     """Stands in for an assistant whose context holds every talk."""
 
+    was_cut = False
+
     def turns_that_fit(self, prompt, history):
         return history
 

@@ -86,6 +86,33 @@ def test_an_answer_ends_at_every_token_that_ends_one(assistant, writes, end):
     assert "".join(text for text, _ in assistant.stream_likely("Hello!")) == "Good day."
 
 
+def test_an_answer_that_has_no_end_is_known_to_be_cut_and_told_so(assistant, writes, monkeypatch):
+    monkeypatch.setattr(assistant, "max_new_tokens", 4)
+    ways = [
+        lambda: assistant.reply("Hello!"),
+        lambda: "".join(assistant.stream("Hello!")),
+        lambda: "".join(text for text, _ in assistant.stream_likely("Hello!")),
+    ]
+    for answer in ways:
+        writes("12345678")
+        assert answer() == "1234" and assistant.was_cut
+        writes("123", "<|im_end|>")
+        assert answer() == "123" and not assistant.was_cut
+
+
+@pytest.mark.parametrize(("text", "end", "n_told"), [("12345678", [], 1), ("123", ["<|im_end|>"], 0)])
+def test_chat_and_the_page_say_where_an_answer_was_cut(assistant, writes, monkeypatch, text, end, n_told):
+    monkeypatch.setattr(assistant, "max_new_tokens", 4)
+    writes(text, *end)
+    shown, lines = [], ["Hello!", "/quit"]
+    assert chat.talk(assistant, {}, lambda _: lines.pop(0), shown.append) == [("Hello!", text[:4])]
+    assert "".join(shown).count(" (cut off here: ") == n_told
+    writes(text, *end)
+    rows = list(serve.pieces(assistant, "Hello!", [], 0, 1))
+    assert "".join(row.get("text", "") for row in rows) == text[:4]
+    assert ["cut off here" in row["trouble"] for row in rows if "trouble" in row] == [True] * n_told
+
+
 def test_both_ends_of_the_publishers_files_are_known(assistant):
     specials = assistant.tokenizer.special_tokens
     assert set(answer_ends(assistant.tokenizer)) == {specials["<|im_end|>"], specials["<|endoftext|>"]}
@@ -207,7 +234,8 @@ def test_chat_says_what_it_is_and_what_it_needs_and_keeps_the_talk(folder, assis
         patch.setattr(type(assistant), "prompt_ids", lambda self, *said: asked.append([*said[1]]) or plain(self, *said))
         assert chat.main([str(folder)]) == 0
     told, first = capsys.readouterr()
-    assert first.startswith(f"{folder} needs {4 * assistant.model.n_parameters / 1e9:.2f} GB of memory, and ")
+    needed = 4 * assistant.model.n_parameters / 1e9
+    assert first.startswith(f"{folder}: its numbers take {needed:.2f} GB of memory, and Python, PyTorch and ")
     assert "check what matters" in told and "What is the capital of France?" in told and told.count("The sea.") == 2
     assert asked == [[], [("What is large?", "The sea.")]]  # the earlier turns that each answer has read
 

@@ -27,6 +27,8 @@ QUESTION = {"prompt": "Who?", "history": [], "temperature": 0, "top_p": 1}
 class Echo:
     """Stands in for an assistant: says what it was asked, with control characters and markup in it."""
 
+    was_cut = False
+
     def turns_that_fit(self, prompt, history):
         return history[-2:]
 
@@ -346,7 +348,7 @@ def test_ctrl_c_ends_the_server_in_a_word(tmp_path, moment):
         "            time.sleep(0.05)\n"
         "            yield 'word', [('word', 1.0)]\n"
         "import ch06_finetuning.assistant as assistant\n"
-        "assistant.load_assistant = lambda source: Slow()\n"
+        "assistant.load_assistant = lambda *_: Slow()\n"
         "serve.welcome_of = lambda assistant: serve.Welcome('', [])\n"
         "sys.exit(serve.main(['--port', '0']))\n"
     )

@@ -24,6 +24,8 @@ IDLE = "document.getElementById('stop').hidden"
 class Slow:
     """Stands in for an assistant: notes what it was asked and waits in the middle of each answer until it may go on."""
 
+    was_cut = False
+
     def __init__(self):
         self.may_go_on, self.asked, self.ended = threading.Event(), [], 0
 

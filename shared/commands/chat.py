@@ -117,7 +117,8 @@ def talk(assistant, sampling: dict | None = None, read=input, write=None, *, rem
     """Ask and answer until /quit or the end of the input, and return the turns that are still remembered.
 
     Args:
-        assistant: anything with `.stream(prompt, history, **sampling)` and `.turns_that_fit(prompt, history)`.
+        assistant: anything with `.stream(prompt, history, **sampling)`, `.turns_that_fit(prompt, history)` and
+            `.was_cut`.
         sampling: temperature, top_p and seed.
         read: gives the next line of the user, raises EOFError at the end.
         write: shows a piece of text.
@@ -164,6 +165,8 @@ def _next_line(read) -> str | None:
 
 
 def _one_turn(assistant, line: str, history: list, sampling: dict, write, remember: bool) -> None:
+    from ch06_finetuning.assistant import CUT
+
     pieces = []
     try:
         if remember and (left_out := forget(assistant, line, history)):
@@ -171,6 +174,8 @@ def _one_turn(assistant, line: str, history: list, sampling: dict, write, rememb
         for piece in assistant.stream(line, history if remember else [], **sampling):
             pieces.append(clean(piece))
             write(pieces[-1])
+        if assistant.was_cut:
+            write(f" ({CUT})")
     except KeyboardInterrupt:
         write(" (stopped)")
     except ValueError as error:

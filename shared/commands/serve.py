@@ -242,6 +242,8 @@ def pieces(assistant, prompt: str, history: list, temperature: float, top_p: flo
         temperature: 0 for the likeliest answer.
         top_p: share of the probability to draw from.
     """
+    from ch06_finetuning.assistant import CUT
+
     until, prompt, n_turns = time.monotonic() + ANSWER_SECONDS, clean(prompt), len(history)
     try:
         if history and (note := forget(assistant, prompt, history)):
@@ -251,6 +253,8 @@ def pieces(assistant, prompt: str, history: list, temperature: float, top_p: flo
             if time.monotonic() > until:
                 yield {"trouble": f"stopped after {ANSWER_SECONDS} seconds"}
                 return
+        if assistant.was_cut:
+            yield {"trouble": CUT}
     except ValueError as error:
         yield {"trouble": str(error)}
 
