@@ -391,9 +391,8 @@ def published(plan: Plan) -> list[str]:
         _table([*_HEAD, "our share of the reading ceiling"], [row]),
         "The same weights in float32 on both sides (transformers gets them through `export_hugging_face`), one text at "
         f"a time, greedy, a prompt of 16 random tokens, key-value cache on both sides; the first {n_equal} of the "
-        f"{plan.n_new} tokens are the same. Each token reads every weight once, which is the ceiling. Ours lets the "
-        "cores share out the rows of each matrix (`linear_by_columns`), and has fewer small operations between the "
-        "products. llama.cpp is not measured. It computes with the blocks of four and eight bits themselves and so "
+        f"{plan.n_new} tokens are the same. Each token reads every weight once, which is the ceiling. "
+        "llama.cpp is not measured. It computes with the blocks of four and eight bits themselves and so "
         "reads a fifth of the bytes, but of llama-cpp-python the package index holds a source archive only, which each "
         "machine has to compile.",
     ]
