@@ -11,7 +11,7 @@ Reference: Goto and van de Geijn (2008), "Anatomy of high-performance matrix mul
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from types import MethodType
 from typing import TYPE_CHECKING
 
@@ -50,12 +50,21 @@ def fast_paths(model: "GPTModel", n_rows: int) -> Iterator[None]:
 
     Source: this course. Taught in ch04, section 4.10.
     """
-    large = _numbers_read(model.config) > LARGE
-    by_columns = LinearBy(linear_by_columns) if large else nullcontext()  # looking at each call costs small models more
-    head = model.head
-    packs = n_rows > 1 and not large and type(head) is nn.Linear and "forward" not in vars(head)  # nobody's own kind
-    with by_columns, _attributes([_packed_forward(head)] if packs else []), _attributes(_short_ways(model)):
+    with _attributes(_other_products(model, n_rows)), _attributes(_short_ways(model)):
         yield
+
+
+def _other_products(model: "GPTModel", n_rows: int) -> list[tuple[dict, dict]]:
+    """Give plain linear layers a `forward` by another routine: all of a large model's, or a small one's head."""
+    if _numbers_read(model.config) > LARGE:
+        return [_forward_by(layer, linear_by_columns) for layer in model.modules() if _is_plain(layer)]
+    head = model.head
+    return [_forward_by(head, linear_by_packing(head.weight))] if n_rows > 1 and _is_plain(head) else []
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether it is PyTorch's linear layer, nobody's own kind, with numbers that the routines below take."""
+    return type(layer) is nn.Linear and "forward" not in vars(layer) and _in_float32_on_the_cpu(layer.weight)
 
 
 def _numbers_read(config: "GPTConfig") -> int:
@@ -64,9 +73,8 @@ def _numbers_read(config: "GPTConfig") -> int:
     return config.n_layers * in_a_block + config.vocab_size * config.d_model
 
 
-def _packed_forward(layer: nn.Linear) -> tuple[dict, dict]:
-    """Give the layer a `forward` that reads a packed copy of its weight."""
-    product = linear_by_packing(layer.weight)
+def _forward_by(layer: nn.Linear, product: Callable[..., Tensor]) -> tuple[dict, dict]:
+    """Give the layer a `forward` by a function of (x, weight, bias)."""
     return vars(layer), {"forward": MethodType(lambda layer, x: product(x, layer.weight, layer.bias), layer)}
 
 
