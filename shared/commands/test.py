@@ -15,6 +15,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from shared.commands.command_line import whole_number
 from shared.commands.restore import differing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,11 +195,21 @@ def _options(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]
         "each chapter's main notebook runs with AVX2 as well)",
     )
     options.add_argument("--threads", type=int, choices=(1, 2, 4), default=1, help="of each process (default: 1)")
+    options.add_argument(
+        "--seeds",
+        type=whole_number(1, 100),
+        help="run the notebooks under the seeds 1 to SEEDS instead, count how often each claim holds and write "
+        "tests/CLAIMS.md; a second call goes on where the first stopped",
+    )
     return options.parse_known_args(arguments)
 
 
 def _run(chosen: argparse.Namespace, extra: list[str], scratch: Path) -> list[dict[str, int]]:
     """Run the chosen parts and return the counts of each."""
+    if chosen.seeds:
+        from shared.maintenance.claims import count_claims  # which imports this module
+
+        return [count_claims(chosen_notebooks(chosen.notebooks or []), chosen.seeds)]
     settings = environment(chosen.processor, chosen.threads)
     if chosen.notebooks is not None:
         return [notebook_tests(chosen_notebooks(chosen.notebooks), settings, extra, scratch)]
