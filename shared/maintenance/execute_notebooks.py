@@ -4,6 +4,7 @@
 
 What is stored is one clean run in a fresh kernel: counts 1…n, streams joined, no timings, no machine's name.
 A cell that fails stops the notebook, and the file on disk stays as it was. `shared/released.json` gets the new hash.
+The code in folded answers runs between the cells, and what it prints is written into its answer (`folded_answers.py`).
 A notebook with cells that need a download (`shared/needed_files.py`) is stored only where the download is.
 
     python -m shared.maintenance.execute_notebooks PATH … --compare native avx2 sse noise --threads 1 2
@@ -35,6 +36,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from shared.commands.test import CELL_TIMEOUT, PROCESSORS, environment
+from shared.maintenance.folded_answers import settled, with_answers
 from shared.needed_files import missing, reason
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,13 +87,19 @@ def join_streams(cell) -> None:
 
 
 def tidy(notebook) -> None:
-    """Keep only what belongs to the course: no timings, no machine, empty cells without counts."""
+    """Keep only what belongs to the course: no timings, no machine, counts 1…n."""
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     for cell in notebook.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
             join_streams(cell)
+    run = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.execution_count]
+    for count, cell in enumerate(run, start=1):  # folded answers were run between them
+        cell.execution_count = count
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = count
 
 
 def note_release(path: Path) -> None:
@@ -115,6 +123,7 @@ def execute(path: Path) -> float:
     notebook = nbformat.read(path, as_version=4)
     if needed := next(filter(None, map(left_out, notebook.cells)), None):
         raise NothingStored(reason(needed))
+    notebook.cells = with_answers(notebook.cells)
     slow = []
     started: dict[str, float] = {}
     client = client_of(
@@ -128,6 +137,7 @@ def execute(path: Path) -> float:
     begin = time.perf_counter()
     client.execute()
     seconds = time.perf_counter() - begin
+    notebook.cells = settled(notebook.cells)
     tidy(notebook)
     _, notebook = nbformat.validator.normalize(notebook)
     text = nbformat.writes(notebook) + "\n"

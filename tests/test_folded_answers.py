@@ -1,0 +1,71 @@
+"""What folded answers promise is what their code prints; `course.py test --notebooks` runs it in the notebooks."""
+
+import nbformat
+import pytest
+
+from shared.commands import test as test_command
+from shared.maintenance.folded_answers import ANSWER, folded_answers, run_aside
+from tests.test_notebooks import NOTEBOOKS, ROOT, texts
+
+RUN = [path for path in NOTEBOOKS if path.parent.name[:4] in ("ch01", "ch02", "ch03")]
+TRY = """**Try it.** Guess.
+
+<details><summary>Answer</summary>
+
+It grows.
+
+```python
+b = a + 1
+print(b, torch.rand(1).item())
+```
+
+```text
+{shown}
+```
+
+</details>
+"""
+
+
+@pytest.mark.parametrize("path", RUN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_each_answer_to_something_to_try_runs(path):
+    for text in texts(path):
+        n_tries = text.count("**Try it")
+        assert len(ANSWER.findall(text)) == len(folded_answers(text)) == n_tries, text[:80]
+
+
+def test_an_answer_leaves_names_and_random_numbers_as_they_are(capsys):
+    names = {"a": 1}
+    exec("import torch; torch.manual_seed(0)", names)
+    run_aside("a = 5\nb = torch.rand(1)\nprint(a)", names)
+    following = names["torch"].rand(1)
+    names["torch"].manual_seed(0)
+    assert capsys.readouterr().out == "5\n"
+    assert "b" not in names and names["a"] == 1 and following == names["torch"].rand(1)
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Count what the notebook tests say of a notebook with one answer, by what the answer promises."""
+
+    def run(shown: str) -> dict[str, int]:
+        first = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nimport torch; torch.manual_seed(0); a = 1"
+        cells = [
+            nbformat.v4.new_code_cell(first, execution_count=1),
+            nbformat.v4.new_markdown_cell(TRY.format(shown=shown)),
+            nbformat.v4.new_code_cell("print(a, torch.rand(1).item())", execution_count=2),
+        ]
+        cells[2].outputs = [nbformat.v4.new_output("stream", name="stdout", text="1 0.49625658988952637\n")]
+        path = tmp_path / "tries.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+        return test_command.notebook_tests([str(path)], {}, [], tmp_path)
+
+    return run
+
+
+def test_a_promise_that_is_kept_passes_and_the_cells_below_notice_nothing(results):
+    assert results("2 0.49625658988952637") == {"passed": 3, "failed": 0, "skipped": 0}
+
+
+def test_a_promise_that_is_broken_fails_alone(results):
+    assert results("3 0.49625658988952637") == {"passed": 2, "failed": 1, "skipped": 0}
