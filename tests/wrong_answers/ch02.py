@@ -241,6 +241,125 @@ def returns_a_string(piece, merges):
     return piece
 
 
+def merges_written_as_text(ids, pair, new_id):
+    text = " ".join(map(str, ids)).replace(" ".join(map(str, pair)), str(new_id))
+    return [int(part) for part in text.split()]
+
+
+def gives_back_the_same_list(ids, pair, new_id):
+    return _merge(ids, pair, new_id) if pair in zip(ids, ids[1:]) else ids
+
+
+def takes_a_zero_for_nothing(ids, pair, new_id):
+    out = []
+    for id_ in ids:
+        if out and out[-1] and (out[-1], id_) == pair:
+            out[-1] = new_id
+        else:
+            out.append(id_)
+    return out
+
+
+def empties_the_words(words):
+    counts = _pair_counts(words)
+    words.clear()
+    return max(counts, key=lambda pair: (counts[pair], pair))
+
+
+def takes_the_longest_of_a_tie(words):
+    counts = _pair_counts(words)
+    return max(counts, key=lambda pair: (counts[pair], len(pair[0]) + len(pair[1]), pair))
+
+
+def uses_up_the_merges(piece, merges):
+    tokens = list(piece)
+    while merges:
+        pair = merges.pop(0)
+        tokens = _merge(tokens, pair, "".join(pair))
+    return tokens
+
+
+def spaces_between_the_tokens(piece, merges):
+    text = " ".join(piece)
+    for first, second in merges:
+        text = text.replace(f"{first} {second}", first + second)
+    return text.split()
+
+
+def from_right_to_left(piece, merges):
+    tokens = list(piece)
+    for pair in merges:
+        tokens = _merge(tokens[::-1], pair[::-1], "".join(pair))[::-1]
+    return tokens
+
+
+def decodes_in_the_order_of_the_ids(ids, vocabulary):
+    return b"".join(vocabulary[id_] for id_ in sorted(ids)).decode("utf-8", errors="replace")
+
+
+def decodes_each_id_once(ids, vocabulary):
+    return b"".join(vocabulary[id_] for id_ in dict.fromkeys(ids)).decode("utf-8", errors="replace")
+
+
+def takes_tokens_out_of_the_vocabulary(ids, vocabulary):
+    return b"".join(vocabulary.pop(id_) for id_ in ids).decode("utf-8", errors="replace")
+
+
+def decodes_as_latin_1(ids, vocabulary):
+    return b"".join(vocabulary[id_] for id_ in ids).decode("latin-1")
+
+
+def decodes_and_strips(ids, vocabulary):
+    return b"".join(vocabulary[id_] for id_ in ids).decode("utf-8", errors="replace").strip()
+
+
+def windows_of_places(ids, max_length, stride):
+    starts = range(0, len(ids) - max_length, stride)
+    return [(list(range(s, s + max_length)), list(range(s + 1, s + max_length + 1))) for s in starts]
+
+
+def stride_of_a_window_at_most(ids, max_length, stride):
+    starts = range(0, len(ids) - max_length, min(stride, max_length))
+    return [(ids[s : s + max_length], ids[s + 1 : s + max_length + 1]) for s in starts]
+
+
+def rows_of_fixed_ids(stories, end_id, pad_id):
+    return _rows(stories, 1, 0)
+
+
+def rows_of_short_integers(stories, end_id, pad_id):
+    ids, targets = _rows(stories, end_id, pad_id)
+    return ids.int(), targets.int()
+
+
+def rows_without_empty_stories(stories, end_id, pad_id):
+    return _rows([story for story in stories if story], end_id, pad_id)
+
+
+def bits_multiplied_by_ln_2(nats_per_token, n_tokens, n_bytes):
+    return nats_per_token * math.log(2) * n_tokens / n_bytes
+
+
+def bits_of_the_whole_text(nats_per_token, n_tokens, n_bytes):
+    return nats_per_token / math.log(2) * n_tokens
+
+
+def four_bytes_a_token(nats_per_token, n_tokens, n_bytes):
+    return nats_per_token / math.log(2) / (1 if n_tokens == n_bytes else 4)
+
+
+def no_gradient_for_the_tables(ids, token_table, position_table):
+    return (token_table[ids] + position_table[: ids.shape[1]]).detach()
+
+
+def no_gradient_for_the_positions(ids, token_table, position_table):
+    return token_table[ids] + position_table[: ids.shape[1]].detach()
+
+
+def vectors_of_32_bits(ids, token_table, position_table):
+    return (token_table[ids] + position_table[: ids.shape[1]]).float()
+
+
 WRONG = {
     "2.1": [
         (merges_overlapping, "three 1s are one pair"),
@@ -248,6 +367,9 @@ WRONG = {
         (merges_in_place, "Build a new list"),
         (merges_either_order, "The order within a pair matters"),
         (forgets_the_last_id, "merge_pair([1, 1, 1], (1, 1), 9) should be [9, 1], yours is [9]"),
+        (merges_written_as_text, "11 is not 1 and 1"),
+        (gives_back_the_same_list, "return a copy"),
+        (takes_a_zero_for_nothing, "An id may be 0"),
     ],
     "2.2": [
         (ignores_how_often_a_piece_occurs, "brings its pairs ten times"),
@@ -256,17 +378,27 @@ WRONG = {
         (counts_across_pieces, "No pair crosses"),
         (breaks_a_tie_by_the_first_element, "the second ones decide"),
         (breaks_a_tie_by_the_joined_string, "not the joined strings"),
+        (empties_the_words, "The words were changed"),
+        (takes_the_longest_of_a_tie, "How long the tokens are"),
     ],
     "2.3": [
         (longest_token_first, "The merge that was learned first"),
         (returns_a_string, "yours is the string 'hug'"),
         (merges_backwards, "u and g first"),
         (merges_once_each, "applied everywhere"),
+        (uses_up_the_merges, "The list of merges was changed"),
+        (spaces_between_the_tokens, "A space is a character"),
+        (from_right_to_left, "no letter is used twice"),
     ],
     "2.4": [
         (decodes_token_by_token, "join the bytes first"),
         (decodes_strictly, "a UnicodeDecodeError"),
         (decodes_and_drops, "errors='replace'"),
+        (decodes_in_the_order_of_the_ids, "Ids come in any order"),
+        (decodes_each_id_once, "yours is ' 日caf'"),
+        (takes_tokens_out_of_the_vocabulary, "The number of tokens in the vocabulary"),
+        (decodes_as_latin_1, "yours is 'cafÃ©'"),
+        (decodes_and_strips, "yours is '日cafcaf'"),
     ],
     "2.5": [
         (targets_equal_inputs, "one place later"),
@@ -274,6 +406,8 @@ WRONG = {
         (one_window_too_few, "should be 2, yours is 1"),
         (stride_ignored, "from start to start"),
         (windows_that_eat_the_ids, "take slices of it"),
+        (windows_of_places, "A window holds ids"),
+        (stride_of_a_window_at_most, "should be [0, 5, 10], yours is [0, 2, 4, 6, 8, 10]"),
     ],
     "2.6": [
         (padding_is_a_target, "At [1, 2] it should be -100, yours is 0"),
@@ -281,11 +415,17 @@ WRONG = {
         (stories_changed, "copy it first"),
         (end_never_predicted, "targets should be"),
         (masks_by_value, "go by the length"),
+        (rows_of_fixed_ids, "here 50 and 60"),
+        (rows_of_short_integers, "should be int64"),
+        (rows_without_empty_stories, "should have the shape (3, 3), yours has (2, 3)"),
     ],
     "2.7": [
         (nats_not_turned_into_bits, "One nat is 1 / ln 2 bits"),
         (average_taken_per_token, "bits_per_byte(ln 2, 100, 400) should be 0.25, yours is 1"),
         (bytes_per_token_multiplied, "should be 0.25, yours is 4"),
+        (bits_multiplied_by_ln_2, "yours is 3.844"),
+        (bits_of_the_whole_text, "yours is 80"),
+        (four_bytes_a_token, "bits_per_byte(2.0, 50, 150)"),
     ],
     "2.8": [
         (positions_looked_up_by_id, "Id 5 in place 0 should be [110, 11] of shape (2,), yours is [210, 11]"),
@@ -293,5 +433,8 @@ WRONG = {
         (always_the_first_place, "the place is the column"),
         (positions_counted_over_the_batch, "Every row of the batch starts at place 0"),
         (rows_mixed_up, "(B, T) becomes (B, T, D)"),
+        (no_gradient_for_the_tables, "no gradient flows back"),
+        (no_gradient_for_the_positions, "The position table could not learn"),
+        (vectors_of_32_bits, "The dtype for tables of float64"),
     ],
 }

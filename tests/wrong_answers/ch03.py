@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch.nn.functional import scaled_dot_product_attention
 
 
 def without_softmax(query, keys, values):
@@ -161,10 +162,6 @@ def the_oldest_ones(n_tokens, window):
     return causal & (torch.arange(n_tokens) < window)
 
 
-def the_function_of_pytorch(q, k, v, mask):
-    return F.scaled_dot_product_attention(q, k, v, mask)
-
-
 def values_as_they_are(written, read, w_q, w_k, w_v):
     return F.scaled_dot_product_attention(written @ w_q, read @ w_k, read)
 
@@ -185,12 +182,123 @@ def without_the_last_place(weights, period):
     return _matches(weights, period)[..., :-1].mean(dim=-1)
 
 
+def shares_by_hand(query, keys, values):
+    shares = (keys @ query).exp()
+    return shares / shares.sum() @ values
+
+
+def nothing_to_learn_from(query, keys, values):
+    return ((keys @ query).softmax(dim=0) @ values).detach()
+
+
+def shares_cut_off_from_the_query(query, keys, values):
+    return (keys @ query).detach().softmax(dim=0) @ values
+
+
+def four_tokens_always(n):
+    return torch.ones(4, 4, dtype=torch.bool).tril()
+
+
+def three_tokens_back_at_most(n):
+    return torch.ones(n, n, dtype=torch.bool).tril().triu(-3)
+
+
+def imported_from_pytorch(q, k, v, mask):
+    return scaled_dot_product_attention(q, k, v, mask)
+
+
+def divided_again_after_the_softmax(q, k, v, mask):
+    shares = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(dim=-1) * mask
+    return F.normalize(shares, p=1, dim=-1) @ v
+
+
+def causal_whatever_the_mask(q, k, v, mask):
+    causal = mask if mask.all() else torch.ones_like(mask).tril()
+    return attention()(q, k, v, causal)
+
+
+def always_eight_wide(q, k, v, mask):
+    return attention(scale=lambda q: math.sqrt(8))(q, k, v, mask)
+
+
+def mask_changed_in_place(q, k, v, mask):
+    return attention(flip=True)(q, k, v, mask.logical_not_())
+
+
+def shares_without_gradient(q, k, v, mask):
+    return attention()(q.detach(), k.detach(), v, mask)
+
+
+def two_heads_always(x, n_heads):
+    return x.view(*x.shape[:2], 2, -1).transpose(1, 2)
+
+
+def width_and_heads_exchanged(x, n_heads):
+    return x.view(*x.shape[:2], x.shape[-1] // n_heads, n_heads).transpose(1, 2)
+
+
+def heads_backwards(x, n_heads):
+    return x.view(*x.shape[:2], n_heads, -1).transpose(1, 2).flip(1)
+
+
+def heads_cut_off(x, n_heads):
+    return x.detach().view(*x.shape[:2], n_heads, -1).transpose(1, 2)
+
+
+def padding_as_long_as_the_longest(lengths, n_tokens):
+    longest = int(lengths.max())
+    return padded(lengths, longest)
+
+
+def padded(lengths, n_tokens):
+    real = torch.arange(n_tokens) < lengths[:, None]
+    return torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril() & real[:, None, None, :]
+
+
+def padding_without_an_axis_for_heads(lengths, n_tokens):
+    return padded(lengths, n_tokens)[:, 0]
+
+
+def padding_that_changes_the_lengths(lengths, n_tokens):
+    mask = padded(lengths, n_tokens)
+    lengths -= 1
+    return mask
+
+
+def keys_cut_off(written, read, w_q, w_k, w_v):
+    return F.scaled_dot_product_attention(written @ w_q, (read @ w_k).detach(), read @ w_v)
+
+
+def four_places_always(weights, period):
+    return _matches(weights, period).sum(dim=-1) / 4
+
+
+def middle_place(weights, period):
+    return _matches(weights, period).median(dim=-1).values
+
+
+def window_of_two_at_most(n_tokens, window):
+    return window_without_itself(n_tokens, min(window, 2) - 1 if window < n_tokens else window)
+
+
+def window_of_numbers(n_tokens, window):
+    return torch.ones(n_tokens, n_tokens).tril().triu(1 - window)
+
+
+def window_in_blocks(n_tokens, window):
+    block = torch.arange(n_tokens) // window
+    return (block[:, None] == block) & torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril()
+
+
 WRONG = {
     "3.1": [
         (without_softmax, "The shares are 1/8, 2/8 and 5/8"),
         (shares_by_plain_division, "The output of section 3.1 should be [6, 7]"),
         (hardest_match_only, "yours is [8, 8]"),
         (scaled_already, "no scale yet"),
+        (shares_by_hand, "too large for a computer"),
+        (nothing_to_learn_from, "no gradient flows back"),
+        (shares_cut_off_from_the_query, "query could not learn"),
     ],
     "3.2": [
         (true_means_hidden, "Here True means may attend"),
@@ -198,6 +306,8 @@ WRONG = {
         (mask_on_the_wrong_side, "lets tokens see the future and not the past"),
         (mask_of_numbers, "The dtype of the mask"),
         (one_step_of_future, "Above the diagonal lies the future"),
+        (four_tokens_always, "The mask of 1 tokens"),
+        (three_tokens_back_at_most, "At [4, 0] it should be 1, yours is 0"),
     ],
     "3.3": [
         (unscaled, "without any scale"),
@@ -207,17 +317,29 @@ WRONG = {
         (masked_after_the_softmax, "The first token's output should be"),
         (finite_mask, "use minus infinity"),
         (mask_upside_down, "turn the mask around with ~"),
-        (the_function_of_pytorch, "Write the five lines out"),
+        (imported_from_pytorch, "Write the five lines out"),
+        (divided_again_after_the_softmax, "not afterwards"),
+        (causal_whatever_the_mask, "here token 1 reads token 3 only"),
+        (always_eight_wide, "These heads are 4 wide"),
+        (mask_changed_in_place, "yours is"),
+        (shares_without_gradient, "q could not learn"),
     ],
     "3.4": [
         (view_alone, "split first, then transpose"),
         (neighbors_torn_apart, "neighbors stay together"),
         (never_transposed, "The shape for (2, 3, 4) and 2 heads should be (2, 2, 3, 2)"),
+        (two_heads_always, "each head is 2 wide"),
+        (width_and_heads_exchanged, "each head is 3 wide"),
+        (heads_backwards, "yours is [2, 3]"),
+        (heads_cut_off, "Only regroup the numbers"),
     ],
     "3.5": [
         (padding_of_queries, "Mask columns, which are read"),
         (padding_without_causality, "A full row must still be causal"),
         (padding_on_the_left, "positions 2 and 3"),
+        (padding_as_long_as_the_longest, "The mask of length [2] and 3 tokens"),
+        (padding_without_an_axis_for_heads, "yours is (2, 4, 4)"),
+        (padding_that_changes_the_lengths, "The lengths afterwards"),
     ],
     "3.6": [
         (queries_from_the_wrong_text, "the queries come from `written`"),
@@ -226,6 +348,7 @@ WRONG = {
         (keys_as_values, "v = read w_v"),
         (values_as_they_are, "multiply them by w_v"),
         (unscaled_across_texts, "divide the scores by √K"),
+        (keys_cut_off, "w_k could not learn"),
     ],
     "3.7": [
         (the_copy_itself, "yours scores 0"),
@@ -235,10 +358,15 @@ WRONG = {
         (best_place_only, "right at half of the places should be 0.5, yours is 1"),
         (without_the_first_place, "right at half of the places should be 0.5, yours is 0.3333"),
         (without_the_last_place, "right at half of the places should be 0.5, yours is 0.6667"),
+        (four_places_always, "The score with the period 3"),
+        (middle_place, "yours is 0."),
     ],
     "3.8": [
         (window_without_itself, "The window counts the token itself"),
         (window_both_ways, "Nobody may read ahead"),
         (the_oldest_ones, "The newest ones, not the oldest"),
+        (window_of_two_at_most, "The window is an argument"),
+        (window_of_numbers, "The dtype"),
+        (window_in_blocks, "yours is [1, 2, 1, 2, 1]"),
     ],
 }

@@ -14,6 +14,13 @@ def check_average_bits(fn) -> None:
     hint = "Take the surprise of each token first, the average afterwards."
     expect_close("average_bits([0.5, 0.125])", fn([0.5, 0.125]), 2.0, hint)
     expect_close("average_bits([0.25, 0.25, 0.5, 0.5])", fn([0.25, 0.25, 0.5, 0.5]), 1.5, "Divide by the tokens.")
+    hint = "Every token counts, as often as it comes: (1 + 1 + 1 + 4) / 4."
+    expect_close("average_bits([0.5, 0.5, 0.5, 0.0625])", fn([0.5, 0.5, 0.5, 0.0625]), 1.75, hint)
+    given = [0.3, 0.7]
+    expect_close("average_bits([0.3, 0.7])", fn(given), 1.12576938, "Give the average as it is, without rounding it.")
+    expect_equal("The probabilities afterwards", given, [0.3, 0.7], "Leave the list as it was.")
+    hint = "The product of so many probabilities is too small for a computer: add up logarithms."
+    expect_close("average_bits([0.125] * 1000)", fn([0.125] * 1000), 3.0, hint)
 
 
 def check_count_bigrams(fn) -> None:
@@ -22,6 +29,10 @@ def check_count_bigrams(fn) -> None:
     hint = "Count every occurrence; neighbors may be equal."
     _expect_counts("count_bigrams([1, 1, 1, 2])", fn([1, 1, 1, 2]), {1: {1: 2, 2: 1}}, hint)
     _expect_counts("count_bigrams([4])", fn([4]), {}, "A single token has no neighbor.")
+    given = [0, 5, 0, 5, 11, 0, 5, 0]
+    expected = {0: {5: 3}, 5: {0: 2, 11: 1}, 11: {0: 1}}
+    _expect_counts(f"count_bigrams({given})", fn(given), expected, "An id may be any number, 0 as well.")
+    expect_equal("The ids afterwards", given, [0, 5, 0, 5, 11, 0, 5, 0], "Leave the list as it was.")
 
 
 def _expect_counts(what: str, got, expected: dict, hint: str) -> None:
@@ -41,6 +52,13 @@ def check_smooth(fn) -> None:
     mixed = fn([6, 0], [0.25, 0.75], 4)
     hint = "The s imaginary tokens are spread as the shorter context predicts."
     _expect_numbers("smooth([6, 0], [0.25, 0.75], 4)", mixed, [0.7, 0.3], hint)
+    given = [1, 0, 0, 1], [0.1, 0.2, 0.3, 0.4]
+    hint = "Give the probabilities as they are, without rounding them."
+    _expect_numbers(
+        "smooth([1, 0, 0, 1], [0.1, 0.2, 0.3, 0.4], 5)", fn(*given, 5), [3 / 14, 1 / 7, 3 / 14, 3 / 7], hint
+    )
+    unchanged = given == ([1, 0, 0, 1], [0.1, 0.2, 0.3, 0.4])
+    expect(unchanged, f"counts and shorter were changed, to {given}: make a new list.")
 
 
 def _expect_numbers(what: str, got, expected: list[float], hint: str) -> None:
@@ -52,17 +70,21 @@ def _expect_numbers(what: str, got, expected: list[float], hint: str) -> None:
         f"{what} should add up to 1, yours is {shown}. Divide by count(c) + s.",
     )
     close = all(math.isclose(a, b, abs_tol=1e-5) for a, b in zip(shown, expected))
-    expect(close, f"{what} should be {expected}, yours is {shown}. {hint}")
+    wanted = [round(value, 6) for value in expected]
+    expect(close, f"{what} should be {wanted}, yours is {shown}. {hint}")
 
 
 def check_draw(fn) -> None:
     p = [0.5, 0.0, 0.25, 0.25]
     expect_equal("draw([0.5, 0, 0.25, 0.25], 0.1)", fn(p, 0.1), 0, "0.1 lies in the first half of the line.")
+    expect_equal("The probabilities afterwards", p, [0.5, 0.0, 0.25, 0.25], "Leave the list as it was.")
     expect_equal("draw([0.5, 0, 0.25, 0.25], 0.6)", fn(p, 0.6), 2, "0.6 lies between 0.5 and 0.75: the third stretch.")
     expect_equal("draw([0.5, 0, 0.25, 0.25], 0.8)", fn(p, 0.8), 3, "0.8 lies beyond 0.75: the fourth stretch.")
     hint = "A stretch begins at its left end; a token of probability 0 has no stretch and is never drawn."
     expect_equal("draw([0.5, 0, 0.25, 0.25], 0.5)", fn(p, 0.5), 2, hint)
     expect_equal("draw([0, 1], 0.0)", fn([0.0, 1.0], 0.0), 1, hint)
+    below = math.nextafter(0.5, 0)
+    expect_equal(f"draw([0.5, 0, 0.25, 0.25], {below})", fn(p, below), 0, "It lies just below 0.5: compare exactly.")
     hint = "Lay the probabilities side by side as they come: sorting them changes which id is meant."
     expect_equal("draw([0.25, 0.75], 0.3)", fn([0.25, 0.75], 0.3), 1, hint)
     expect_equal("draw([0.25, 0.75], 0.1)", fn([0.25, 0.75], 0.1), 0, hint)
@@ -74,7 +96,10 @@ def check_draw(fn) -> None:
 
 
 def check_prefix_mask(fn) -> None:
-    rows = _mask_rows(fn(4, 0))
+    mask = fn(4, 0)
+    kinds = sorted({type(cell).__name__ for row in mask for cell in row if not _is_boolean(cell)})
+    expect(not kinds, f"prefix_mask should hold booleans, True and False; yours holds {', '.join(kinds)}.")
+    rows = _mask_rows(mask)
     expect([len(row) for row in rows] == [4] * 4, f"prefix_mask(4, 0) should have four rows of four, yours are {rows}.")
     reads_itself = all(rows[t][t] == "1" for t in range(4))
     expect(reads_itself, "In prefix_mask(4, 0) every token should read itself; in yours some tokens do not.")
@@ -87,6 +112,15 @@ def check_prefix_mask(fn) -> None:
     )
     expect_equal("prefix_mask(4, 2)", _mask_rows(fn(4, 2)), ["1100", "1100", "1110", "1111"], hint)
     expect_equal("prefix_mask(3, 3)", _mask_rows(fn(3, 3)), ["111"] * 3, "All prefix: an encoder's full square.")
+    hint = "Three of five tokens are the prefix."
+    expect_equal("prefix_mask(5, 3)", _mask_rows(fn(5, 3)), ["11100"] * 3 + ["11110", "11111"], hint)
+    lists = [row for row in fn(3, 3) if isinstance(row, list)]
+    shared = len({id(row) for row in lists}) < len(lists)
+    expect(not shared, "Two of your rows are one and the same list: who changes one changes both. Make each row anew.")
+
+
+def _is_boolean(cell) -> bool:
+    return isinstance(cell, bool) or str(getattr(cell, "dtype", "")) in ("bool", "torch.bool")
 
 
 def _mask_rows(mask) -> list[str]:
@@ -105,12 +139,17 @@ def check_block_parameters(fn) -> None:
 def check_epochs(fn) -> None:
     sources = {"web": (400, 0.6), "books": (20, 0.4)}
     got = fn(sources, 100)
+    expect_equal("The sources afterwards", sources, {"web": (400, 0.6), "books": (20, 0.4)}, "Leave them as they were.")
     is_table = isinstance(got, dict) and set(got) == set(sources)
     hint = f"epochs should return a dictionary with one number for each of {list(sources)}"
     expect(is_table, f"{hint}, yours is {got!r:.100}.")
     hint = "The weight says how many of the tokens read come from the source, whatever its size."
     expect_close("The epochs of 400 tokens with weight 0.6 in a run of 100", float(got["web"]), 0.15, hint)
     expect_close("The epochs of 20 tokens with weight 0.4 in a run of 100", float(got["books"]), 2.0, hint)
+    rounded = {"WebText2": (19, 0.22), "the rest": (480, 0.79)}
+    hint = "Take the weights as they are, though rounding lets them add up to 1.01, and do not round the result."
+    read = float(fn(rounded, 300)["WebText2"])
+    expect_close("The epochs of WebText2, where the weights are 0.22 and 0.79", read, 66 / 19, hint)
 
 
 def check_training_days(fn) -> None:
@@ -119,6 +158,10 @@ def check_training_days(fn) -> None:
     hint = "More devices share the work; only a share of their peak is used."
     expect_close("training_days(1e9, 20e9, 8, 1e15, 1.0)", fn(1e9, 20e9, 8, 1e15, 1.0), 1.5e4 / 86_400, hint)
     expect_close("training_days(1e9, 20e9, 1, 1e15, 0.5)", fn(1e9, 20e9, 1, 1e15, 0.5), 2.4e5 / 86_400, hint)
+    hint = "The tokens are an argument: they need not be twenty for each parameter."
+    expect_close("training_days(1e9, 7e9, 1, 1e15, 1.0)", fn(1e9, 7e9, 1, 1e15, 1.0), 4.2e4 / 86_400, hint)
+    hint = "Another model on other devices: every argument counts."
+    expect_close("training_days(3e9, 5e9, 2, 4e14, 0.3)", fn(3e9, 5e9, 2, 4e14, 0.3), 3.75e5 / 86_400, hint)
 
 
 CHECKS = {

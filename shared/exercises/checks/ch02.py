@@ -18,7 +18,16 @@ def check_merge_pair(fn) -> None:
     expect_equal("merge_pair([1, 1, 1], (1, 1), 9)", fn([1, 1, 1], (1, 1), 9), [9, 1], hint)
     expect_equal("merge_pair([1, 1, 1, 1], (1, 1), 9)", fn([1, 1, 1, 1], (1, 1), 9), [9, 9], hint)
     expect_equal("merge_pair([2, 1], (1, 2), 9)", fn([2, 1], (1, 2), 9), [2, 1], "The order within a pair matters.")
-    expect_equal("merge_pair([5], (5, 5), 9)", fn([5], (5, 5), 9), [5], "A lone id stays, the last one included.")
+    lone = [5]
+    expect_equal("merge_pair([5], (5, 5), 9)", fn(lone, (5, 5), 9), [5], "A lone id stays, the last one included.")
+    expect(
+        fn(lone, (5, 5), 9) is not lone, "Where nothing is merged, you return the list you were given: return a copy."
+    )
+    hint = "Compare the numbers, and not the digits in them: 11 is not 1 and 1."
+    expect_equal("merge_pair([11, 2, 1, 22], (1, 2), 9)", fn([11, 2, 1, 22], (1, 2), 9), [11, 2, 1, 22], hint)
+    expect_equal("merge_pair([], (1, 2), 9)", fn([], (1, 2), 9), [], "No ids, no pairs.")
+    hint = "An id may be 0 or may occur on both sides of a merge."
+    expect_equal("merge_pair([0, 0, 7, 0, 0, 0], (0, 0), 8)", fn([0, 0, 7, 0, 0, 0], (0, 0), 8), [8, 7, 8, 0], hint)
 
 
 def check_best_pair(fn) -> None:
@@ -35,8 +44,18 @@ def check_best_pair(fn) -> None:
     expect_equal("The best pair of {'ab': 3, 'ac': 3}", fn(_words({"ab": 3, "ac": 3})), ("a", "c"), hint)
     expect_equal("The best pair of {'ac': 3, 'ab': 3}", fn(_words({"ac": 3, "ab": 3})), ("a", "c"), hint)
     hint = "Compare the pairs and not the joined strings: ('ab', 'b') comes after ('a', 'bc')."
-    joined = fn({("a", "bc"): 1, ("ab", "b"): 1})
-    expect_equal("The best pair of a|bc and ab|b, once each", joined, ("ab", "b"), hint)
+    words = {("a", "bc"): 1, ("ab", "b"): 1}
+    expect_equal("The best pair of a|bc and ab|b, once each", fn(words), ("ab", "b"), hint)
+    unchanged = words == {("a", "bc"): 1, ("ab", "b"): 1}
+    expect(unchanged, f"The words were changed, to {words}: count in a dictionary of your own.")
+    hint = "How long the tokens are does not count, only their order: 'z' comes after 'aaa'."
+    expect_equal("The best pair of aaa|a and z|a, once each", fn({("aaa", "a"): 1, ("z", "a"): 1}), ("z", "a"), hint)
+    hint = "The count decides first: 11 is more than 9, though '9' comes after '11'."
+    expect_equal("The best pair of {'ab': 11, 'xy': 9}", fn(_words({"ab": 11, "xy": 9})), ("a", "b"), hint)
+    hint = "A pair may stand in several pieces: their counts add up."
+    expect_equal(
+        "The best pair of {'xab': 2, 'abc': 2, 'zz': 3}", fn(_words({"xab": 2, "abc": 2, "zz": 3})), ("a", "b"), hint
+    )
 
 
 def _words(counts: dict[str, int]) -> dict[tuple[str, ...], int]:
@@ -45,23 +64,35 @@ def _words(counts: dict[str, int]) -> dict[tuple[str, ...], int]:
 
 def check_encode_piece(fn) -> None:
     hint = "u and g first, then h and ug."
-    whole = fn("hug", MERGES)
+    merges = MERGES.copy()
+    whole = fn("hug", merges)
+    expect(merges == MERGES, "The list of merges was changed: the next piece needs it as well.")
     expect(not isinstance(whole, str), f"encode_piece should return a list of tokens, yours is the string {whole!r}.")
     expect_equal("encode_piece('hug', merges)", list(whole), ["hug"], hint)
     hint = "A merge of the list is applied everywhere in the piece."
-    expect_equal("encode_piece('hugpughug', merges)", list(fn("hugpughug", MERGES)), ["hug", "pug", "hug"], hint)
+    expect_equal("encode_piece('hugpughug', merges)", list(fn("hugpughug", MERGES.copy())), ["hug", "pug", "hug"], hint)
+    hint = "A space is a character like any other."
+    expect_equal(
+        "encode_piece('hugs pugs hug', merges)",
+        list(fn("hugs pugs hug", MERGES.copy())),
+        ["hug", "s ", "pug", "s ", "hug"],
+        hint,
+    )
+    hint = "From left to right, and no letter is used twice: three are one pair and a letter left over."
+    expect_equal("encode_piece('aaa', [('a', 'a')])", list(fn("aaa", [("a", "a")])), ["aa", "a"], hint)
     competing = [("b", "c"), ("a", "b")]
     hint = "The merge that was learned first goes first, wherever in the piece it stands."
     expect_equal("encode_piece('abc', [('b', 'c'), ('a', 'b')])", list(fn("abc", competing)), ["a", "bc"], hint)
     hint = "Only merges make tokens: a string is not a token because it happens to be there in one."
     long_way = [("a", "b"), ("c", "d"), ("ab", "cd")]
     expect_equal("encode_piece('bcd', [ab, cd, ab+cd])", list(fn("bcd", long_way)), ["b", "cd"], hint)
-    expect_equal("encode_piece('', merges)", list(fn("", MERGES)), [], "No characters, no tokens.")
+    expect_equal("encode_piece('', merges)", list(fn("", MERGES.copy())), [], "No characters, no tokens.")
 
 
 def check_decode(fn) -> None:
     vocabulary = {0: b"caf", 1: b"\xc3", 2: b"\xa9", 3: b" \xe6\x97", 4: b"\xa5"}
     expect_equal("decode([0], vocabulary)", fn([0], vocabulary), "caf")
+    expect_equal("The number of tokens in the vocabulary afterwards", len(vocabulary), 5, "Leave it as it was.")
     hint = "One character may be spread over several tokens: join the bytes first, decode once at the end."
     expect_equal("decode([0, 1, 2], vocabulary)", fn([0, 1, 2], vocabulary), "café", hint)
     expect_equal("decode([0, 1, 2, 3, 4], vocabulary)", fn([0, 1, 2, 3, 4], vocabulary), "café 日", hint)
@@ -72,6 +103,8 @@ def check_decode(fn) -> None:
         broken = "a UnicodeDecodeError"
     expect_equal("decode([0, 1], vocabulary)", broken, "caf\ufffd", hint)
     expect_equal("decode([], vocabulary)", fn([], vocabulary), "", "No ids, no text.")
+    hint = "Ids come in any order, and one may come again."
+    expect_equal("decode([3, 4, 0, 0], vocabulary)", fn([3, 4, 0, 0], vocabulary), " 日cafcaf", hint)
 
 
 def check_windows(fn) -> None:
@@ -84,10 +117,21 @@ def check_windows(fn) -> None:
     hint = "A window needs max_length ids and one more after them; 9 ids hold exactly two such windows of 4."
     expect_equal("The number of windows of 4 in 9 ids", len(got), 2, hint)
     expect_equal("The number of windows of 4 in 8 ids", len(_as_lists(fn(list(range(8)), 4, 4))), 1, hint)
-    starts = [window[0] for window, _ in _as_lists(fn(list(range(12)), 4, 3))]
     hint = "The stride is the distance from start to start, whatever the length of a window."
-    expect_equal("The starts with length 4 and stride 3 in 12 ids", starts, [0, 3, 6], hint)
+    expect_equal("The starts with length 4 and stride 3 in 12 ids", _starts(fn, 12, 4, 3), [0, 3, 6], hint)
+    expect_equal("The starts with length 2 and stride 5 in 14 ids", _starts(fn, 14, 2, 5), [0, 5, 10], hint)
+    hint = "A window holds ids, and not their places."
+    expect_equal(
+        "The windows of 2 in [7, 3, 3, 9, 1]",
+        _as_lists(fn([7, 3, 3, 9, 1], 2, 2)),
+        [([7, 3], [3, 3]), ([3, 9], [9, 1])],
+        hint,
+    )
     expect_equal("The windows of 4 in 4 ids", _as_lists(fn([1, 2, 3, 4], 4, 1)), [], "There is no id after the window.")
+
+
+def _starts(fn, n_ids: int, max_length: int, stride: int) -> list[int]:
+    return [window[0] for window, _ in _as_lists(fn(list(range(n_ids)), max_length, stride))]
 
 
 def _as_lists(pairs) -> list[tuple[list[int], list[int]]]:
@@ -112,6 +156,13 @@ def check_story_rows(fn) -> None:
     hint = "An id of the story that equals pad_id is a real token: go by the length and not by the value."
     targets = fn([[0, 6], [3, 3]], 1, 0)[1]
     expect_equal("targets of a story that holds the id 0", targets[0], torch.tensor([0, 6, 1]), hint)
+    hint = "The ids of end and padding are arguments: here 50 and 60."
+    ids, targets = fn([[4], [], [2, 8]], 50, 60)
+    expect_equal("ids with end_id=50 and pad_id=60", ids, torch.tensor([[50, 4, 60], [50, 60, 60], [50, 2, 8]]), hint)
+    expected = torch.tensor([[4, 50, IGNORED], [50, IGNORED, IGNORED], [2, 8, 50]])
+    expect_equal("targets with end_id=50 and pad_id=60", targets, expected, hint)
+    kinds = {ids.dtype, targets.dtype}
+    expect(kinds == {torch.int64}, f"ids and targets should be int64, as embeddings and the loss want it, not {kinds}.")
 
 
 def check_bits_per_byte(fn) -> None:
@@ -119,7 +170,7 @@ def check_bits_per_byte(fn) -> None:
     expect_close("bits_per_byte(ln 256, 10, 10)", fn(math.log(256), 10, 10), 8.0, hint)
     hint = "The loss is an average over tokens; the total is spread over the bytes, of which a token has several."
     expect_close("bits_per_byte(ln 2, 100, 400)", fn(math.log(2), 100, 400), 0.25, hint)
-    expect_close("bits_per_byte(2.0, 50, 200)", fn(2.0, 50, 200), 2.0 * 50 / math.log(2) / 200, hint)
+    expect_close("bits_per_byte(2.0, 50, 150)", fn(2.0, 50, 150), 2.0 * 50 / math.log(2) / 150, hint)
 
 
 def check_embed(fn) -> None:
@@ -136,7 +187,18 @@ def check_embed(fn) -> None:
     expect_equal("The same token in places 2 and 0: the difference", difference, torch.tensor([200.0, 0.0]), hint)
     hint = "Every row of the batch starts at place 0."
     expect_equal("Row 1", got[1], torch.tensor([[102.0, 3.0], [202.0, 3.0], [304.0, 5.0]]), hint)
-    expect_equal("The token table afterwards", tokens[5], torch.tensor([10.0, 11.0]), "Do not change the tables.")
+    expect_equal("The token table afterwards", tokens, torch.arange(12.0).reshape(6, 2), "Do not change the tables.")
+    expect_equal(
+        "The position table afterwards", places[:, 0], torch.tensor([100.0, 200, 300, 400]), "Do not change it."
+    )
+    tables = [table.double().requires_grad_() for table in (tokens, places)]
+    got = fn(ids[:1, :1], *tables)
+    expect_equal("The dtype for tables of float64", got.dtype, torch.float64, "Take the tables' own numbers.")
+    learns = got.requires_grad
+    expect(learns, "The tables could not learn: no gradient flows back. Leave out detach, .data and torch.no_grad.")
+    got.sum().backward()
+    for name, table in zip(("token", "position"), tables):
+        expect(table.grad is not None, f"The {name} table could not learn: no gradient reaches it.")
 
 
 CHECKS = {

@@ -4,8 +4,9 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
-from shared.exercises import expect, expect_close, expect_equal, without
+from shared.exercises import NotYet, expect, expect_close, expect_equal
 
 
 def check_look_up(fn) -> None:
@@ -20,6 +21,12 @@ def check_look_up(fn) -> None:
     expect_close("With every token said twice, the output", twice, torch.tensor([6.0, 7.0]), "Shares always sum to 1.")
     wide = fn(torch.zeros(2), keys, torch.arange(15.0).view(3, 5))
     expect_close("With a query of zeros, the output", wide, torch.arange(5.0, 10.0), "Then all shares are equal.")
+    loud = fn(torch.tensor([200.0, 0.0]), keys, values)
+    hint = "The largest score is 322, and its exponential is too large for a computer: softmax takes care of that."
+    expect_close("With the query [200, 0], the output", loud, torch.tensor([8.0, 8.0]), hint)
+    one = fn(torch.ones(2), keys[:1], values[:1])
+    expect_close("With a single token, the output", one, torch.tensor([8.0, 0.0]), "It gets the whole share.")
+    _expect_gradients(fn, query=torch.tensor([1.0, 0.0]), keys=keys, values=values)
 
 
 def check_may_attend(fn) -> None:
@@ -36,18 +43,15 @@ def check_may_attend(fn) -> None:
     expect(not (future and not past), hint)
     expect(not future, "Above the diagonal lies the future: it should be False, yours holds True.")
     expect(past, "Below the diagonal lies the past: all of it should be True, yours holds False.")
+    for n in (1, 7):
+        expected = torch.ones(n, n, dtype=torch.bool).tril()
+        expect_equal(f"The mask of {n} tokens", fn(n), expected, "The number of tokens is an argument.")
 
 
-def check_masked_attention(fn) -> None:
-    ask = fn
-
-    def alone(*given):
-        with without(
-            F, "scaled_dot_product_attention", "Write the five lines out: PyTorch's own function is for later."
-        ):
-            return ask(*given)
-
-    fn = alone
+def check_masked_attention(answer) -> None:
+    def fn(*given):
+        with _WithoutTheKernel():
+            return answer(*given)
 
     q, k, v = torch.randn(3, 2, 3, 5, 8, generator=_dice())  # 3 x (B, H, T, K)
     everywhere, causal = torch.ones(5, 5, dtype=torch.bool), torch.ones(5, 5, dtype=torch.bool).tril()
@@ -65,6 +69,43 @@ def check_masked_attention(fn) -> None:
     loud = fn(q * 0 - 3.0, k * 0 + 30.0, v, causal)  # scores near -255
     hint = "The scores are very negative here. A finite floor is higher than they are: use minus infinity."
     expect_close("The first token's output for loud scores", loud[..., 0, :], v[..., 0, :], hint)
+    hint = "What is hidden has by far the highest score here: hide it before the softmax, and not afterwards."
+    key, few = torch.tensor([[-10.0] * 4, [10.0] * 4]), torch.ones(2, 2, dtype=torch.bool).tril()
+    hidden = fn(torch.full((1, 1, 2, 4), 10.0), key[None, None], torch.eye(2)[None, None], few)
+    expect_close("The first token's output where the second one would take all", hidden[0, 0, 0], torch.eye(2)[0], hint)
+    few_q, few_k, few_v = (tensor[:1, :1, :3, :4] for tensor in (q, k, v))
+    hint = "These heads are 4 wide and have 3 tokens: take the sizes from what you are given."
+    expected = F.scaled_dot_product_attention(few_q, few_k, few_v, is_causal=True)
+    expect_close("For narrower heads, the output", fn(few_q, few_k, few_v, causal[:3, :3]), expected, hint)
+    hint = "The mask is an argument: here token 1 reads token 3 only."
+    odd = torch.eye(5, dtype=torch.bool)
+    odd[1] = torch.arange(5) == 3
+    kept = [tensor.clone() for tensor in (q, k, v, odd)]
+    expect_close("With another mask, the output", fn(q, k, v, odd), F.scaled_dot_product_attention(q, k, v, odd), hint)
+    for name, tensor, before in zip(("q", "k", "v", "mask"), (q, k, v, odd), kept):
+        expect(torch.equal(tensor, before), f"{name} was changed: make a new tensor, as `x / 2` does and `x /= 2` not.")
+    _expect_gradients(lambda q, k, v: fn(q, k, v, causal), q=q, k=k, v=v)
+
+
+class _WithoutTheKernel(TorchFunctionMode):
+    """Refuse PyTorch's own attention, under whatever name an answer has imported it."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.scaled_dot_product_attention:
+            raise NotYet("Write the five lines out: PyTorch's own function is for later.")
+        return func(*args, **(kwargs or {}))
+
+
+def _expect_gradients(fn, **given: torch.Tensor) -> None:
+    """Require that every input could learn."""
+    inputs = [tensor.clone().double().requires_grad_() for tensor in given.values()]
+    got = fn(*inputs)
+    expect_equal("The dtype for inputs of float64", got.dtype, torch.float64, "Keep the numbers of the inputs.")
+    expect(got.requires_grad, "Nothing could learn: no gradient flows back. Leave out detach, .data and torch.no_grad.")
+    got.pow(2).sum().backward()
+    for name, tensor in zip(given, inputs):
+        reached = tensor.grad is not None and bool(tensor.grad.any())
+        expect(reached, f"{name} could not learn: no gradient reaches it.")
 
 
 def _name_the_slip(got, q, k, v) -> None:
@@ -95,6 +136,14 @@ def check_split_into_heads(fn) -> None:
     hint = "Row t of a head must be token t. view alone counts the numbers off anew: split first, then transpose."
     expect_equal("Token 2 in head 0 of row 0", got[0, 0, 2], torch.tensor([8, 9]), hint)
     expect_equal("All heads", got, x.view(2, 3, 2, 2).transpose(1, 2))
+    for n_heads, d_head in ((2, 3), (3, 2), (1, 6)):
+        x = torch.arange(30.0, dtype=torch.float64).view(1, 5, 6).requires_grad_()
+        hint = f"The number of heads is an argument, and each head is {d_head} wide."
+        got = fn(x, n_heads)
+        expect_equal(
+            f"The heads for (1, 5, 6) and n_heads={n_heads}", got, x.view(1, 5, n_heads, d_head).transpose(1, 2), hint
+        )
+        expect(got.requires_grad and got.dtype == x.dtype, "Only regroup the numbers: no new tensor, detach or dtype.")
 
 
 def check_padded_mask(fn) -> None:
@@ -111,6 +160,15 @@ def check_padded_mask(fn) -> None:
     expect(bool(asks), "In the short row you masked rows, which read. Mask columns, which are read: the keys.")
     hint = "The first two columns stay as they were: real tokens may be read by every later position."
     expect_equal("Columns 0 and 1 of the short row", mask[1, 0, :, :2].int(), causal[:, :2].int(), hint)
+    lengths = torch.tensor([1, 5, 3])
+    expected = torch.ones(5, 5, dtype=torch.bool).tril() & (torch.arange(5) < lengths[:, None])[:, None, None]
+    hint = "Three rows with 1, 5 and 3 real tokens: both arguments count."
+    expect_equal("The mask of lengths [1, 5, 3] and 5 tokens", fn(lengths, 5).int(), expected.int(), hint)
+    expect_equal("The lengths afterwards", lengths, torch.tensor([1, 5, 3]), "Leave them as they were.")
+    longer = fn(torch.tensor([2]), 3)
+    expect_equal(
+        "The mask of length [2] and 3 tokens", longer[0, 0].int().tolist(), [[1, 0, 0], [1, 1, 0], [1, 1, 0]], hint
+    )
 
 
 def check_read_other(fn) -> None:
@@ -130,6 +188,7 @@ def check_read_other(fn) -> None:
     _unlike("The output", got, unscaled, "Yours has no scale: divide the scores by √K.")
     expected = F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_v)
     expect_close("The output", got, expected, "softmax(q kᵀ / √K) v with q = written w_q, k = read w_k, v = read w_v.")
+    _expect_gradients(fn, written=written, read=read, w_q=w_q, w_k=w_k, w_v=w_v)
 
 
 def check_induction_score(fn) -> None:
@@ -155,6 +214,10 @@ def check_induction_score(fn) -> None:
     many = fn(torch.stack([perfect, itself, perfect / 2]).view(3, 1, n_tokens, n_tokens), period)
     hint = "Leave the leading axes alone: index the last two with `...` in front."
     expect_close("The scores of three heads at once", many, torch.tensor([[1.0], [0.0], [0.5]]), hint)
+    uneven = torch.zeros(6, 6)
+    uneven[3, 1], uneven[4, 2], uneven[5, 3] = 0.6, 0.3, 0.9
+    hint = "The period is an argument: with three tokens, said twice, the weights are 0.6, 0.3 and 0.9."
+    expect_close("The score with the period 3", fn(uneven, 3), 0.6, hint)
 
 
 def check_window_mask(fn) -> None:
@@ -170,6 +233,9 @@ def check_window_mask(fn) -> None:
     expect_equal("The mask for window 2", mask.int().tolist(), expected, "The newest ones, not the oldest.")
     whole = torch.ones(3, 3, dtype=torch.bool).tril()
     expect_equal("The mask for a window longer than the text", fn(3, 9).int(), whole.int(), "That is the causal mask.")
+    expect_equal("The mask for window 1", fn(4, 1).int(), torch.eye(4).int(), "Each token sees itself alone.")
+    seen = fn(6, 4).sum(dim=1).tolist()
+    expect_equal("How many tokens each of 6 sees with window 4", seen, [1, 2, 3, 4, 4, 4], "The window is an argument.")
 
 
 def _unlike(what: str, got, wrong: torch.Tensor, message: str) -> None:
