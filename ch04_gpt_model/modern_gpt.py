@@ -214,8 +214,8 @@ class GroupedQueryAttention(nn.Module):
 
     def qkv(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Give rotated queries and keys, and values: (B, T, D) -> (B, H, T, K), (B, G, T, K), (B, G, T, K)."""
-        q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2)
-                   for proj in (self.q_proj, self.k_proj, self.v_proj))  # fmt: skip
+        projections = self.q_proj, self.k_proj, self.v_proj
+        q, k, v = (proj(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2) for proj in projections)
         q, k = (rotate(x, start, self.base, self.factors) for x in (self.q_norm(q), self.k_norm(k)))
         return q, k, v
 
