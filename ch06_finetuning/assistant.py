@@ -170,7 +170,7 @@ def load_assistant(source: str | Path = "shipped", dtype: str = "float32") -> As
 
     Args:
         source: "shipped", the name of a run, a folder made by `save_model` or, with LoRA layers, `save_finetuned`, or
-            what `load_pretrained` opens, for example "smollm2".
+            what `load_pretrained` opens, for example "smollm2", by itself or in a run.
         dtype: precision in which a published model computes, see `load_pretrained`; the course's own know float32.
 
     Raises:
@@ -179,9 +179,10 @@ def load_assistant(source: str | Path = "shipped", dtype: str = "float32") -> As
 
     Source: this course. Taught in ch06, section 6.11.
     """
-    if not is_pretrained(source):
-        return Assistant(*_read_ours(source, dtype))
-    model, tokenizer = load_pretrained(source, dtype)
+    place = source if is_pretrained(source) else _folder_of(source)
+    if not is_pretrained(place):
+        return Assistant(*_read_ours(place, dtype))
+    model, tokenizer = load_pretrained(place, dtype)
     if not tokenizer.has_chat_template:
         raise ValueError(
             f"{source} holds no chat template, so it was not trained to answer: let it go on with a text, "
@@ -190,16 +191,21 @@ def load_assistant(source: str | Path = "shipped", dtype: str = "float32") -> As
     return Assistant(model, tokenizer, max_new_tokens=512)
 
 
-def _read_ours(source: str | Path, dtype: str) -> tuple[GPTModel, Tokenizer]:
-    """Read the model and the tokenizer of an assistant that the course has made."""
-    if dtype != "float32":
-        raise ValueError(f"{source} computes in float32, not in {dtype}, which is for published models: leave it out")
+def _folder_of(source: str | Path) -> Path:
+    """The folder of an assistant that a run has made; a published model that has learned stands there as published."""
     try:
         folder = settled(find_model(source, "assistant"))
         if not os.listdir(folder):
             raise CheckpointError(f"{folder} has no manifest.json, nor any other file: choose another folder")
     except CheckpointError as error:
         raise CheckpointError(f"{error}; a published model is {' or '.join(FETCHED)}, {OTHERS}") from error
+    return folder
+
+
+def _read_ours(folder: Path, dtype: str) -> tuple[GPTModel, Tokenizer]:
+    """Read the model and the tokenizer of an assistant that the course has made."""
+    if dtype != "float32":
+        raise ValueError(f"{folder} computes in float32, not in {dtype}, which is for published models: leave it out")
     return read_model(folder, lambda about, _: build_gpt(about))
 
 

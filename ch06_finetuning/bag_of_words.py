@@ -53,7 +53,7 @@ class BagOfWords:
         texts, classes = list(texts), self._classes(targets)
         if not texts or len(texts) != len(classes):
             raise ValueError(f"{len(texts)} texts and {len(classes)} labels: pass at least one text, each with a label")
-        counts = Counter(word for text in texts for word in set(_words(text)))
+        counts = Counter(word for text in texts for word in set(words_of(text)))
         kept = sorted(word for word, count in counts.items() if count >= self.min_count)
         if not kept:
             raise ValueError(
@@ -70,7 +70,7 @@ class BagOfWords:
         """Mark the known words of each text: list of N texts -> (N, words) of zeros and ones."""
         features = torch.zeros(len(texts), len(self.columns))
         for row, text in enumerate(texts):
-            features[row, [self.columns[word] for word in set(_words(text)) if word in self.columns]] = 1.0
+            features[row, [self.columns[word] for word in set(words_of(text)) if word in self.columns]] = 1.0
         return features
 
     @torch.no_grad()
@@ -108,7 +108,14 @@ class _Signs(dict):
 _SIGNS = _Signs({ord("’"): "'"})
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Cut a text into the words that the bag counts, in small letters and in their order.
+
+    Args:
+        text: any string.
+
+    Source: this course. For ch06, section 6.6.
+    """
     return [word for run in as_seen(text.lower()).translate(_SIGNS).split() for word in _words_of_run(run)]
 
 

@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from ch02_text_data.any_tokenizer import Tokenizer, encode_text, pad_id_of, special_id, special_tokens_of
+from ch02_text_data.any_tokenizer import Tokenizer, encode_text, pad_id_of, special_tokens_of
 from ch02_text_data.batches import IGNORE_INDEX, EpochBatches, pad_batch
 from ch02_text_data.datasets import StoryDataset
 from ch05_pretraining.published_tokenizers import PublishedTokenizer
 
-__all__ = ["InstructionDataset", "ReplayBatches", "collate_instructions", "create_instruction_loader", "prompt_ids"]
+__all__ = [
+    "InstructionDataset", "ReplayBatches", "answer_ends", "collate_instructions", "create_instruction_loader",
+    "prompt_ids",
+]  # fmt: skip
 
 
 def prompt_ids(tokenizer: Tokenizer, prompt: str, history: Iterable[tuple[str, str]] = ()) -> list[int]:
@@ -48,8 +51,9 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, history: Iterable[tuple[str, s
 
 
 def answer_row(
-    tokenizer: Tokenizer, prompt: str, response: str, max_length: int, index: int, *, mask_prompt: bool = True
-) -> tuple[Tensor, Tensor]:
+    tokenizer: Tokenizer, prompt: str, response: str, max_length: int, index: int, *, mask_prompt: bool = True,
+    history: Iterable[tuple[str, str]] = (),
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Build the ids and targets of one record; only the answer and its end are graded.
 
     Args:
@@ -59,6 +63,7 @@ def answer_row(
         max_length: the row may be longer, but its first graded target must come before this.
         index: number of the record, for the message.
         mask_prompt: False grades the prompt too.
+        history: earlier (prompt, answer) pairs, oldest first; they are read and not graded.
 
     Shape:
         -> ids (T,), targets (T,).
@@ -68,13 +73,13 @@ def answer_row(
 
     Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section 6.9.
     """
-    asked = prompt_ids(tokenizer, prompt)
+    asked = prompt_ids(tokenizer, prompt, history)
     if len(asked) > max_length:
         raise ValueError(
             f"record {index}: its prompt takes {len(asked)} tokens, so max_length={max_length} leaves no answer "
             "to learn from; shorten the prompt or raise max_length"
         )
-    row = torch.tensor([*asked, *encode_text(tokenizer, response), special_id(tokenizer, "<|endoftext|>")])
+    row = torch.tensor([*asked, *encode_text(tokenizer, response), answer_ends(tokenizer)[0]])
     ids, targets = row[:-1], row[1:].clone()
     if mask_prompt:
         targets[: len(asked) - 1] = IGNORE_INDEX
@@ -84,11 +89,12 @@ def answer_row(
 class InstructionDataset(Dataset):
     """Prompts and answers as rows in which only the answer is graded: item = (ids (T,), targets (T,)), int64.
 
-    A row is <|user|> prompt <|assistant|> answer <|endoftext|>. Targets are the row one step later, with the prompt's
+    A row is <|user|> prompt <|assistant|> answer <|endoftext|>, or what the chat template of a published model makes of
+    it, after the turns that came before. Targets are the row one step later, with the prompt's
     positions set to -100. Rows longer than `max_length` lose their end; `n_truncated` counts them.
 
     Args:
-        records: objects with `.prompt` and `.response`.
+        records: objects with `.prompt` and `.response`, and where there was talk before it with `.history`.
         tokenizer: as for `prompt_ids`.
         max_length: longest row in tokens, at least 2.
         mask_prompt: False grades the prompt too (to see what that costs).
@@ -103,7 +109,10 @@ class InstructionDataset(Dataset):
         self.items, self.n_truncated = [], 0
         for index, record in enumerate(records):
             prompt, response = texts_of(record, index, "prompt", "response")
-            ids, targets = answer_row(tokenizer, prompt, response, max_length, index, mask_prompt=mask_prompt)
+            earlier = getattr(record, "history", ())
+            ids, targets = answer_row(
+                tokenizer, prompt, response, max_length, index, mask_prompt=mask_prompt, history=earlier
+            )
             self.n_truncated += len(ids) > max_length
             self.items.append((ids[:max_length], targets[:max_length]))
 
@@ -203,7 +212,7 @@ def create_instruction_loader(
     dataset = InstructionDataset(records, tokenizer, max_length, mask_prompt=mask_prompt)
     lengths = [len(ids) for ids, _ in dataset.items]
     batches = EpochBatches(lengths, batch_size, shuffle=shuffle, drop_last=shuffle, seed=seed, group_by_length=shuffle)
-    collate = partial(collate_instructions, pad_id=pad_id_of(tokenizer))
+    collate = partial(collate_instructions, pad_id=_fills_up(tokenizer))
     if not (shuffle and stories and replay_share):
         return DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
     old = StoryDataset(stories, tokenizer, max_length)
@@ -212,6 +221,12 @@ def create_instruction_loader(
     old_batches = EpochBatches([max_length] * len(old), replay_batch, seed=seed)
     mixed = ReplayBatches(batches, old_batches, len(dataset), replay_share)
     return DataLoader(ConcatDataset([dataset, old]), batch_sampler=mixed, collate_fn=collate)
+
+
+def _fills_up(tokenizer: Tokenizer) -> int:
+    """The id that fills up short rows, which is never graded: the end of an answer, where nothing is meant for it."""
+    known = special_tokens_of(tokenizer).keys() & {"<|pad|>", "<|endoftext|>"}
+    return pad_id_of(tokenizer) if known else answer_ends(tokenizer)[0]
 
 
 def texts_of(record: object, index: int, *names: str) -> list[str]:

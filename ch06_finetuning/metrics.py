@@ -3,7 +3,8 @@
 A score on 300 held-out rows is itself a measurement. Every rate here carries Wilson's 95 % interval, so that two
 results are only called different when the test set is large enough to tell them apart.
 
-References: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+References: Wilson (1927), "Probable inference, the law of succession, and statistical inference"; McNemar
+(1947), "Note on the sampling error of the difference between correlated proportions or percentages".
 """
 
 import math
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["ClassificationReport", "Rate", "classification_report", "wilson_interval"]
+__all__ = [
+    "ClassificationReport", "PairedComparison", "Rate", "classification_report", "compare_paired", "wilson_interval",
+]  # fmt: skip
 
 
 def wilson_interval(n_correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -141,3 +144,58 @@ def classification_report(
     cells = torch.bincount(targets * len(labels) + predictions, minlength=len(labels) ** 2)
     confusion = cells.reshape(len(labels), len(labels))
     return ClassificationReport(tuple(map(str, labels)), confusion, tuple(map(str, unseen)))
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """Two models on the same rows: on how many both were right, only the first, only the second, neither.
+
+    Source: McNemar (1947).
+    """
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+
+    @property
+    def first(self) -> Rate:
+        return Rate(self.both + self.only_first, self.n)
+
+    @property
+    def second(self) -> Rate:
+        return Rate(self.both + self.only_second, self.n)
+
+    @property
+    def n(self) -> int:
+        return self.both + self.only_first + self.only_second + self.neither
+
+    @property
+    def p_value(self) -> float:
+        """How often fair coins would share out the rows at least so unevenly on which only one model was right."""
+        n_apart, fewer = self.only_first + self.only_second, min(self.only_first, self.only_second)
+        tail = sum(math.comb(n_apart, k) for k in range(fewer + 1))
+        return min(1.0, 2 * tail / 2**n_apart)
+
+    def __str__(self) -> str:
+        apart = f"only the first right {self.only_first}, only the second {self.only_second}"
+        return f"first  {self.first}\nsecond {self.second}\n{apart}, exact McNemar test p = {self.p_value:.3g}"
+
+
+def compare_paired(first: Sequence[bool], second: Sequence[bool]) -> PairedComparison:
+    """Compare which of the same rows two models got right; rows on which they agree say nothing of who is better.
+
+    Args:
+        first: whether the first model was right, one truth value a row.
+        second: the same of the second model, in the same order.
+
+    Raises:
+        ValueError: the two differ in length, or are empty.
+
+    Source: McNemar (1947), in its exact form.
+    """
+    pairs = list(zip(map(bool, first), map(bool, second)))
+    if not pairs or len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} marks: pass one of each model for the same rows")
+    cells = (True, True), (True, False), (False, True), (False, False)
+    return PairedComparison(*(pairs.count(cell) for cell in cells))

@@ -131,7 +131,7 @@ def _train_and_save_classifier(
     train_loader = create_loader(train_rows, seed=seed)
     val_loader = create_loader(load_messages("validation")[: 64 if quick else None], shuffle=False)
     classifier = GPTClassifier(model, len(MESSAGE_LABELS), pad_id_of(tokenizer)).to(place)
-    checkpoints = _checkpoint_folder(folder, resume)
+    checkpoints = checkpoint_folder(folder, resume)
     history = train_classifier(
         classifier, train_loader, val_loader, config, checkpoint_dir=checkpoints, resume=resume, on_step=on_step
     )
@@ -264,7 +264,7 @@ def _train_and_save_assistant(
         replay_share=REPLAY_SHARE, replay_batch=REPLAY_BATCH,
     )  # fmt: skip
     val_loader = create_loader(load_instructions("validation")[: 64 if quick else None], shuffle=False)
-    checkpoints = _checkpoint_folder(folder, resume)
+    checkpoints = checkpoint_folder(folder, resume)
     history = train_assistant(
         model.to(place), train_loader, val_loader, config, checkpoint_dir=checkpoints, resume=resume, on_step=on_step
     )
@@ -285,8 +285,15 @@ def _plain(config: TrainConfig) -> dict:
     return {name: getattr(config, name) for name in config.__dataclass_fields__}
 
 
-def _checkpoint_folder(folder: Path, resume: bool) -> Path:
-    """Checkpoints wait beside the finished folder, which appears only when it is complete."""
+def checkpoint_folder(folder: Path, resume: bool) -> Path:
+    """Say where checkpoints wait: beside the finished folder, which appears only when it is complete.
+
+    Args:
+        folder: where the finished model goes.
+        resume: False removes what an earlier call has left.
+
+    Source: this course.
+    """
     checkpoints = folder.with_name(f"{folder.name}_checkpoints")
     if not resume:
         shutil.rmtree(checkpoints, ignore_errors=True)

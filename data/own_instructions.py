@@ -7,6 +7,7 @@ that nobody reads is warned about: it may be a note, or a misspelled key.
 import json
 import warnings
 from collections import defaultdict
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ ROLES = {"user": "instruction", "human": "instruction", "assistant": "output", "
 def read_instructions(path: str | Path, *, keys: dict[str, str] | None = None) -> list[Instruction]:
     """Read instructions of your own: JSON records with `instruction`, `input` (may be absent or null) and `output`.
 
-    The records stand in a list, or one after the other as in JSON Lines. A talk, {"messages": […]}, is read where it is
-    one question of the user and one answer of the assistant.
+    The records stand in a list, or one after the other as in JSON Lines. A talk, {"messages": […]}, of user and
+    assistant in turn gives a record for each answer, with what was said before it as `history`.
 
     Args:
         path: a UTF-8 file; a byte order mark and empty lines are passed over.
@@ -42,16 +43,17 @@ def read_instructions(path: str | Path, *, keys: dict[str, str] | None = None) -
     Source: Taori et al. (2023), Stanford Alpaca, "Data Release". Taught in ch06, section 6.13.
     """
     names, unread, instructions = _names_of_keys(keys), defaultdict(list), []
-    for place, record in json_records(read_utf8(path), path, RECORD_FORM):
-        texts, others = _texts(record, names, f"{path}, {place}")
-        instructions.append(_instruction(texts, names, f"{path}, {place}"))
+    records = list(json_records(read_utf8(path), path, RECORD_FORM))
+    for place, record in records:
+        found, others = _instructions(record, names, f"{path}, {place}")
+        instructions += found
         for key in others:
             unread[key].append(place)
     if not instructions:
         raise ValueError(f"{path} holds an empty list; expected records like {RECORD_FORM}")
     for key, places in unread.items():
         warnings.warn(
-            f"{path}: text under {key!r} is not read, in {len(places):,} of {len(instructions):,} records (the first: "
+            f"{path}: text under {key!r} is not read, in {len(places):,} of {len(records):,} records (the first: "
             f"{places[0]}); other keys are read with {_advice([key], names, 'input')}",
             stacklevel=2,
         )
@@ -67,13 +69,13 @@ def _names_of_keys(keys: dict[str, str] | None) -> dict[str, str]:
 
 
 # -------------------------------------------------------------------------------------------------------- one record
-def _texts(record: object, names: dict[str, str], where: str) -> tuple[dict[str, Any], list[str]]:
-    """The texts of a record by our own names, and the other keys that hold text."""
+def _instructions(record: object, names: dict[str, str], where: str) -> tuple[list[Instruction], list[str]]:
+    """A record in our own form, or one for each answer of a talk, and the other keys that hold text."""
     if not isinstance(record, dict):
         raise ValueError(f"{where}: found {_shown(record)}; expected a record like {RECORD_FORM}")
     others = [key for key, value in record.items() if key not in names.values() and _holds_text(value)]
     if names["instruction"] not in record and (talk := next((key for key in TALKS if key in others), None)):
-        return _talk(record[talk], where), [key for key in others if key != talk]
+        return list(_answers_of_talk(record[talk], where)), [key for key in others if key != talk]
     for name in ("instruction", "output"):
         if names[name] not in record:
             found = _found_instead(record, others, names, name)
@@ -84,7 +86,7 @@ def _texts(record: object, names: dict[str, str], where: str) -> tuple[dict[str,
     texts = {name: record.get(key, "") for name, key in names.items()}
     if texts["input"] is None:
         texts["input"] = ""
-    return texts, others
+    return [_instruction(texts, names, where)], others
 
 
 def _instruction(texts: dict[str, Any], names: dict[str, str], where: str) -> Instruction:
@@ -99,20 +101,25 @@ def _instruction(texts: dict[str, Any], names: dict[str, str], where: str) -> In
     return Instruction("own", "\n".join(prompt), answer, (answer,))
 
 
-def _talk(turns: object, where: str) -> dict[str, object]:
-    """A talk of one question and one answer; longer ones do not fit into a record."""
+def _answers_of_talk(turns: object, where: str) -> Iterator[Instruction]:
+    """A record for each answer of a talk, with the turns before it."""
     turns = turns if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns) else []
     roles = [str(turn.get("role", turn.get("from"))) for turn in turns]
-    if [ROLES.get(role) for role in roles] != ["instruction", "output"]:
+    if not roles or [ROLES.get(role) for role in roles] != ["instruction", "output"] * (len(roles) // 2):
         raise ValueError(
-            f"{where}: found a talk of {', '.join(roles) or 'nobody'}; expected one question of the user and "
-            "one answer of the assistant: split longer talks into several records"
+            f"{where}: found a talk of {', '.join(roles) or 'nobody'}; expected user and assistant in turn, from a "
+            "question of the user to an answer of the assistant: leave out the other turns"
         )
-    texts = {ROLES[role]: turn.get("content", turn.get("value")) for role, turn in zip(roles, turns)}
-    for text in texts.values():
-        if not isinstance(text, str) or not as_seen(text):
-            raise ValueError(f"{where}: found a turn that says {_shown(text)}; expected a text in quotation marks")
-    return texts
+    texts = [_said(turn.get("content", turn.get("value")), where) for turn in turns]
+    talk = tuple(zip(texts[::2], texts[1::2]))
+    for number, (prompt, answer) in enumerate(talk):
+        yield Instruction("own", prompt, answer, (answer,), talk[:number])
+
+
+def _said(text: object, where: str) -> str:
+    if not isinstance(text, str) or not as_seen(text):
+        raise ValueError(f"{where}: found a turn that says {_shown(text)}; expected a text in quotation marks")
+    return without_blank_lines(text)
 
 
 def _found_instead(record: dict, others: list[str], names: dict[str, str], missing: str) -> str:

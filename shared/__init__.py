@@ -72,10 +72,10 @@ _MODULES = {
         train_classifier predict train_assistant
     """,
     "ch06_finetuning.vocabulary": "grow_vocabulary",
-    "ch06_finetuning.metrics": "classification_report wilson_interval Rate",
+    "ch06_finetuning.metrics": "classification_report compare_paired wilson_interval PairedComparison Rate",
     "ch06_finetuning.bag_of_words": "BagOfWords",
     "ch06_finetuning.instructions": """
-        prompt_ids InstructionDataset collate_instructions create_instruction_loader ReplayBatches
+        answer_ends prompt_ids InstructionDataset collate_instructions create_instruction_loader ReplayBatches
     """,
     "ch06_finetuning.assistant": "Assistant load_assistant mark_assistant",
     "ch06_finetuning.lora": "LoRALinear apply_lora merge_lora",
@@ -90,6 +90,10 @@ _MODULES = {
     """,
     "ch06_finetuning.finetuned_models": """
         TextClassifier save_classifier load_classifier save_finetuned load_finetuned
+    """,
+    "ch06_finetuning.own_data": """
+        OwnSettings RowSplit finetune_on_instructions finetune_on_messages fitting_notes load_answering load_base
+        near_copies ready_to_chat split_rows
     """,
     "ch06_finetuning.rollouts": "Rollouts Score distinct_share judge same_length write_answers",
     "ch06_finetuning.grpo": """

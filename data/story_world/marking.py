@@ -19,12 +19,17 @@ LONGEST_SENTENCE = 30  # words: an answer that lists everything is no answer
 
 
 class Instruction(NamedTuple):
-    """A prompt, the answer we would give, and every answer that is accepted."""
+    """A prompt, the answer we would give, and every answer that is accepted.
+
+    Attributes:
+        history: earlier (prompt, answer) pairs of the same conversation, oldest first.
+    """
 
     kind: str
     prompt: str
     response: str
     accepted: tuple[str, ...]
+    history: tuple[tuple[str, str], ...] = ()
 
 
 class Question(NamedTuple):
