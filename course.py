@@ -39,6 +39,8 @@ OWN_FOLDER = "move the course to a folder of your own on this machine's disk (no
 
 COMMANDS = [  # name, what it needs installed, what it does
     ("run", "course", "train your tokenizer, GPT, classifier and assistant, then talk to it"),
+    ("finetune", "course", "teach a model your own rows: finetune --messages table.csv, or --instructions talks.jsonl"),
+    ("evaluate", "course", "score a model on a file of yours, beside another one with --against"),
     ("test", "tests", "check everything: unit tests and every notebook (--fast: without the notebooks)"),
     ("lab", "course", "open the course in JupyterLab"),
     ("chat", "course", "talk in the terminal to the assistant, or to a published model: chat smollm2"),

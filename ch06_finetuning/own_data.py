@@ -25,21 +25,23 @@ from ch05_pretraining.open_weights import is_pretrained, load_pretrained
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.published_tokenizers import PublishedTokenizer
 from ch05_pretraining.run_state import History, Progress
-from ch05_pretraining.saved_models import find_model, load_model, load_story_gpt, save_model
-from ch06_finetuning.assistant import Assistant, load_assistant
+from ch05_pretraining.saved_models import find_model, load_story_gpt, save_model
+from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
 from ch06_finetuning.bag_of_words import words_of
 from ch06_finetuning.finetuned_models import MESSAGE_LENGTH, TextClassifier, load_classifier, save_classifier
-from ch06_finetuning.finetuning import MessageDataset, create_message_loader, train_assistant, train_classifier
+from ch06_finetuning.finetuning import MessageDataset, create_message_loader, predict, train_assistant, train_classifier
 from ch06_finetuning.instructions import InstructionDataset, create_instruction_loader
 from ch06_finetuning.lora import apply_lora, merge_lora
+from ch06_finetuning.metrics import Rate
 from ch06_finetuning.recipes import ASSISTANT_CONFIG, CLASSIFIER_CONFIG, checkpoint_folder
 from ch06_finetuning.vocabulary import grow_vocabulary
 from data.durable_folders import CheckpointError, settled
 from data.files import as_seen
 
 __all__ = [
-    "OwnSettings", "RowSplit", "finetune_on_instructions", "finetune_on_messages", "fitting_notes", "load_answering",
-    "load_base", "longest_row", "near_copies", "ready_to_chat", "split_rows",
+    "Examination", "OwnSettings", "RowSplit", "examine", "find_own", "finetune_on_instructions",
+    "finetune_on_messages", "fitting_notes", "load_answering", "load_base", "longest_row", "near_copies",
+    "ready_to_chat", "row_key", "split_rows",
 ]  # fmt: skip
 
 FEWEST_ROWS = 10
@@ -261,8 +263,8 @@ def load_base(source: str | Path = "story") -> tuple[GPTModel, Any]:
     """
     if source == "story":
         return load_story_gpt()
-    place = source if is_pretrained(source) else _found(source, "story_gpt", "assistant")
-    return load_pretrained(place) if is_pretrained(place) else load_model(place)
+    place = find_own(source, "story_gpt", "assistant") or source
+    return load_pretrained(place) if is_pretrained(place) else load_story_gpt(place)
 
 
 def load_answering(source: str | Path = "shipped", dtype: str = "float32") -> Assistant | TextClassifier:
@@ -277,22 +279,88 @@ def load_answering(source: str | Path = "shipped", dtype: str = "float32") -> As
 
     Source: this course.
     """
-    folder = None if is_pretrained(source) else _found(source, "assistant", "classifier")
+    folder = find_own(source, "assistant", "classifier")
     if folder and (folder / "classifier.safetensors").is_file():
         return load_classifier(folder)[0]
     return load_assistant(folder or source, dtype)
 
 
-def _found(source: str | Path, *kinds: str) -> Path:
-    """The folder of a run's model of the first of these kinds that it has, or the folder itself."""
-    for kind in kinds:
+def find_own(source: str | Path, *kinds: str) -> Path | None:
+    """Find the folder of a run's model, of the first of these kinds that the run has; None where there is none.
+
+    Args:
+        source: the name of a run, or the folder of a run or of a model; published models are in no run.
+        kinds: "story_gpt", "assistant" or "classifier".
+
+    Source: this course.
+    """
+    for kind in () if is_pretrained(source) else kinds:
         try:
             folder = settled(find_model(source, kind))
         except CheckpointError:
             continue
         if (folder / "config.json").is_file():
             return folder
-    return find_model(source, kinds[0])
+    return None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a model answered to rows, and which of its answers are right.
+
+    Source: this course.
+    """
+
+    rows: list[Any]
+    answers: list[str]
+    right: list[bool]
+
+    @property
+    def rate(self) -> Rate:
+        return Rate(sum(self.right), len(self.right))
+
+    @property
+    def errors(self) -> list[tuple[Any, str]]:
+        return [(row, answer) for row, answer, right in zip(self.rows, self.answers, self.right) if not right]
+
+
+def examine(model: Assistant | TextClassifier, rows: Sequence, *, max_new_tokens: int = 100) -> Examination:
+    """Let a classifier sort messages, or an assistant answer instructions, and mark every row.
+
+    Args:
+        model: what `load_answering` gave.
+        rows: messages for a classifier, instructions for an assistant; at least one.
+        max_new_tokens: where an assistant's answer is cut off, at least 1.
+
+    Raises:
+        ValueError: there are no rows, or they are not of the kind that the model reads.
+
+    Source: this course. For ch06, section 6.11.
+    """
+    rows, sorts = list(rows), isinstance(model, TextClassifier)
+    if not rows or sorts != hasattr(rows[0], "label"):
+        wanted = "messages with labels (TSV or CSV)" if sorts else "instructions with answers (.json or .jsonl)"
+        raise ValueError(f"found {'no rows' if not rows else 'rows of another kind'}; expected {wanted} for this model")
+    if not isinstance(model, TextClassifier):
+        marks = mark_assistant(model, rows, max_new_tokens=max_new_tokens, batch_size=16)
+        return Examination(rows, marks.answers, marks.right)
+    known = [*model.labels, *sorted({row.label for row in rows} - {*model.labels})]
+    loader = create_message_loader(
+        rows, model.tokenizer, known, batch_size=64, max_length=model.max_length, shuffle=False
+    )
+    answers = [known[n] for n in predict(model, loader)[1].argmax(dim=-1).tolist()]
+    return Examination(rows, answers, [row.label == answer for row, answer in zip(rows, answers)])
+
+
+def row_key(row: Any) -> tuple[str, ...]:
+    """Give what two rows share that are the same but for capital letters and punctuation.
+
+    Args:
+        row: a message or an instruction.
+
+    Source: this course.
+    """
+    return _key(_opening(row))
 
 
 def finetune_on_messages(

@@ -10,9 +10,11 @@ import argparse
 import sys
 import unicodedata
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.commands.command_line import CommandParser, command, seed_number
+from shared.commands.own_models import Sorter, kept_rows, run_of
 from shared.commands.published_models import add_precision, tell_memory
 
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ EVERYDAY_QUESTIONS = [
     "What can I cook with eggs and potatoes?",
     "Write a short poem about the sea.",
 ]
-MODELS = "name of a run, a published model (smollm2, a folder, a .gguf file), or 'shipped' (default)"
+OWN = "It has learned from {n:,} rows of {file}, and knows nothing but what they say."
+SORTS = "It sorts what you type: {labels}."
+MODELS = "name of a run, a folder, a published model (smollm2, a folder, a .gguf file), or 'shipped' (default)"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,12 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
     settings = parser().parse_args(arguments)
     sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
     from ch04_gpt_model.sampling import require_sampling_settings
-    from ch06_finetuning.assistant import load_assistant
+    from shared.commands.own_models import load_talker
 
     require_sampling_settings(settings.temperature, None, settings.top_p)
     tell_memory(settings.model, settings.precision)
-    assistant = load_assistant(settings.model, settings.precision)
-    welcome = welcome_of(assistant)
+    assistant = load_talker(settings.model, settings.precision)
+    welcome = welcome_of(assistant, settings.model)
     print(f"{welcome.says}\nYou could ask: " + "\n               ".join(welcome.examples[:3]))
     remember = welcome.remember if settings.remember is None else settings.remember
     talk(assistant, sampling, remember=remember)
@@ -84,14 +88,23 @@ class Welcome:
     remember: bool = False
 
 
-def welcome_of(assistant: "Assistant") -> Welcome:
+def welcome_of(assistant: "Assistant | Sorter", source: str | Path = "shipped") -> Welcome:
     """Say what an assistant is good for: a published model knows much of the world, ours the story world.
 
     Args:
         assistant: who answers.
+        source: where it was loaded from; one that was made from own rows suggests some of those kept aside.
     """
     from ch05_pretraining.published_tokenizers import PublishedTokenizer
 
+    sorts = SORTS.format(labels=", ".join(assistant.classifier.labels)) if isinstance(assistant, Sorter) else ""
+    if made := run_of(source):
+        split = kept_rows(made[0], made[1]["kind"])
+        examples = [" ".join((row.text if sorts else row.prompt).split()) for row in split.test[:4]]
+        told = OWN.format(n=len(split.train), file=made[1]["file"])
+        return Welcome(f"{sorts} {told}".strip(), examples)
+    if isinstance(assistant, Sorter):
+        return Welcome(sorts, ["Thank you so much!"])
     if isinstance(assistant.tokenizer, PublishedTokenizer):
         n_parameters = f"{assistant.model.n_parameters / 1e6:,.0f} million parameters"
         return Welcome(PUBLISHED.format(n_parameters=n_parameters), EVERYDAY_QUESTIONS, remember=True)

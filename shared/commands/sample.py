@@ -3,6 +3,7 @@
 import argparse
 import sys
 from itertools import takewhile
+from pathlib import Path
 
 from shared.commands.command_line import CommandParser, command, seed_number, whole_number
 from shared.commands.published_models import add_precision, tell_memory
@@ -14,7 +15,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("prompt", nargs="?", default="", help="how the text begins (default: a new story)")
     which = options.add_mutually_exclusive_group()
     which.add_argument("--run", default="shipped", metavar="NAME", help="a run of yours, or 'shipped' (default)")
-    which.add_argument("--model", metavar="SOURCE", help="a published model: smollm2, a folder, or a .gguf file")
+    which.add_argument(
+        "--model", metavar="SOURCE", help="a published model: smollm2, a folder, or a .gguf file; or a folder of ours"
+    )
     add_precision(options)
     options.add_argument("--tokens", type=whole_number(0), default=300, help="most tokens to add (default 300)")
     options.add_argument("--temperature", type=float, default=0.7, help="0 takes the likeliest each time (default 0.7)")
@@ -63,9 +66,14 @@ def edges(tokenizer) -> tuple[list[int], set[int]]:
 
 def _opened(run: str, published: str | None, precision: str) -> tuple:
     """The published model that was asked for, or the story GPT of a run, with its tokenizer."""
-    from ch05_pretraining.open_weights import load_pretrained
+    from ch05_pretraining.open_weights import is_pretrained, load_pretrained
     from ch05_pretraining.saved_models import load_story_gpt
+    from ch06_finetuning.own_data import find_own, load_base
 
+    folder = find_own(run if published is None else Path(published), "story_gpt", "assistant")
+    if folder and (run != "shipped" or published is not None) and not is_pretrained(folder) and precision == "float32":
+        return load_base(folder)
+    published = str(folder) if folder and is_pretrained(folder) else published
     if published is not None:
         tell_memory(published, precision)
         return load_pretrained(published, precision)

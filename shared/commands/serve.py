@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from shared.commands.chat import MODELS, Welcome, clean, forget, welcome_of
 from shared.commands.command_line import CommandParser, command, port_number
+from shared.commands.own_models import load_talker
 from shared.commands.published_models import add_precision, tell_memory
 
 if TYPE_CHECKING:
@@ -62,11 +63,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Load the assistant and serve its page until Ctrl-C; return the exit status."""
     settings = parser().parse_args(arguments)
-    from ch06_finetuning.assistant import load_assistant
-
     tell_memory(settings.model, settings.precision)
-    assistant = load_assistant(settings.model, settings.precision)
-    server = make_server(assistant, settings.port, welcome_of(assistant))
+    assistant = load_talker(settings.model, settings.precision)
+    server = make_server(assistant, settings.port, welcome_of(assistant, settings.model))
     try:
         print(f"Open http://127.0.0.1:{server.server_port} in your browser. Ctrl-C ends it.", flush=True)
         server.serve_forever()

@@ -1,0 +1,301 @@
+"""`python course.py finetune`: from a table of messages or a list of records to a model of your own.
+
+The rows are read and split, the base is opened and every row is tried before anything is written. Then the model
+learns in `runs/NAME/`; Ctrl-C saves, and `--resume` goes on to the same weights. `report.md` has the scores on rows
+that were kept aside.
+"""
+
+import argparse
+import hashlib
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data.files import write_atomically
+from shared.commands.command_line import CommandParser, command, seed_number, whole_number
+from shared.commands.own_models import begun_with, keep_rows, kept_rows
+from shared.commands.run import ProgressLine, folder_of
+
+KINDS = {"messages": "classifier", "instructions": "assistant"}  # what is read -> what comes of it
+GIVEN = {"base": "from", "lora": "lora", "epochs": "epochs", "seed": "seed"}  # our names, and the options
+N_MARKED, N_SHOWN = 40, 10
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the options of the command."""
+    options = CommandParser("finetune", "Teach a model to sort your messages or to answer as your records do.")
+    rows = options.add_mutually_exclusive_group()
+    rows.add_argument("--messages", metavar="FILE", help="a table of labels and texts (TSV, CSV): gives a classifier")
+    rows.add_argument("--instructions", metavar="FILE", help="questions and answers (JSON, JSONL): gives an assistant")
+    told = "story (default), smollm2, the name of a run, a folder or a .gguf file"
+    options.add_argument("--from", dest="base", metavar="MODEL", help=f"what it begins as: {told}")
+    told = "learn thin corrections, merged at the end (always, where the base is a published model)"
+    options.add_argument("--lora", action="store_true", default=None, help=told)
+    options.add_argument(
+        "--epochs", type=whole_number(1), metavar="N", help="times each row is read (default: by their number)"
+    )
+    options.add_argument("--seed", type=seed_number, help="another split and order of the rows (default 0)")
+    options.add_argument("--name", help="folder in runs/ (default: the file's name)")
+    options.add_argument("--resume", action="store_true", help="go on where Ctrl-C stopped; --name NAME is enough")
+    return options
+
+
+class Work:
+    """What is to be done: a folder in runs/, the rows, and the settings; everything in it has been checked.
+
+    Args:
+        folder: of the run.
+        about: what `finetune.json` holds.
+        split: the rows.
+        notes: what should be known of the rows, sentences.
+    """
+
+    def __init__(self, folder: Path, about: dict, split: Any, notes: list[str]):
+        from ch06_finetuning.own_data import OwnSettings
+
+        self.folder, self.about, self.split, self.notes = folder, about, split, notes
+        self.settings = OwnSettings(**about["settings"])
+        self.model_folder = folder / KINDS[about["kind"]]
+
+
+def open_work(options: argparse.Namespace, runs: Path) -> Work:
+    """Check everything that was given; nothing is written.
+
+    Raises:
+        ValueError: a file, a model, a name or an option that cannot be used.
+    """
+    kind = next((kind for kind in KINDS if getattr(options, kind) is not None), None)
+    file = getattr(options, kind) if kind else None
+    if not file and not (options.resume and options.name):
+        raise ValueError("give --messages FILE or --instructions FILE, or --resume --name NAME to go on")
+    folder = folder_of(argparse.Namespace(text=[file] if file else None, name=options.name, quick=None), runs)
+    return _go_on(folder, kind, file, options) if options.resume else _begin(folder, kind, file, options)
+
+
+def _begin(folder: Path, kind: str, file: str, options: argparse.Namespace) -> Work:
+    from ch06_finetuning.own_data import OwnSettings, fitting_notes, load_base, ready_to_chat, split_rows
+
+    if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
+        what = "go on with it by --resume, or" if begun_with(folder) else "it is no run of this command:"
+        raise ValueError(f"{folder} is there already: {what} choose another name with --name")
+    given = {name: value for name in GIVEN if (value := getattr(options, name)) is not None}
+    settings = OwnSettings(**given)
+    rows = read_rows_as(kind, file)
+    try:
+        split = split_rows(rows, seed=settings.seed)
+        model, tokenizer = load_base(settings.base)
+        if kind == "instructions":
+            model, tokenizer = ready_to_chat(model, tokenizer)
+        notes = [*split.notes, *fitting_notes(rows, model, tokenizer)]
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    about = {"kind": kind, "settings": asdict(settings), "file": Path(file).name, "sha256": _hash(file)}
+    return Work(folder, about, split, notes)
+
+
+def read_rows_as(kind: str, file: str) -> list:
+    """Read a file as messages or as instructions, whatever its ending.
+
+    Args:
+        kind: "messages" or "instructions".
+        file: the path.
+    """
+    from data.own_instructions import read_instructions
+    from data.own_messages import read_messages
+
+    return read_messages(file) if kind == "messages" else read_instructions(file)
+
+
+def _go_on(folder: Path, kind: str | None, file: str | None, options: argparse.Namespace) -> Work:
+    about = begun_with(folder)
+    if about is None:
+        raise ValueError(f"there is nothing to go on with in {folder}: leave --resume out to begin")
+    if kind and kind != about["kind"] or file and _hash(file) != about["sha256"]:
+        raise ValueError(f"{folder} was begun with other rows: leave the file out to go on, or choose another --name")
+    for name, option in GIVEN.items():
+        value, then = getattr(options, name), about["settings"][name]
+        if value is not None and value != then:
+            raise ValueError(
+                f"{folder} was begun with --{option} {then}: leave the option out, or choose another --name"
+            )
+    return Work(folder, about, kept_rows(folder, about["kind"]), [])
+
+
+def _hash(file: str) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+# ---------------------------------------------------------------- learn and report
+
+
+def learn(work: Work) -> Any:
+    """Fine-tune, or take what is done: -> the model."""
+    from ch06_finetuning.own_data import finetune_on_instructions, finetune_on_messages
+
+    teach = finetune_on_messages if work.about["kind"] == "messages" else finetune_on_instructions
+    sizes = [len(rows) for rows in (work.split.train, work.split.validation, work.split.test)]
+    print(
+        f"{sizes[0]:,} rows to learn from, {sizes[1]:,} to choose the best step by, {sizes[2]:,} to test with",
+        flush=True,
+    )
+    line = ProgressLine(KINDS[work.about["kind"]])
+    try:
+        return teach(work.model_folder, work.split, work.settings, on_step=line)
+    finally:
+        line.end()
+
+
+def report_of(work: Work, model: Any) -> str:
+    """Say how good the model is on the rows that were kept aside, beside what it must beat.
+
+    Args:
+        work: the rows and the settings.
+        model: what `learn` gave.
+    """
+    sentences = _classifier_scores(work, model) if work.about["kind"] == "messages" else _assistant_scores(work, model)
+    settings = ", ".join(
+        f"{GIVEN[name]} {value}" for name, value in work.about["settings"].items() if value is not None
+    )
+    notes = "".join(f"- {note}\n" for note in work.notes)
+    head = f"# Report on *{work.folder.name}*\n\nMade from {work.about['file']} ({settings}).\n\n{notes}\n"
+    return head + "\n\n".join(sentences) + "\n"
+
+
+def _classifier_scores(work: Work, model: Any) -> list[str]:
+    from ch06_finetuning.own_data import examine
+    from ch06_finetuning.recipes import baseline_report, classifier_report
+
+    report = classifier_report(model, model.tokenizer, work.split.test)
+    return [
+        f"## On {len(work.split.test):,} rows kept aside",
+        _block(report),
+        f"Counting words instead (bag of words): {_baseline(baseline_report, work)}",
+        *errors_to_read(examine(model, work.split.test)),
+    ]
+
+
+def _baseline(score: Any, work: Work) -> str:
+    try:
+        return str(score(work.split.train, work.split.test).accuracy).strip()
+    except ValueError as error:
+        return f"not possible, {error}"
+
+
+def _assistant_scores(work: Work, model: Any) -> list[str]:
+    from ch06_finetuning.own_data import examine
+
+    found = examine(model, work.split.test[:N_MARKED], max_new_tokens=longest_answer(model, work.split.test))
+    return [
+        f"## On {len(found.rows):,} rows kept aside",
+        f"Answers equal to the wanted one but for capitals and closing signs: {str(found.rate).strip()}",
+        f"Loss on the wanted answers, in nats per token: {answer_loss(model, work.split.test):.2f}",
+        *errors_to_read(found),
+    ]
+
+
+def longest_answer(model: Any, rows: list) -> int:
+    """How many tokens the longest wanted answer has, and a few more, at most 200.
+
+    Args:
+        model: an `Assistant`.
+        rows: instructions.
+    """
+    from ch02_text_data.any_tokenizer import encode_text
+
+    return min(200, 8 + max(len(encode_text(model.tokenizer, row.response)) for row in rows))
+
+
+def answer_loss(model: Any, rows: list) -> float:
+    """Measure the loss on wanted answers, in nats per token.
+
+    Args:
+        model: an `Assistant`.
+        rows: instructions.
+    """
+    from ch05_pretraining.evaluation import evaluate
+    from ch06_finetuning.instructions import create_instruction_loader
+    from ch06_finetuning.own_data import longest_row
+
+    loader = create_instruction_loader(
+        rows, model.tokenizer, batch_size=8, max_length=longest_row(model.model), shuffle=False
+    )
+    return evaluate(model.model, loader)
+
+
+def errors_to_read(found: Any, n: int = N_SHOWN) -> list[str]:
+    """Show the first wrong answers beside the wanted ones, as a heading and a list.
+
+    Args:
+        found: an `Examination`.
+        n: how many at most.
+    """
+    if not found.errors:
+        return []
+    more = f", the first {n}" if len(found.errors) > n else ""
+    lines = [f"- *{_short(asked)}* wanted: {_short(wanted)}; found: {_short(answer)}"
+             for (asked, wanted), answer in ((_pair(row), answer) for row, answer in found.errors[:n])]  # fmt: skip
+    return [f"## {len(found.errors):,} errors{more}", "\n".join(lines)]
+
+
+def _pair(row: Any) -> tuple[str, str]:
+    return (row.text, row.label) if hasattr(row, "label") else (row.prompt, row.response)
+
+
+def _short(text: str, most: int = 160) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _block(text: object) -> str:
+    return f"```\n{text}\n```"
+
+
+@contextmanager
+def warnings_as_sentences(name: str) -> Iterator[None]:
+    """Let a warning be a sentence for the user, not a line of source code.
+
+    Args:
+        name: the command's.
+    """
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"course.py {name}: {message}", file=sys.stderr)
+        yield
+
+
+@command("finetune")
+def main(arguments: list[str] | None = None) -> int:
+    """Check, learn, report; return the exit status."""
+    options = parser().parse_args(arguments)
+    from data.locks import alone_in
+    from data.paths import runs_dir
+    from shared.commands.published_models import tell_memory
+
+    if options.base is not None:
+        tell_memory(options.base, "float32")
+    with warnings_as_sentences("finetune"):
+        work = open_work(options, runs_dir())
+        for note in work.notes:
+            print(f"note: {note}")
+        name = work.folder.name
+        try:
+            with alone_in(work.folder):
+                if not options.resume:
+                    keep_rows(work.folder, work.split, work.about)
+                text = report_of(work, learn(work))
+                write_atomically(work.folder / "report.md", text)
+        except KeyboardInterrupt:
+            go_on = f"python course.py finetune --resume --name {name}"
+            print(f"\nStopped. What is done is saved in {work.folder}; go on with: {go_on}")
+            return 130
+    print(f"\n{text}\nEverything is in {work.folder}: report.md and the {KINDS[work.about['kind']]}.")
+    talk = " --remember" if any(getattr(row, "history", ()) for row in work.split.train) else ""
+    print(f"Try it: python course.py chat {name}{talk}, or serve {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

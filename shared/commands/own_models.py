@@ -1,0 +1,166 @@
+"""What finetune, evaluate, chat and serve share of models made from own rows: how they are opened, and what they keep.
+
+The folder of such a run holds `finetune.json` (what it was begun with), `rows.json` (its rows, split) and the rows of
+the test set as a file of their own, for `evaluate`.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data.durable_folders import json_bytes
+from data.files import write_atomically
+
+SIDES = ("train", "validation", "test")
+INSTRUCTIONS = (".json", ".jsonl")  # files with other endings hold messages
+
+
+class Sorter:
+    """A classifier that is talked with: its answer is a label, and the likeliest tokens are the labels.
+
+    Args:
+        classifier: a `TextClassifier`.
+    """
+
+    was_cut = False
+
+    def __init__(self, classifier: Any):
+        self.classifier = classifier
+
+    def turns_that_fit(self, prompt: str, history: Any) -> list:
+        """Give all turns, none of which is read."""
+        return list(history)
+
+    def stream(self, prompt: str, history: Any = (), **_: Any) -> Iterator[str]:
+        """Name the label of a text and how probable it is."""
+        for text, _likely in self.stream_likely(prompt):
+            yield text
+
+    def stream_likely(self, prompt: str, history: Any = (), **_: Any) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+        """Name the label of a text, with the probabilities of all labels."""
+        label, probabilities = self.classifier.classify(prompt)
+        yield f"{label} ({probabilities[label]:.0%})", sorted(probabilities.items(), key=lambda pair: -pair[1])
+
+
+def load_talker(source: str | Path, precision: str = "float32") -> Any:
+    """Load what chat and serve talk with: an assistant, or a classifier as a `Sorter`.
+
+    Args:
+        source: what `load_answering` takes.
+        precision: in which a published model computes.
+    """
+    from ch06_finetuning.finetuned_models import TextClassifier
+    from ch06_finetuning.own_data import load_answering
+
+    model = load_answering(source, precision)
+    return Sorter(model) if isinstance(model, TextClassifier) else model
+
+
+def read_rows(path: str | Path) -> list:
+    """Read messages, or from a .json or .jsonl file instructions.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ValueError: the file is not what its ending says, or a row is bad.
+    """
+    from data.own_instructions import read_instructions
+    from data.own_messages import read_messages
+
+    return read_instructions(path) if Path(path).suffix.lower() in INSTRUCTIONS else read_messages(path)
+
+
+def keep_rows(folder: Path, split: Any, about: dict) -> None:
+    """Write what a run was begun with: its rows first, and last `finetune.json`, with which it has begun.
+
+    Args:
+        folder: of the run.
+        split: a `RowSplit`.
+        about: options and the file's name.
+    """
+    write_atomically(
+        folder / "rows.json", json_bytes({side: [list(row) for row in getattr(split, side)] for side in SIDES})
+    )
+    name, content = _as_file(split.test)
+    write_atomically(folder / name, content)
+    write_atomically(folder / "finetune.json", json_bytes(about))
+
+
+def kept_rows(folder: Path, kind: str) -> Any:
+    """Read the rows of a run: -> `RowSplit`.
+
+    Args:
+        folder: of the run.
+        kind: "messages" or "instructions".
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    from ch06_finetuning.own_data import RowSplit
+    from data.story_world.marking import Instruction
+    from data.story_world.message_task import Message
+
+    def row(parts: list) -> Any:
+        if kind == "messages":
+            return Message(*parts)
+        own, prompt, response, accepted, history = parts
+        return Instruction(own, prompt, response, tuple(accepted), tuple(map(tuple, history)))
+
+    try:
+        kept = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
+        return RowSplit(**{side: [row(parts) for parts in kept[side]] for side in SIDES})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder / 'rows.json'} is damaged or gone ({error}): begin anew under another --name"
+        ) from error
+
+
+def begun_with(folder: Path) -> dict | None:
+    """Read `finetune.json`; None where the folder is no run of `course.py finetune`.
+
+    Args:
+        folder: of the run.
+    """
+    try:
+        about = json.loads((folder / "finetune.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return about if isinstance(about, dict) and {"kind", "settings", "file"} <= about.keys() else None
+
+
+def run_of(source: str | Path) -> tuple[Path, dict] | None:
+    """Find the run of `course.py finetune` that made a model: -> its folder and what it was begun with, or None.
+
+    Args:
+        source: name of a run, or a folder.
+    """
+    from ch06_finetuning.own_data import find_own
+
+    folder = Path(source) if (Path(source) / "config.json").is_file() else find_own(source, "assistant", "classifier")
+    about = begun_with(folder.parent) if folder else None
+    return (folder.parent, about) if folder and about else None
+
+
+def _as_file(rows: list) -> tuple[str, str]:
+    """Rows as the file that `read_rows` reads: its name and its content."""
+    if hasattr(rows[0], "label"):
+        table = io.StringIO()
+        csv.writer(table, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(
+            [("label", "text"), *((row.label, row.text) for row in rows)]
+        )
+        return "test.csv", table.getvalue()
+    prefixes = {row.history for row in rows}
+    whole = [row for row in rows if (*row.history, (row.prompt, row.response)) not in prefixes]
+    return "test.jsonl", "".join(json.dumps(_as_record(row), ensure_ascii=False) + "\n" for row in whole)
+
+
+def _as_record(row: Any) -> dict:
+    if not row.history:
+        return {"instruction": row.prompt, "output": row.response}
+    turns = [*row.history, (row.prompt, row.response)]
+    said = [(role, text) for turn in turns for role, text in zip(("user", "assistant"), turn)]
+    return {"messages": [{"role": role, "content": text} for role, text in said]}
