@@ -22,9 +22,15 @@ N_STORIES = 200  # of each split; a different first story already means a differ
 
 
 def committed_files() -> list[tuple[str, int, str]]:
-    """Return (path, bytes, sha256) of each text and list that is committed."""
-    paths = [*sorted((DATA_DIR / "texts").glob("*.txt")), DATA_DIR / "catalogue.json"]
-    contents = [(path.relative_to(DATA_DIR).as_posix(), path.read_bytes()) for path in paths]
+    """Return (path, bytes, sha256) of each text and list that is committed, and of the folder of notes as a whole."""
+    paths = [*sorted((DATA_DIR / "texts").glob("*.txt")), *sorted((DATA_DIR / "own_examples").glob("*.*"))]
+    contents = [
+        (path.relative_to(DATA_DIR).as_posix(), path.read_bytes()) for path in (*paths, DATA_DIR / "catalogue.json")
+    ]
+    notes = sorted(
+        (DATA_DIR / "own_examples" / "notes").glob("*.md")
+    )  # one line for all: each name, then what it holds
+    contents.append(("own_examples/notes/", b"".join(note.name.encode() + note.read_bytes() for note in notes)))
     return [(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in contents]
 
 

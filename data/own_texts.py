@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import compress
 from operator import not_
 from pathlib import Path
+from typing import NamedTuple
 
 from data.files import read_utf8
 from data.json_records import json_records
@@ -95,6 +96,49 @@ def read_own_text(source: Source | list[Source]) -> OwnText:
     return own
 
 
+class Document(NamedTuple):
+    """A text with the name of its file, and of its record where the file holds several.
+
+    Source: this course. For ch06, section D.5.
+    """
+
+    name: str
+    text: str
+
+
+def read_documents(folder: Source) -> tuple[list[Document], list[str]]:
+    """Read the texts of a folder, each with its place: -> documents, sentences about what was passed over.
+
+    Args:
+        folder: the files in `.txt`, `.md` and `.jsonl` in it and in its folders are read, see `read_own_text`; also a
+            single file. Every line keeps its number; borders become empty lines.
+
+    Raises:
+        ValueError: there is no such folder, no text in it, or a file cannot be read, is no UTF-8 text or no JSON Lines.
+
+    Source: this course. For ch06, section D.5.
+    """
+    if not os.path.exists(folder):
+        raise ValueError(f"there is no folder {str(folder)!r}: give one with files in {', '.join(SUFFIXES)}")
+    notes: list[str] = []
+    place = Path(folder)
+    paths = _files(place, notes) if os.path.isdir(place) else [place]
+    named = [(path.relative_to(place).as_posix() if path != place else path.name, path) for path in paths]
+    documents = [document for name, path in named for document in _named_texts(name, path)]
+    filled = [document for document in documents if document.text.strip()]
+    if not filled:
+        raise ValueError(" ".join([f"{folder} holds files, but not one word: write something into them.", *notes])[:-1])
+    if empty := len(documents) - len(filled):
+        notes.append(f"{_counted(empty, 'file')} without a word passed over.")
+    return filled, notes
+
+
+def _named_texts(name: str, path: Path) -> Iterator[Document]:
+    several = path.suffix.lower() in RECORDS
+    for number, text in enumerate(_texts_of_file(path), start=1):
+        yield Document(f"{name}, record {number}" if several else name, BORDERS.sub("", text))
+
+
 def _texts(source: Source, notes: list[str]) -> Iterator[str]:
     if not isinstance(source, (str, Path)):
         raise ValueError(f"found a {type(source).__name__}; expected a text or a path")
@@ -109,17 +153,23 @@ def _texts(source: Source, notes: list[str]) -> Iterator[str]:
 
 def _files(folder: Path, notes: list[str]) -> list[Path]:
     """The readable files of a folder and of the folders in it, in the order of their names."""
-    found, others = [], 0
+    found, others, pdfs = [], 0, []
     for place, folders, names in os.walk(folder, onerror=_cannot_be_read):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             fits = name.lower().endswith(SUFFIXES) and not name.startswith(".")
             found += [Path(place) / name] if fits else []
             others += not fits
+            pdfs += [name] if name.lower().endswith(".pdf") else []
+    unread = f"{_some(pdfs)}: PDF is not read, save the text of such a file as .txt"
     if not found:
-        raise ValueError(f"{folder} holds no file in {', '.join(SUFFIXES)}: give a folder with such files, or a file")
+        also = f"; {unread}" if pdfs else ""
+        raise ValueError(
+            f"{folder} holds no file in {', '.join(SUFFIXES)}: give a folder with such files, or a file{also}"
+        )
     if others:
         notes.append(f"{_counted(others, 'file')} in {folder} passed over: hidden, or not in {', '.join(SUFFIXES)}.")
+    notes += [f"{unread}."] if pdfs else []
     return found
 
 
@@ -206,6 +256,11 @@ def _cut(document: str, n_visible: int) -> int:
         if starts:
             return min(starts, key=lambda at: abs(at - cut))
     return cut
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _counted(n: int, thing: str) -> str:
