@@ -46,6 +46,7 @@ COMMANDS = [  # name, what it needs installed, what it does
     ("chat", "course", "talk in the terminal to the assistant, or to a published model: chat smollm2"),
     ("serve", "course", "the same in your browser, on this machine only"),
     ("sample", "course", 'let a GPT go on: sample "Once upon a time"'),
+    ("search", "course", 'answer from documents of your own: search FOLDER "question"'),
     ("bench", "bench", "measure speed and memory on this machine"),
     ("fetch", None, "download an optional text or model by its name in data/catalogue.json"),
     ("restore", None, "bring a notebook back as it was released; your copy is kept beside it"),

@@ -100,6 +100,9 @@ _MODULES = {
         RewardConfig RewardHistory clipped_gain group_advantages grpo_loss kl_estimate train_grpo
     """,
     "ch06_finetuning.reward_model": "RewardModel bradley_terry_loss rank_pairs train_reward_model",
+    "ch06_finetuning.search": """
+        BM25 CitedAnswer Found MeanVectors Passage answer_from best_threshold cut_passages read_passages search
+    """,
     "ch06_finetuning.ppo": "ActorCritic generalized_advantages ppo_step",
     # the data and the world it comes from
     "data.loaders": "load_text load_stories load_messages load_instructions load_preferences catalogue",

@@ -1,0 +1,314 @@
+"""Search in documents: passages, two ways to rank them, and answers that name the passage they rest on.
+
+BM25 adds up the words that a question shares with a passage, rare words more than common ones. Mean word vectors
+compare what the words stand near to. An answer is a sentence of the best passage, or written by an assistant that has
+read it; where no passage suits the question well enough, nothing is answered.
+
+Reference: Robertson and Zaragoza (2009), "The Probabilistic Relevance Framework: BM25 and Beyond", section 3.4.
+"""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ch02_text_data.embeddings import WordVectors
+from ch06_finetuning.assistant import Assistant
+from ch06_finetuning.bag_of_words import words_of
+from data.own_texts import read_documents
+
+__all__ = [
+    "BM25", "CitedAnswer", "Found", "MeanVectors", "Passage", "answer_from", "best_threshold", "cut_passages",
+    "read_passages", "search",
+]  # fmt: skip
+
+MOST_WORDS = 120  # in a passage
+THRESHOLD = 1.46  # chosen with the questions of ch06, section D.6
+FORM = "{passage}\n{question}"
+NOTHING = "I found nothing about that in the documents."
+EVERYDAY_WORDS = frozenset(
+    """a an and any are as at be been by can could do does did for from had has have how i if in into is it its may me
+    must my not of on one or our shall should so than that the their them there they this to until was we were what when
+    where which who whom whose why will with would you your""".split()
+)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of a document, with the document's name and the line in which it begins, from 1.
+
+    Source: this course. Taught in ch06, section D.5.
+    """
+
+    text: str
+    name: str
+    line: int
+
+    @property
+    def place(self) -> str:
+        return f"{self.name}, line {self.line}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A passage, and how well it suits a question.
+
+    Source: this course. Taught in ch06, section D.5.
+    """
+
+    passage: Passage
+    score: float
+
+
+# -------------------------------------------------------------------------------------------------------- passages
+
+
+def read_passages(folder: str | Path) -> tuple[list[Passage], list[str]]:
+    """Read a folder of documents and cut them: -> passages, sentences about files that were passed over.
+
+    Args:
+        folder: the files in `.txt`, `.md` and `.jsonl` in it are read, see `read_documents`; also a single file.
+
+    Raises:
+        ValueError: there is no such folder, no text in it, or a file that is no UTF-8 text.
+
+    Source: this course. Taught in ch06, section D.5.
+    """
+    documents, notes = read_documents(folder)
+    return [passage for document in documents for passage in cut_passages(document.text, document.name)], notes
+
+
+def cut_passages(text: str, name: str, most_words: int = MOST_WORDS) -> list[Passage]:
+    """Cut a text at its empty lines; a heading (`# …`) stays with what is below it, and a long piece is cut again.
+
+    Args:
+        text: lines of any length.
+        name: of the document.
+        most_words: in a passage, at least 1.
+
+    Raises:
+        ValueError: `most_words` is below 1.
+
+    Source: this course. Taught in ch06, section D.5.
+    """
+    if most_words < 1:
+        raise ValueError(f"most_words={most_words} leaves no passage a word: give at least 1")
+    pieces = [piece for block in _blocks(text) for piece in _pieces(block, most_words)]
+    return [Passage("\n".join(line for _, line in piece), name, piece[0][0]) for piece in pieces]
+
+
+def _blocks(text: str) -> list[list[tuple[int, str]]]:
+    """Lines with their numbers, those between two empty lines together."""
+    blocks: list[list[tuple[int, str]]] = []
+    goes_on = False
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            blocks += [] if goes_on else [[]]
+            blocks[-1].append((number, line.strip()))
+            goes_on = True
+        elif blocks:
+            goes_on = blocks[-1][-1][1].startswith("#")
+    return blocks
+
+
+def _pieces(block: list[tuple[int, str]], most_words: int) -> Iterator[list[tuple[int, str]]]:
+    """Lines of a block that together have at most so many words; a longer line is cut between words."""
+    piece, size = [], 0
+    for number, line in block:
+        words = line.split()
+        for part in (words[at : at + most_words] for at in range(0, len(words), most_words)):
+            if piece and size + len(part) > most_words:
+                yield piece
+                piece, size = [], 0
+            piece.append((number, " ".join(part)))
+            size += len(part)
+    yield piece
+
+
+# -------------------------------------------------------------------------------------------------------- ranking
+
+
+class Index(Protocol):
+    """Anything that scores all passages for a question."""
+
+    def scores(self, question: str) -> Tensor: ...
+
+
+class BM25:
+    """Score texts by the words that they share with a question.
+
+    A word adds ln(1 + (N - n + 0.5) / (n + 0.5)) · f / (f + k1 (1 - b + b · length / mean length)), where n of N texts
+    hold it and this one holds it f times. The 1 in the logarithm is Lucene's: it keeps common words from counting
+    against a text.
+
+    Args:
+        texts: what is searched, at least one.
+        k1: how slowly repetitions of a word stop to count, at least 0.
+        b: how much a long text has to repeat a word to count as much as a short one, 0 to 1.
+        ignore: words that are not counted, in small letters.
+
+    Raises:
+        ValueError: there are no texts, or a number is out of its range.
+
+    Source: Robertson and Zaragoza (2009), section 3.4. Taught in ch06, section D.5.
+    """
+
+    def __init__(self, texts: Sequence[str], *, k1: float = 1.2, b: float = 0.75,
+                 ignore: Collection[str] = EVERYDAY_WORDS):  # fmt: skip
+        if not texts or not k1 >= 0 or not 0 <= b <= 1:
+            raise ValueError(f"found {len(texts)} texts, k1={k1}, b={b}: give texts, k1 of at least 0 and b in 0 to 1")
+        self.n, self.ignore = len(texts), ignore
+        counts = [Counter(_counted_words(text, ignore)) for text in texts]
+        mean = sum(count.total() for count in counts) / self.n or 1.0
+        self.holders: dict[str, list[tuple[int, float]]] = defaultdict(list)  # word -> texts that hold it, weights
+        for number, count in enumerate(counts):
+            damping = k1 * (1 - b + b * count.total() / mean)
+            for word, f in count.items():
+                self.holders[word].append((number, f / (f + damping)))
+
+    def rarity(self, word: str) -> float:
+        """Return the weight of a word: the larger, the fewer texts hold it."""
+        n_holders = len(self.holders.get(word, ()))
+        return math.log(1 + (self.n - n_holders + 0.5) / (n_holders + 0.5))
+
+    def scores(self, question: str) -> Tensor:
+        """Score each text: a question -> (N,); a word that is asked twice counts once."""
+        scores = torch.zeros(self.n, dtype=torch.float64)
+        for word in dict.fromkeys(_counted_words(question, self.ignore)):
+            for number, weight in self.holders.get(word, ()):
+                scores[number] += self.rarity(word) * weight
+        return scores
+
+
+class MeanVectors:
+    """Score texts by the cosine between the mean of their word vectors and that of a question.
+
+    Args:
+        texts: what is searched, at least one.
+        vectors: of chapter 2; a word without a vector does not count.
+        ignore: words that are not counted, in small letters.
+
+    Raises:
+        ValueError: there are no texts.
+
+    Source: Mikolov et al. (2013). Taught in ch06, section D.5.
+    """
+
+    def __init__(self, texts: Sequence[str], vectors: WordVectors, *, ignore: Collection[str] = EVERYDAY_WORDS):
+        if not texts:
+            raise ValueError("found no texts: give at least one to search in")
+        self.vectors, self.ignore = vectors, ignore
+        self.means = torch.stack([self._mean(text) for text in texts])  # (N, D)
+
+    def scores(self, question: str) -> Tensor:
+        """Score each text: a question -> (N,), each from -1 to 1, and 0 where no word has a vector."""
+        return self.means @ self._mean(question)
+
+    def _mean(self, text: str) -> Tensor:
+        return self.vectors.average(" ".join(_counted_words(text, self.ignore)))
+
+
+def _counted_words(text: str, ignore: Collection[str]) -> list[str]:
+    return [word for word in words_of(text) if word not in ignore]
+
+
+def search(
+    question: str, passages: Sequence[Passage], index: Index, *, k: int = 3, threshold: float = 0.0
+) -> list[Found]:
+    """Return the passages that suit a question best, the best one first; equal ones in their order.
+
+    Args:
+        question: some words.
+        passages: those whose texts the index was made of, in the same order.
+        index: a BM25 or MeanVectors.
+        k: most passages, at least 1.
+        threshold: of the score; passages with less, and with 0 or less, are left out.
+
+    Raises:
+        ValueError: the question is empty, `k` is below 1, or the index was made of other texts.
+
+    Source: this course. Taught in ch06, section D.5.
+    """
+    if not question.strip() or k < 1:
+        raise ValueError(f"found the question {question!r:.40} and k={k}: give a question, and k of at least 1")
+    scores = index.scores(question).tolist()
+    if len(scores) != len(passages):
+        raise ValueError(f"found {len(passages)} passages and an index of {len(scores)}: make the index of their texts")
+    ranked = sorted(map(Found, passages, scores), key=lambda found: -found.score)
+    return [found for found in ranked[:k] if found.score > 0 and found.score >= threshold]
+
+
+def best_threshold(scores: Sequence[float], right: Sequence[bool]) -> float:
+    """Choose from which score on to answer, so that most decisions to answer or to refuse are right.
+
+    Args:
+        scores: of the best passage of some questions, which are not those of the exam.
+        right: whether that passage holds the answer.
+
+    Raises:
+        ValueError: there are no questions, or another number of scores than of truths.
+
+    Source: this course. Taught in ch06, section D.6.
+    """
+    if not scores or len(scores) != len(right):
+        raise ValueError(f"found {len(scores)} scores and {len(right)} truths: give a truth for each, at least one")
+    levels = sorted({0.0, *scores})
+    between = [(low + high) / 2 for low, high in zip(levels, levels[1:])] + [levels[-1] + 1]
+    return max(between, key=lambda level: sum((score >= level) == truth for score, truth in zip(scores, right)))
+
+
+# -------------------------------------------------------------------------------------------------------- answers
+
+
+@dataclass(frozen=True)
+class CitedAnswer:
+    """An answer and the passage it rests on; without a passage it says that nothing was found.
+
+    Source: this course. Taught in ch06, section D.6.
+    """
+
+    text: str
+    source: Passage | None = None
+
+    @property
+    def refused(self) -> bool:
+        return self.source is None
+
+    def __str__(self) -> str:
+        return self.text if self.source is None else f"{self.text} [{self.source.place}]"
+
+
+def answer_from(
+    question: str, found: Sequence[Found], assistant: Assistant | None = None, form: str = FORM
+) -> CitedAnswer:
+    """Answer from the best of the passages that were found, or say that nothing was found.
+
+    Args:
+        question: what is asked.
+        found: what `search` gave; the first is read.
+        assistant: who reads the passage and answers; None quotes the sentence that suits the question best.
+        form: of the prompt, with {passage} and {question}.
+
+    Raises:
+        ValueError: passage and question together are longer than the assistant's context allows.
+
+    Source: Lewis et al. (2020), section 2, for answers from retrieved passages. Taught in ch06, section D.6.
+    """
+    if not found:
+        return CitedAnswer(NOTHING)
+    best = found[0].passage
+    if assistant is None:
+        return CitedAnswer(_best_sentence(question, best.text), best)
+    return CitedAnswer(assistant.reply(form.format(passage=best.text, question=question)), best)
+
+
+def _best_sentence(question: str, text: str) -> str:
+    lines = [line for line in text.split("\n") if not line.startswith("#")] or [text]
+    sentences = re.split(r"(?<=\w\w\w[.!?])\s+", " ".join(lines))
+    return sentences[int(BM25(sentences).scores(question).argmax())]
