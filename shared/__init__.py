@@ -43,6 +43,10 @@ _MODULES = {
     "ch04_gpt_model.modern_gpt": """
         ModernConfig rms_norm rotate RMSNorm SwiGLU GroupedQueryAttention ModernBlock ModernGPT
     """,
+    "ch04_gpt_model.inference": """
+        PaddedReader accept_draft draft_steps generate_batch generate_with_draft pad_left read_padded text_until
+    """,
+    "ch04_gpt_model.quantization": "int8_by_row to_q4 from_q4",
     # chapter 5: pretraining
     "ch05_pretraining.pretraining": """
         cross_entropy TrainConfig learning_rate_at make_optimizers train_plainly train take_step validate
