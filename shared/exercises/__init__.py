@@ -162,6 +162,20 @@ def without(owner: Any, name: str, message: str, option: str | None = None) -> I
         setattr(owner, name, kept)
 
 
+def untouched(answer: Any) -> Any:
+    """Give a function that calls an answer and raises `NotYet` where it has changed a tensor that it was given."""
+
+    def called(*given, **options):
+        tensors = [x for some in given for x in (some if isinstance(some, list) else [some])]
+        before = [(x, x.detach().clone()) for x in tensors if isinstance(x, torch.Tensor)]
+        result = answer(*given, **options)
+        for after, kept in before:
+            expect_equal("A tensor that was given, afterwards,", after, kept, "Do not change what you were given.")
+        return result
+
+    return called
+
+
 def solution(exercise: str) -> None:
     """Print the answer to an exercise with an explanation, or say that it has not been released."""
     solutions = _table("solutions", exercise, "SOLUTIONS")

@@ -30,7 +30,128 @@ def gelu_without_the_root(x):
 
 
 def gelu_by_the_tanh_formula(x):
-    return F.gelu(x, approximate="tanh")
+    return 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+
+def gelu_of_pytorch(x):
+    return F.gelu(x)
+
+
+def gelu_cut_off(x):
+    return (x.detach().clone() * 0.5) * (1 + torch.erf(x.detach() / 2**0.5))
+
+
+def gelu_in_float32(x):
+    x = x.float()
+    return x * 0.5 * (1 + torch.erf(x / 2**0.5))
+
+
+def gelu_in_place(x):
+    return x.mul_(0.5 * (1 + torch.erf(x / 2**0.5)))
+
+
+def gelu_of_five_numbers(x):
+    return (x * 0.5 * (1 + torch.erf(x / 2**0.5))).flatten()[:5]
+
+
+def norm_of_four_numbers(x, weight, bias, eps=1e-5):
+    centered = x - x.sum(-1, keepdim=True) / 4
+    return centered / (centered.square().sum(-1, keepdim=True) / 4 + eps).sqrt() * weight + bias
+
+
+def norm_by_the_difference_of_squares(x, weight, bias, eps=1e-5):
+    mean = x.mean(-1, keepdim=True)
+    variance = (x.square().mean(-1, keepdim=True) - mean.square()).clamp(min=0)
+    return (x - mean) / (variance + eps).sqrt() * weight + bias
+
+
+def norm_cut_off(x, weight, bias, eps=1e-5):
+    return _normed(x.detach(), eps) * weight + bias
+
+
+def norm_in_float32(x, weight, bias, eps=1e-5):
+    return (_normed(x.double(), eps) * weight + bias).float()
+
+
+def block_in_place(x, norm1, attention, norm2, feed_forward):
+    x += attention(norm1(x))
+    return x + feed_forward(norm2(x))
+
+
+def norms_exchanged(x, norm1, attention, norm2, feed_forward):
+    x = x + attention(norm2(x))
+    return x + feed_forward(norm1(x))
+
+
+def tied_and_frozen(model):
+    model.head.weight = model.token_embedding.weight.requires_grad_(False)
+
+
+def projection_that_shares_the_memory(linear, stored, bias):
+    linear.weight.data, linear.bias.data = stored.T, bias
+
+
+def projection_frozen(linear, stored, bias):
+    linear.weight = nn.Parameter(stored.T.clone(), requires_grad=False)
+    linear.bias.data = bias.clone()
+
+
+def projection_that_turns_the_file(linear, stored, bias):
+    with torch.no_grad():
+        linear.weight.copy_(stored.T)
+        linear.bias.copy_(bias)
+        stored.mul_(2)
+
+
+def cache_of_four_bytes_always(config, batch_size, n_tokens, bytes_per_number=4):
+    return 2 * config.n_layers * batch_size * n_tokens * config.d_model * 4
+
+
+def cache_of_one_block(config, batch_size, n_tokens, bytes_per_number=4):
+    return 2 * batch_size * n_tokens * config.d_model * bytes_per_number
+
+
+def cache_of_one_head(config, batch_size, n_tokens, bytes_per_number=4):
+    return 2 * config.n_layers * batch_size * n_tokens * config.d_head * bytes_per_number
+
+
+def greedy_in_a_window_of_four(model, ids, n_new):
+    for _ in range(n_new):
+        ids = torch.cat([ids, model(ids[:, -4:])[:, -1].argmax(-1, keepdim=True)], dim=1)
+    return ids
+
+
+def greedy_with_one_answer_for_all(model, ids, n_new):
+    for _ in range(n_new):
+        best = model(ids[:, -model.config.context_length :])[:1, -1].argmax(-1, keepdim=True)
+        ids = torch.cat([ids, best.expand(len(ids), 1)], dim=1)
+    return ids
+
+
+def greedy_at_least_once(model, ids, n_new):
+    for _ in range(max(n_new, 1)):
+        ids = torch.cat([ids, model(ids[:, -model.config.context_length :])[:, -1].argmax(-1, keepdim=True)], dim=1)
+    return ids
+
+
+def step_with_the_new_key_in_front(q, k, v, old_keys, old_values):
+    keys, values = torch.cat([k, old_keys], 2), torch.cat([v, old_values], 2)
+    return F.scaled_dot_product_attention(q, keys, values), keys, values
+
+
+def step_with_values_first(q, k, v, old_keys, old_values):
+    keys, values = torch.cat([old_keys, k], 2), torch.cat([old_values, v], 2)
+    return F.scaled_dot_product_attention(q, keys, values), values, keys
+
+
+def step_that_scales_in_place(q, k, v, old_keys, old_values):
+    keys, values = torch.cat([old_keys, k], 2), torch.cat([old_values, v], 2)
+    return (q.div_(q.shape[-1] ** 0.5) @ keys.transpose(-2, -1)).softmax(-1) @ values, keys, values
+
+
+def step_scaled_by_three(q, k, v, old_keys, old_values):
+    keys, values = torch.cat([old_keys, k], 2), torch.cat([old_values, v], 2)
+    return (q @ keys.transpose(-2, -1) / q.shape[-1]).softmax(-1) @ values, keys, values
 
 
 def post_norm(x, norm1, attention, norm2, feed_forward):
@@ -174,12 +295,21 @@ WRONG = {
         (norm_with_an_eps_of_its_own, "eps is an argument"),
         (norm_in_place, "Do not change what you were given"),
         (norm_of_pytorch, "Take mean and variance yourself"),
+        (norm_of_four_numbers, "The width may be any"),
+        (norm_by_the_difference_of_squares, "two huge squares"),
+        (norm_cut_off, "cut off from x"),
+        (norm_in_float32, "should be 'torch.float64'"),
     ],
     "4.2": [
         (gelu_as_relu, "yours is [0, 0, 0, 1, 2]"),
         (gelu_without_x, "yours is [0.02275"),
         (gelu_without_the_root, "x times the probability"),
         (gelu_by_the_tanh_formula, "tanh only comes close"),
+        (gelu_of_pytorch, "Write the product itself"),
+        (gelu_cut_off, "cut off from x"),
+        (gelu_in_float32, "should be 'torch.float64'"),
+        (gelu_in_place, "Do not change what you were given"),
+        (gelu_of_five_numbers, "should have the shape (2, 3)"),
     ],
     "4.3": [
         (post_norm, "yours is [3.2]"),
@@ -187,6 +317,8 @@ WRONG = {
         (both_branches_read_the_input, "yours is [137]"),
         (norm_behind_the_part, "A norm stands before its part"),
         (the_number_alone, "yours is [139.1, 0]"),
+        (block_in_place, "Do not change what you were given"),
+        (norms_exchanged, "yours is [175.1]"),
     ],
     "4.4": [
         (tied_by_a_copy, "equal values in two places"),
@@ -194,27 +326,41 @@ WRONG = {
         (tied_the_other_way_round, "Keep its values"),
         (tied_by_its_data, "Share the parameter itself"),
         (tied_by_the_whole_layer, "still be a linear layer"),
+        (tied_and_frozen, "no longer learn"),
     ],
     "4.5": [
         (projection_as_stored, "shape (6, 6)"),
         (projection_reshaped, "shape (4, 12)"),
         (projection_without_its_bias, "Copy both"),
+        (projection_that_shares_the_memory, "shares its memory"),
+        (projection_frozen, "no longer learn"),
+        (projection_that_turns_the_file, "Do not change what you were given"),
     ],
     "4.6": [
         (cache_of_keys_only, "yours is 240."),
         (cache_of_one_row, "Rows times tokens"),
         (cache_of_every_head_full_width, "yours is 1440."),
+        (cache_of_four_bytes_always, "Two bytes for each number"),
+        (cache_of_one_block, "yours is 96."),
+        (cache_of_one_head, "yours is 160."),
     ],
     "4.7": [
         (greedy_from_the_first_token, "The scores after the *last* token"),
         (greedy_without_a_window, "let the window slide"),
         (greedy_in_the_oldest_window, "newest context_length tokens"),
         (greedy_cut_to_the_window, "not the rows that you return"),
+        (greedy_in_a_window_of_four, "the context holds 2"),
+        (greedy_with_one_answer_for_all, "for each row by itself"),
+        (greedy_at_least_once, "Then nothing is appended"),
     ],
     "4.8": [
         (step_with_a_square_mask, "no mask at all"),
         (step_that_forgets_itself, "The keys after the step"),
         (step_that_reads_only_itself, "The output of the new token should"),
         (step_without_scale, "divide the scores by √K"),
+        (step_with_the_new_key_in_front, "behind the old ones"),
+        (step_with_values_first, "The keys after the step"),
+        (step_that_scales_in_place, "Do not change what you were given"),
+        (step_scaled_by_three, "no mask at all"),
     ],
 }

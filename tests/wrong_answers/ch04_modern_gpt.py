@@ -56,6 +56,81 @@ def shared_by_pytorch(q, k, v):
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
 
 
+def shared_without_scale(q, k, v):
+    k, v = k.repeat_interleave(3, 1), v.repeat_interleave(3, 1)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+
+
+def mask_that_hides_the_token_itself(q, k, v):
+    k, v = k.repeat_interleave(3, 1), v.repeat_interleave(3, 1)
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    return scores.masked_fill(torch.ones(scores.shape[-2:]).triu(0).bool(), -torch.inf).softmax(-1) @ v
+
+
+def zeros_where_the_future_is(q, k, v):
+    k, v = k.repeat_interleave(3, 1), v.repeat_interleave(3, 1)
+    return (q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5).softmax(-1).tril() @ v
+
+
+def groups_of_three_always(q, k, v):
+    k, v = k.repeat_interleave(3, 1)[:, : q.shape[1]], v.repeat_interleave(3, 1)[:, : q.shape[1]]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def queries_scaled_in_place(q, k, v):
+    k, v = k.repeat_interleave(q.shape[1] // k.shape[1], 1), v.repeat_interleave(q.shape[1] // v.shape[1], 1)
+    q.div_(q.shape[-1] ** 0.5)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)
+
+
+def bytes_of_two_always(config, bytes_per_number=2):
+    return 4 * config.n_layers * config.n_kv_heads * config.d_head
+
+
+def bytes_with_a_narrow_head(config, bytes_per_number=2):
+    return 2 * config.n_layers * config.n_kv_heads * (config.d_model // config.n_heads) * bytes_per_number
+
+
+def bytes_of_the_whole_context(config, bytes_per_number=2):
+    return 2 * config.n_layers * config.n_kv_heads * config.d_head * config.context_length * bytes_per_number
+
+
+def bytes_with_queries(config, bytes_per_number=2):
+    return (2 * config.n_kv_heads + config.n_heads) * config.n_layers * config.d_head * bytes_per_number
+
+
+def numbers_only(config, bytes_per_number=2):
+    return 2 * config.n_layers * config.n_kv_heads * config.d_head
+
+
+def columns_instead_of_rows(weight, n_heads):
+    return pairs_of_rows(weight.T, n_heads).T
+
+
+def pairs_of_rows(weight, n_heads):
+    return weight.unflatten(0, (n_heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+
+
+def second_numbers_first(weight, n_heads):
+    return weight.unflatten(0, (n_heads, -1, 2)).flip(2).transpose(1, 2).flatten(0, 2)
+
+
+def two_heads_always(weight, n_heads):
+    return pairs_of_rows(weight, 2)
+
+
+def heads_in_turn(weight, n_heads):
+    return weight.unflatten(0, (n_heads, -1, 2)).permute(2, 0, 1, 3).flatten(0, 2)
+
+
+def square_ones_only(weight, n_heads):
+    return pairs_of_rows(weight[: weight.shape[1]], n_heads)
+
+
+def weights_in_place(weight, n_heads):
+    return weight.copy_(pairs_of_rows(weight.clone(), n_heads))
+
+
 WRONG = {
     "4m.1": [
         (shared_by_repeat, "Heads 0, 1, 2 of the queries read head 0"),
@@ -64,15 +139,28 @@ WRONG = {
         (shared_without_a_mask, "mask the scores"),
         (one_head_for_all, "At ["),
         (shared_by_pytorch, "enable_gqa does the exercise for you"),
+        (shared_without_scale, "scores are divided by √K"),
+        (mask_that_hides_the_token_itself, "yours is [nan"),
+        (zeros_where_the_future_is, "yours is [-0.1511"),
+        (groups_of_three_always, "divided by that of keys"),
+        (queries_scaled_in_place, "Do not change what you were given"),
     ],
     "4m.2": [
         (bytes_of_all_heads, "should be 160, yours is 480"),
         (bytes_of_keys_only, "yours is 80"),
         (bytes_of_one_block, "yours is 32"),
+        (bytes_of_two_always, "Four bytes a number"),
+        (bytes_with_a_narrow_head, "A head may have a width of its own"),
+        (bytes_of_the_whole_context, "yours is 2560"),
+        (bytes_with_queries, "yours is 400."),
     ],
     "4m.3": [
         (left_as_it_was, "yours is [0, 1, 2, 3, 4, 5"),
         (over_the_whole_width, "yours is [0, 2, 4, 6, 8, 10"),
         (halves_to_pairs, "yours is [0, 3, 1, 4, 2, 5"),
+        (second_numbers_first, "yours is [1, 3, 5, 0, 2, 4"),
+        (two_heads_always, "for 3 heads"),
+        (columns_instead_of_rows, "RuntimeError"),
+        (weights_in_place, "Do not change what you were given"),
     ],
 }

@@ -216,14 +216,107 @@ def changes_the_weights(weights, gradients, learning_rate, weight_decay):
     return weights.copy_(_adamw(weights, gradients, learning_rate, weight_decay))
 
 
-def asks_pytorch(weights, gradients, learning_rate, weight_decay):
+def sum_of_exponentials_cut_off(logits, targets):
+    picked = logits.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    return (logits.detach().logsumexp(-1) - picked)[targets != -100].mean()
+
+
+def targets_changed(logits, targets):
+    graded = targets != -100
+    picked = logits.log_softmax(-1).gather(-1, targets.clamp_(min=0).unsqueeze(-1)).squeeze(-1)
+    return -picked[graded].mean()
+
+
+def rows_of_two_axes_only(logits, targets):
+    picked = logits.log_softmax(2).gather(2, targets.clamp(min=0).unsqueeze(2)).squeeze(2)
+    return -picked[targets != -100].mean()
+
+
+def numbers_of_the_example(step, peak, warmup_steps, max_steps):
+    return 0.001 * (step + 1) if step < 10 else 0.01 * (100 - step) / 90
+
+
+def warm_up_divided_always(step, peak, warmup_steps, max_steps):
+    return peak * min((step + 1) / warmup_steps, (max_steps - step) / (max_steps - warmup_steps), 1)
+
+
+def spectral_norms(gradients, max_norm):
+    norms = [torch.linalg.norm(g, 2) for g in gradients]
+    length = torch.stack([norm.square() for norm in norms]).sum().sqrt()
+    return [g * min(1.0, max_norm / max(float(length), 1e-9)) for g in gradients]
+
+
+def sum_of_the_norms(gradients, max_norm):
+    length = sum(float(g.norm()) for g in gradients)
+    return [g * min(1.0, max_norm / max(length, 1e-9)) for g in gradients]
+
+
+def by_the_largest_number(gradients, max_norm):
+    largest = max(float(g.abs().max()) for g in gradients)
+    return [g * min(1.0, max_norm / max(largest, 1e-9)) for g in gradients]
+
+
+def losses_of_zero_left_out(losses, counts):
+    kept = [(loss, count) for loss, count in zip(losses, counts) if loss > 0]
+    return sum(loss * count for loss, count in kept) / sum(count for _, count in kept)
+
+
+def lists_shortened(losses, counts):
+    while 0 in counts:
+        losses.pop(counts.index(0)), counts.remove(0)
+    return sum(loss * count for loss, count in zip(losses, counts)) / sum(counts)
+
+
+def divided_by_the_number_of_batches(losses, counts):
+    kept = [(loss, count) for loss, count in zip(losses, counts) if count]
+    return sum(loss * count for loss, count in kept) / max(counts) / len(kept)
+
+
+def rate_of_the_example(weights, gradients, learning_rate, weight_decay):
+    return _adamw(weights, gradients, 0.1, weight_decay)
+
+
+def adam_of_pytorch_with_decay_by_hand(weights, gradients, learning_rate, weight_decay):
     parameter = torch.nn.Parameter(weights.clone())
-    options = {"lr": learning_rate, "betas": (0.9, 0.95), "weight_decay": weight_decay}
-    optimizer = torch.optim.AdamW([parameter], **options)
+    optimizer = torch.optim.Adam([parameter], lr=learning_rate, betas=(0.9, 0.95))
     for gradient in gradients:
+        parameter.data.mul_(1 - learning_rate * weight_decay)
         parameter.grad = gradient
         optimizer.step()
     return parameter.detach()
+
+
+def gradients_scaled_in_place(weights, gradients, learning_rate, weight_decay):
+    result = _adamw(weights, gradients, learning_rate, weight_decay)
+    gradients[0].mul_(0.1)
+    return result
+
+
+def weights_in_float32(weights, gradients, learning_rate, weight_decay):
+    return _adamw(weights, gradients, learning_rate, weight_decay).float()
+
+
+def graded_where_the_value_was_seen(row, period):
+    seen = [int(row[t + 1]) in row[: t + 1].tolist() for t in range(len(row) - 1)]
+    return row[:-1], row[1:].masked_fill(~torch.tensor(seen), -100)
+
+
+def ids_masked_as_well(row, period):
+    targets = row[1:].clone()
+    targets[: period - 1] = -100
+    return targets, targets
+
+
+def first_blocks_only(name, stored):
+    return stored.T if name.startswith("h.0.") and stored.ndim == 2 else stored
+
+
+def square_ones_transposed(name, stored):
+    return stored.T if stored.ndim == 2 and (stored.shape[0] == stored.shape[1] or name[0] != "w") else stored
+
+
+def reshaped(name, stored):
+    return stored.reshape(stored.shape[::-1]) if stored.ndim == 2 and name[0] != "w" else stored
 
 
 WRONG = {
@@ -238,6 +331,9 @@ WRONG = {
         (cut_off_from_the_scores, "so nothing could learn"),
         (a_plain_number, "so that gradients can flow"),
         (the_loss_of_pytorch, "Write the loss itself"),
+        (sum_of_exponentials_cut_off, "The gradient of the loss"),
+        (targets_changed, "Do not change what you were given"),
+        (rows_of_two_axes_only, "Dimension out of range"),
     ],
     "5.2": [
         (rise_from_zero, "A first step of size 0 is wasted"),
@@ -246,6 +342,8 @@ WRONG = {
         (falls_in_a_cosine, "The rate of step 33"),
         (falls_from_the_peak_down_at_once, "The fall has not begun"),
         (falls_a_step_early, "The rate of step 55 should be 0.005, yours is 0.004889"),
+        (numbers_of_the_example, "Peak, warm-up and end are arguments"),
+        (warm_up_divided_always, "ZeroDivisionError"),
     ],
     "5.3": [
         (always_scaled, "clipping only shrinks"),
@@ -253,11 +351,17 @@ WRONG = {
         (by_value, "joint norm 13"),
         (in_place_without_return, "Return the list of gradients"),
         (divides_by_zero, "nothing may be divided by it"),
+        (spectral_norms, "A matrix counts as one long row"),
+        (sum_of_the_norms, "yours is [0.2294, 0.3059]"),
+        (by_the_largest_number, "yours is [0.325, 0.4333]"),
     ],
     "5.4": [
         (mean_of_means, "weighs more"),
         (empty_batch_poisons, "0/0 is NaN"),
         (total_not_mean, "Equal counts"),
+        (losses_of_zero_left_out, "A loss of 0 is a loss"),
+        (lists_shortened, "Do not change the lists"),
+        (divided_by_the_number_of_batches, "yours is 1.667"),
     ],
     "5.5": [
         (bias_not_corrected, "Did you divide by 1 - beta**step"),
@@ -265,8 +369,11 @@ WRONG = {
         (means_forgotten_each_step, "Keep both means from step to step"),
         (decay_after_the_step, "first decays the weights, then moves them"),
         (eps_under_the_root, "not under it"),
-        (changes_the_weights, "build new weights"),
-        (asks_pytorch, "Write the rule itself"),
+        (changes_the_weights, "Do not change what you were given"),
+        (adam_of_pytorch_with_decay_by_hand, "Write the rule itself"),
+        (rate_of_the_example, "The learning rate is an argument"),
+        (gradients_scaled_in_place, "yours is [0.1, 0.01, -0.3]"),
+        (weights_in_float32, "should be 'torch.float64'"),
     ],
     "5.6": [
         (targets_not_shifted, "yours is [-100, -100, 9, 7, 8, 9]"),
@@ -274,10 +381,15 @@ WRONG = {
         (nothing_masked, "yours is 6"),
         (targets_alone, "Return two tensors"),
         (masks_the_row_itself, "clone it first"),
+        (graded_where_the_value_was_seen, "The period decides"),
+        (ids_masked_as_well, "ids should be"),
     ],
     "5.7": [
         (transposed_only_where_the_shape_complains, "This one is square"),
         (every_matrix_transposed, "An embedding is a table of rows"),
         (nothing_transposed, "wants (out, in)"),
+        (first_blocks_only, "A block may have any number"),
+        (square_ones_transposed, "A square wpe.weight"),
+        (reshaped, "This one is square"),
     ],
 }

@@ -8,7 +8,7 @@ from torch import nn
 from ch03_attention.attention import scaled_dot_product_attention
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
-from shared.exercises import expect, expect_close, expect_equal, without
+from shared.exercises import expect, expect_close, expect_equal, untouched, without
 
 
 def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -19,12 +19,9 @@ def check_layer_norm(fn) -> None:
     given = fn
 
     def alone(x, *rest, **options):
-        before = x.clone()
         message = "Take mean and variance yourself: layer_norm of PyTorch is what yours is compared with."
         with without(nn.functional, "layer_norm", message), without(torch, "layer_norm", message):
-            result = given(x, *rest, **options)
-        expect_equal("x afterwards", x, before, "Do not change what you were given: build a new tensor.")
-        return result
+            return untouched(given)(x, *rest, **options)
 
     fn = alone
 
@@ -41,15 +38,38 @@ def check_layer_norm(fn) -> None:
     expect_close("layer_norm with eps = 0.5", fn(x, ones, zeros, 0.5), expected, hint)
     expected = nn.functional.layer_norm(x, (4,), weight, bias)
     expect_close("layer_norm with weight and bias", fn(x, weight, bias), expected, "First the weight, then the bias.")
+    wide, ones, zeros = _numbers(2, 6), torch.ones(6).double(), torch.zeros(6).double()
+    expected = nn.functional.layer_norm(wide, (6,))
+    expect_close("layer_norm of rows of six numbers", fn(wide, ones, zeros), expected, "The width may be any.")
+    far, ones = torch.tensor([[10001.0, 10002.0, 10003.0, 10006.0]]), torch.ones(4)
+    hint = "Take the mean away before you square: the difference of two huge squares has no digits left."
+    expected = torch.tensor([[-1.069045, -0.534522, 0.0, 1.603567]])
+    expect_close("layer_norm of 10001, 10002, 10003, 10006 in float32", fn(far, ones, 0 * ones), expected, hint)
+    _expect_learns(fn, x, torch.ones(4).double(), torch.zeros(4).double())
 
 
-def check_gelu(fn) -> None:
+def _expect_learns(fn, x: torch.Tensor, *rest: torch.Tensor) -> None:
+    """Hold that gradients flow through an answer, and that it keeps the number format."""
+    got = fn(x.clone().requires_grad_(), *rest)
+    expect(got.requires_grad, "The result is cut off from x (.item() or .detach()), so nothing before it could learn.")
+    expect_equal("The number format of the result", str(got.dtype), str(x.dtype), "Keep that of x.")
+
+
+def check_gelu(answer) -> None:
+    def fn(x):
+        with without(nn.functional, "gelu", "Write the product itself: F.gelu is what yours is compared with."):
+            return untouched(answer)(x)
+
     x = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0], dtype=torch.float64)
     hint = "x times the probability that a standard normal number is smaller than x (tanh only comes close to it)."
     expect_close("gelu of -2, -1, 0, 1, 2", fn(x), nn.functional.gelu(x), hint)
+    x = 3 * _numbers(2, 3)
+    expect_close("gelu of a table of other numbers", fn(x), nn.functional.gelu(x), hint)
+    _expect_learns(fn, x)
 
 
-def check_block(fn) -> None:
+def check_block(answer) -> None:
+    fn = untouched(answer)
     norm1, norm2 = (lambda x: x / 10), (lambda x: x / 100)
     attention, feed_forward = (lambda x: 3 * x), (lambda x: 7 * x)
     got = fn(torch.tensor([[100.0]]), norm1, attention, norm2, feed_forward)
@@ -75,6 +95,8 @@ def check_tie(fn) -> None:
     hint = "Share the parameter itself: a copy of its data is counted, and moved by the optimizer, a second time."
     expect_equal("n_parameters after tying", model.n_parameters, expected, hint)
     ids = torch.tensor([[3, 1, 4]])
+    learns = model.token_embedding.weight.requires_grad
+    expect(learns, "The shared weights no longer learn: keep them a parameter with a gradient.")
     expect(isinstance(model.head, nn.Linear), "The head should still be a linear layer; share its weight only.")
     expect_close("The logits after tying", model(ids), model.hidden(ids) @ before.T, "The head multiplies by it.")
 
@@ -82,12 +104,19 @@ def check_tie(fn) -> None:
 def check_load_projection(fn) -> None:
     for d_in, d_out in ((4, 12), (6, 6)):
         linear, stored, bias = nn.Linear(d_in, d_out).double(), _numbers(d_in, d_out), _numbers(d_out, seed=1)
-        fn(linear, stored, bias)
+        files = stored.clone(), bias.clone()
+        untouched(fn)(linear, *files)
         expect_close("The layer's bias after loading", linear.bias, bias, "Copy both, the matrix and the bias.")
         x = _numbers(3, d_in, seed=2)
         hint = "nn.Linear stores (out, in), GPT-2's files hold (in, out); a square matrix fits either way round."
         what = f"The layer's output after loading a matrix of shape ({d_in}, {d_out})"
         expect_close(what, linear(x), x @ stored + bias, hint)
+        learns = linear.weight.requires_grad and linear.bias.requires_grad
+        expect(learns, "The loaded weights no longer learn: keep weight and bias parameters with a gradient.")
+        for file in files:
+            file.zero_()
+        hint = "The layer shares its memory with what was stored: copy the numbers (copy_, or clone before .data)."
+        expect_close("The layer's output after the stored tensors were overwritten", linear(x), x @ stored + bias, hint)
 
 
 def check_cache_bytes(fn) -> None:
@@ -95,21 +124,25 @@ def check_cache_bytes(fn) -> None:
     hint = "A key and a value of width D, in every block, for every token of every row."
     expect_equal("cache_bytes(config, 1, 1) of 5 blocks, width 12", fn(config, 1, 1), 2 * 5 * 12 * 4, hint)
     expect_equal("cache_bytes(config, 3, 7)", fn(config, 3, 7), 2 * 5 * 12 * 4 * 21, "Rows times tokens.")
+    expect_equal("cache_bytes(config, 1, 1, 2)", fn(config, 1, 1, 2), 2 * 5 * 12 * 2, "Two bytes for each number.")
     expect_equal("cache_bytes(GPT-2 1558M, 1, 1024)", fn(GPTConfig.gpt2("1558M"), 1, 1024), 629_145_600, hint)
 
 
 class _Counting(nn.Module):
     """Says after each token that the next one is a sum of those in its window, which tells what was read."""
 
-    config = SimpleNamespace(context_length=4, vocab_size=23)
+    def __init__(self, context_length: int = 4):
+        super().__init__()
+        self.config = SimpleNamespace(context_length=context_length, vocab_size=23)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        if ids.shape[1] > 4:
-            raise ValueError(f"{ids.shape[1]} tokens were given and the context holds 4")
+        if ids.shape[1] > self.config.context_length:
+            raise ValueError(f"{ids.shape[1]} tokens were given and the context holds {self.config.context_length}")
         return nn.functional.one_hot(ids.cumsum(dim=1) % 23, 23).double()
 
 
-def check_greedy(fn) -> None:
+def check_greedy(answer) -> None:
+    fn = untouched(answer)
     model = _Counting()
     hint = "The scores after the *last* token choose the next one, for each row by itself."
     expect_equal("greedy of [[1, 2], [5, 6]] for one token", fn(model, torch.tensor([[1, 2], [5, 6]]), 1),
@@ -123,9 +156,16 @@ def check_greedy(fn) -> None:
     expect_equal("The shape of greedy of [[1, 2, 3]] for four tokens", tuple(got.shape), (1, 7), hint)
     expect_equal("greedy of [[1, 2, 3]] for four tokens in a context of 4", got,
                  torch.tensor([[1, 2, 3, 6, 12, 0, 21]]), "Read the newest context_length tokens.")  # fmt: skip
+    expected = torch.tensor([[1, 2, 3, 5, 8], [5, 6, 11, 17, 5]])
+    hint = "Ask model.config for the length of the context."
+    got = fn(_Counting(context_length=2), torch.tensor([[1, 2], [5, 6]]), 3)
+    expect_equal("greedy of [[1, 2], [5, 6]] for three tokens in a context of 2", got, expected, hint)
+    none = fn(model, torch.tensor([[1, 2]]), 0)
+    expect_equal("greedy of [[1, 2]] for no token", none, torch.tensor([[1, 2]]), "Then nothing is appended.")
 
 
-def check_cached_step(fn) -> None:
+def check_cached_step(answer) -> None:
+    fn = untouched(answer)
     q, k, v = _numbers(1, 2, 5, 3), _numbers(1, 2, 5, 3, seed=1), _numbers(1, 2, 5, 3, seed=2)  # (B, H, T, K)
     result = fn(q[:, :, 4:], k[:, :, 4:], v[:, :, 4:], k[:, :, :4], v[:, :, :4])
     expect(isinstance(result, tuple) and len(result) == 3, "cached_step should return three things: out, keys, values.")
@@ -139,6 +179,10 @@ def check_cached_step(fn) -> None:
     expected = scaled_dot_product_attention(q[:, :, 4:], k, v)
     hint = "The newest token may read all that is stored, itself included: no mask at all."
     expect_close("The output of the new token", result[0], expected, hint)
+    q, k, v = _numbers(2, 3, 1, 8), _numbers(2, 3, 1, 8, seed=1), _numbers(2, 3, 1, 8, seed=2)
+    out, keys, _ = fn(q, k, v, k[:, :, :0], v[:, :, :0])
+    expect_equal("The keys after the first token of all", keys, k, "Nothing is stored yet.")
+    expect_close("The output of the first token of all", out, v, "It can read only itself.")
 
 
 CHECKS = {

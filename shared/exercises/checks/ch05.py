@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ch05_pretraining.hugging_face import BLOCK_NAMES, MODEL_NAMES
 from ch05_pretraining.optimizers import adamw_step
 from ch05_pretraining.pretraining import TrainConfig, learning_rate_at
-from shared.exercises import expect, expect_close, expect_equal, without
+from shared.exercises import expect, expect_close, expect_equal, untouched, without
 
 
 def check_loss(fn) -> None:
@@ -16,7 +16,7 @@ def check_loss(fn) -> None:
 
     def alone(*rest):
         with without(F, "cross_entropy", "Write the loss itself: F.cross_entropy is what yours is compared with."):
-            return given(*rest)
+            return untouched(given)(*rest)
 
     fn = alone
 
@@ -41,6 +41,13 @@ def check_loss(fn) -> None:
                  "Every target counts the same: one mean over all, and not a mean of the rows' means.")  # fmt: skip
     learns = fn(logits.clone().requires_grad_(), targets)
     expect(learns.requires_grad, "The loss is cut off from the scores (.item() or .detach()), so nothing could learn.")
+    scores = logits.clone().requires_grad_()
+    (slopes,) = torch.autograd.grad(fn(scores, targets), scores)
+    (expected,) = torch.autograd.grad(F.cross_entropy(scores.flatten(0, 1), targets.flatten()), scores)
+    hint = "A part of the sum is cut off from the scores (.item() or .detach())."
+    expect_close("The gradient of the loss", slopes, expected, hint)
+    flat = fn(logits[0], targets[0])
+    expect_close("The loss of logits (2, 3)", flat, F.cross_entropy(logits[0], targets[0]), "Any number of axes.")
     huge = fn(torch.tensor([[[1000.0, 0.0]]]), torch.tensor([[1]]))
     expect_close("The loss at scores of 1000 and 0", huge, 1000.0,
                  "exp(1000) overflows: subtract logsumexp, or the largest score first.")  # fmt: skip
@@ -58,6 +65,10 @@ def check_schedule(fn) -> None:
         expect_close(f"The rate of step {step}", fn(step, 0.01, 10, 100), learning_rate_at(step, config),
                      "A straight line loses the same amount at every step.")  # fmt: skip
     expect_close("The rate of step 100", fn(100, 0.01, 10, 100), 0.0, "At max_steps nothing is left.")
+    for step, expected in ((1, 1.0), (5, 1.875), (15, 0.625)):
+        expect_close(f"The rate of step {step} with peak 2, warm-up 4, end 20", fn(step, 2.0, 4, 20), expected,
+                     "Peak, warm-up and end are arguments.")  # fmt: skip
+    expect_close("The rate of step 0 without a warm-up", fn(0, 2.0, 0, 20), 2.0, "Then the fall begins at once.")
 
 
 def check_clip(fn) -> None:
@@ -73,6 +84,9 @@ def check_clip(fn) -> None:
     hint = "The joint norm is the root of the sum of all squares, here 13; every gradient is divided by the same 10."
     for got, wanted in zip(fn([g.clone() for g in large], 1.3), [[0.3, 0.4], [1.2]], strict=True):
         expect_close("A gradient of joint norm 13 under a limit of 1.3", got, wanted, hint, tolerance=1e-4)
+    matrix = fn([torch.tensor([[3.0, 0.0], [0.0, 4.0]])], 2.5)[0]
+    hint = "A matrix counts as one long row of numbers: here the root of 3 x 3 + 4 x 4, which is 5."
+    expect_close("A matrix of norm 5 under a limit of 2.5", matrix, [[1.5, 0.0], [0.0, 2.0]], hint, tolerance=1e-4)
 
 
 def check_mean_of_batches(fn) -> None:
@@ -82,17 +96,19 @@ def check_mean_of_batches(fn) -> None:
     expect_close("The mean of losses 2 and 4 over 30 and 10 tokens", fn([2.0, 4.0], [30, 10]), 2.5, hint)
     expect_close("The mean when a batch has no graded token", fn([2.0, math.nan], [30, 0]), 2.0,
                  "A batch of padding has no loss (0/0 is NaN): leave it out.")  # fmt: skip
+    losses, counts = [math.nan, 0.0, 4.0], [0, 3, 1]
+    expect_close("The mean of losses NaN, 0 and 4 over 0, 3 and 1 tokens", fn(losses, counts), 1.0,
+                 "A loss of 0 is a loss: leave out by the count, not by the loss.")  # fmt: skip
+    expect(losses[1:] == [0.0, 4.0] and counts == [0, 3, 1], "Do not change the lists that you were given.")
 
 
 def check_adamw(fn) -> None:
     given = fn
 
     def alone(weights, *rest):
-        before = weights.clone()
-        with without(torch.optim, "AdamW", "Write the rule itself: torch.optim.AdamW is what it is compared with."):
-            result = given(weights, *rest)
-        expect_equal("weights afterwards", weights, before, "Do not change what you were given: build new weights.")
-        return result
+        message = "Write the rule itself: torch.optim is what it is compared with."
+        with without(torch.optim.Optimizer, "__init__", message):
+            return untouched(given)(weights, *rest)
 
     fn = alone
 
@@ -119,6 +135,10 @@ def check_adamw(fn) -> None:
         adamw_step(expected, gradient, mean, square, step, learning_rate=0.1, weight_decay=0.5)
     expect_close("The weights after three steps with weight decay 0.5", fn(weights.clone(), gradients, 0.1, 0.5),
                  expected, "Each step first decays the weights, then moves them.")  # fmt: skip
+    slow = fn(weights.clone(), gradients[:1], 0.02, 0.5)
+    expect_close("The weights after one step with learning rate 0.02 and weight decay 0.5", slow,
+                 weights * 0.99 - 0.02 * gradients[0].sign(), "The learning rate is an argument.")  # fmt: skip
+    expect_equal("The number format of the weights", str(slow.dtype), "torch.float64", "Keep that of the given ones.")
 
 
 def check_copy_targets(fn) -> None:
@@ -135,6 +155,10 @@ def check_copy_targets(fn) -> None:
     expect_equal("targets", targets, torch.tensor([-100, -100, 7, 8, 9, 7]), hint)
     expect_equal("targets of a row with period 1", fn(torch.tensor([5, 5, 5]), 1)[1], torch.tensor([5, 5]),
                  "With period 1 even the second token is a copy.")  # fmt: skip
+    expect_equal("targets of 5 5 8 5 5 8 with period 3", fn(torch.tensor([5, 5, 8, 5, 5, 8]), 3)[1],
+                 torch.tensor([-100, -100, 5, 5, 8]), "The period decides what repeats, not the value.")  # fmt: skip
+    expect_equal("targets of 4 6 with period 3", fn(torch.tensor([4, 6]), 3)[1], torch.tensor([-100]),
+                 "A row shorter than its period has no repeat.")  # fmt: skip
 
 
 def check_from_gpt2(fn) -> None:
@@ -153,6 +177,10 @@ def check_from_gpt2(fn) -> None:
         if tuple(got.shape) == tuple(expected.shape):
             hint = "This one is square: a forgotten transpose passes every check of shapes. Decide by the name."
         expect_equal(name, got, expected, hint)
+    stored = torch.randn(4, 12, generator=generator)
+    expect_equal("h.11.mlp.c_fc.weight", fn("h.11.mlp.c_fc.weight", stored), stored.T, "A block may have any number.")
+    square = torch.randn(4, 4, generator=generator)
+    expect_equal("A square wpe.weight", fn("wpe.weight", square), square, "An embedding is not transposed.")
     bias = torch.randn(12, generator=generator)
     expect_equal("h.3.attn.c_attn.bias", fn("h.3.attn.c_attn.bias", bias.clone()), bias, "A vector stays as it is.")
 
