@@ -8,6 +8,7 @@ import pytest
 
 from shared.maintenance import execute_notebooks as program
 
+HOME = program.ROOT
 STEP = """import torch
 weight = torch.nn.Parameter(torch.tensor([0.5, 0.25]))
 optimizer = torch.optim.SGD([weight], lr=0.1)
@@ -45,6 +46,21 @@ def test_a_run_is_stored_with_its_hash_and_without_the_machine(course):
     assert "execution" not in stored.cells[0].metadata and stored.metadata.language_info == {"name": "python"}
     released = json.loads(program.RELEASED.read_text(encoding="utf-8"))
     assert released == {"ch09_nothing/nothing.ipynb": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def test_a_folded_answer_says_what_its_code_prints(course):
+    answer = "<details><summary>Answer</summary>\n\nThis:\n\n```python\na += 1\nprint(a, 2 * a)\n```\n\n"
+    answer += "```text\n?\n```\n\n</details>"
+    first = f"import sys; sys.path.insert(0, {str(HOME)!r}); a = 1"
+    path = write(course, first, "a")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(f"**Try it.** Guess.\n\n{answer}\n\n## Next"))
+    nbformat.write(notebook, path)
+    assert program.main([str(path)]) == 0
+    stored = nbformat.read(path, as_version=4).cells
+    assert stored[1].source == f"**Try it.** Guess.\n\n{answer.replace('?', '2 4')}\n\n## Next"
+    assert [cell.get("execution_count") for cell in stored] == [1, None, 2]
+    assert stored[2].outputs[0].data["text/plain"] == "1" and stored[2].outputs[0].execution_count == 2
 
 
 def test_a_notebook_that_fails_stays_as_it_was(course, capsys):
