@@ -29,6 +29,7 @@ FLAGS = {  # our own names of what decides a run, and how the options are called
 }  # fmt: skip
 SHAPE = ("n_layers", "d_model", "n_heads", "vocab_size", "context_length")
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}
+PUBLISHED_NAMES = ("smollm2",)
 NAME_LENGTH, NAME_BYTES = 64, 200
 NAME_FORM = f"use up to {NAME_LENGTH} letters, digits, dots, dashes and underscores"
 
@@ -122,6 +123,8 @@ def _trouble_with(name: str) -> str | None:
         return "is too long"
     if name.casefold() == "shipped":
         return "means the models that come with the course"
+    if name.casefold() in PUBLISHED_NAMES:
+        return "means a published model"
     return "means a device on Windows" if name.split(".")[0].casefold() in RESERVED else None
 
 
@@ -154,6 +157,8 @@ def open_run(options: argparse.Namespace, runs: Path) -> Run:
     from ch05_pretraining.story_recipe import begin_story_gpt
 
     folder = folder_of(options, runs)
+    if (folder / "finetune.json").is_file():
+        raise ValueError(f"{_shown(folder)} was made by course.py finetune: choose another run with --name NEWNAME")
     stored = stored_settings(folder) or {}
     given = {name: value for name in FLAGS if (value := getattr(options, name)) is not None}
     try:
