@@ -5,6 +5,8 @@ import math
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from ch06_finetuning.metrics import wilson_interval
+
 
 def reads_the_last_column(hidden, ids, pad_id):
     return hidden[:, -1]
@@ -224,6 +226,100 @@ def dpo_by_the_log_of_sigmoid(*given):
     return -_margin(*given).sigmoid().log().mean()
 
 
+def only_two_rows(hidden, ids, pad_id):
+    last = (ids != pad_id).sum(dim=1) - 1
+    return torch.stack([hidden[0, last[0]], hidden[1, last[1]]])
+
+
+def ids_emptied(hidden, ids, pad_id):
+    answer = hidden[torch.arange(len(ids)), (ids != pad_id).sum(dim=1) - 1]
+    ids.zero_()
+    return answer
+
+
+def cut_off_from_hidden(hidden, ids, pad_id):
+    return hidden.detach()[torch.arange(len(ids)), (ids != pad_id).sum(dim=1) - 1]
+
+
+def three_always_masked(row, n_prompt):
+    targets = row[1:].clone()
+    targets[: 3 if n_prompt > 1 else 0] = -100
+    return row[:-1], targets
+
+
+def targets_as_fractions(row, n_prompt):
+    targets = row[1:].float()
+    targets[: n_prompt - 1] = -100
+    return row[:-1], targets
+
+
+def filled(items, pad_id):
+    ids, targets = zip(*items)
+    return pad_sequence(list(ids), True, pad_id), pad_sequence(list(targets), True, -100)
+
+
+def longest_first(items, pad_id):
+    return filled(sorted(items, key=lambda item: -len(item[0])), pad_id)
+
+
+def masked_by_id(items, pad_id):
+    ids, targets = filled(items, pad_id)
+    return ids, targets.masked_fill(ids == pad_id, -100)
+
+
+def items_emptied(items, pad_id):
+    batch = filled(items, pad_id)
+    items.clear()
+    return batch
+
+
+def history_without_repeats(tokenizer, prompt, history):
+    user, assistant, end = (tokenizer.special_tokens[name] for name in ("<|user|>", "<|assistant|>", "<|endoftext|>"))
+    ids = []
+    for question, answer in dict.fromkeys(history):
+        ids += [user, *tokenizer.encode(question), assistant, *tokenizer.encode(answer), end]
+    return [*ids, user, *tokenizer.encode(prompt), assistant]
+
+
+def always_two_classes(confusion):
+    right = confusion.diagonal()[:2]
+    return right / confusion.sum(dim=0)[:2], right / confusion.sum(dim=1)[:2]
+
+
+def confusion_emptied(confusion):
+    right = confusion.diagonal().clone()
+    answer = right / confusion.sum(dim=0), right / confusion.sum(dim=1)
+    confusion.zero_()
+    return answer
+
+
+def shares_of_all_rows(confusion):
+    share = confusion.diagonal() / confusion.sum()
+    return share, share
+
+
+def wilson_without_z(n_correct, n, z=1.96):
+    return wilson_interval(n_correct, n)
+
+
+def lora_without_b_learning(x, weight, a, b, alpha):
+    return x @ weight.T + alpha / len(a) * x @ a.T @ b.detach().T
+
+
+def lora_of_rank_two(x, weight, a, b, alpha):
+    return x @ weight.T + alpha / 2 * x @ a.T @ b.T
+
+
+def dpo_pushes_only_the_chosen(chosen, rejected, reference_chosen, reference_rejected, beta):
+    return -torch.nn.functional.logsigmoid(
+        _margin(chosen, rejected.detach(), reference_chosen, reference_rejected, beta)
+    ).mean()
+
+
+def dpo_divided_by_two(*given):
+    return -torch.nn.functional.logsigmoid(_margin(*given)).sum() / 2
+
+
 WRONG = {
     "6.1": [
         (reads_the_last_column, "With two padded positions in row 1"),
@@ -232,6 +328,9 @@ WRONG = {
         (a_list_of_vectors, "yours is a list"),
         (takes_zero_for_padding, "Padding is what equals pad_id"),
         (every_row_with_every_position, "index with the rows and their positions together"),
+        (only_two_rows, "For rows of 2, 4 and 5 tokens"),
+        (ids_emptied, "ids afterwards"),
+        (cut_off_from_hidden, "cut off from hidden"),
     ],
     "6.2": [
         (nothing_masked, "graded targets should be 3, yours is 6"),
@@ -240,12 +339,17 @@ WRONG = {
         (targets_not_shifted, "targets should be [-100, -100, -100, 30, 31, 9]"),
         (row_changed, "Do not change what you were given"),
         (plain_lists, "yours are a list and a list"),
+        (three_always_masked, "count with n_prompt"),
+        (targets_as_fractions, "whole numbers"),
     ],
     "6.3": [
         (padding_graded, "its target is -100"),
         (padded_on_the_left, "filled on the right"),
         (cut_to_the_shortest, "as long as the longest"),
         (only_the_ids, "Return two tensors: ids and targets"),
+        (longest_first, "the order of the rows stays"),
+        (masked_by_id, "go by the length of the row"),
+        (items_emptied, "items has changed"),
     ],
     "6.4": [
         (one_joined_string, "What a user types is ordinary text"),
@@ -255,11 +359,15 @@ WRONG = {
         (typed_specials_deleted, "Not a character of what a user types is lost"),
         (history_backwards, "The oldest turn comes first"),
         (history_trusted, "ordinary text as well"),
+        (history_without_repeats, "Every turn counts"),
     ],
     "6.5": [
         (rows_and_columns_swapped, "recall should be [0.8, 0.8]"),
         (only_recall, "Columns are the predicted classes"),
         (numbers_in_lists, "Return two tensors: precision and recall"),
+        (always_two_classes, "precision of three classes"),
+        (confusion_emptied, "confusion afterwards"),
+        (shares_of_all_rows, "yours is [0.5333, 0.2667]"),
     ],
     "6.6": [
         (normal_approximation, "pulled towards 1/2"),
@@ -267,6 +375,7 @@ WRONG = {
         (only_the_rate, "Return two numbers"),
         (ends_swapped, "The lower end comes first"),
         (center_and_half, "yours are 0.8852 and 0.05957"),
+        (wilson_without_z, "z is given, too"),
     ],
     "6.7": [
         (lora_not_divided_by_the_rank, "(alpha / rank) B A x"),
@@ -274,6 +383,8 @@ WRONG = {
         (lora_rounded, "3 / 2 is 1.5"),
         (lora_merged_into_the_weight, "The frozen weight afterwards"),
         (lora_cut_off, "cut off from A and B"),
+        (lora_without_b_learning, "cut off from B"),
+        (lora_of_rank_two, "The output with rank 3"),
     ],
     "6.8": [
         (dpo_the_wrong_way_round, "the right way round"),
@@ -281,5 +392,7 @@ WRONG = {
         (dpo_without_the_logarithm, "the surprise is ln 2"),
         (dpo_cut_off, "cut off from the policy"),
         (dpo_by_the_log_of_sigmoid, "use logsigmoid"),
+        (dpo_pushes_only_the_chosen, "cut off from rejected"),
+        (dpo_divided_by_two, "yours is 1.04"),
     ],
 }

@@ -14,6 +14,15 @@ from ch06_finetuning.metrics import wilson_interval
 from shared.exercises import expect, expect_close, expect_equal
 
 PAD, END = 0, 9
+UNCHANGED = "Do not change what you were given: clone it first."
+
+
+def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _expect_whole_numbers(what: str, got: torch.Tensor) -> None:
+    expect(got.dtype == torch.int64, f"{what} should hold whole numbers (int64), yours are {got.dtype}.")
 
 
 def check_last_real_vector(fn) -> None:
@@ -38,6 +47,13 @@ def check_last_real_vector(fn) -> None:
     expect_equal(
         "For rows of 1 and 3 tokens, the answer", fn(hidden, one, PAD), torch.stack([hidden[0, 0], hidden[1, 2]])
     )
+    hidden, ids = _numbers(3, 5, 4).requires_grad_(), torch.tensor([[9, 8, PAD, PAD, PAD], [7, 3, 6, 2, PAD], [5] * 5])
+    given = hidden.detach().clone(), ids.clone()
+    result = fn(hidden, ids, PAD)
+    expect_equal("hidden afterwards", hidden.detach(), given[0], UNCHANGED)
+    expect_equal("ids afterwards", ids, given[1], UNCHANGED)
+    expect_equal("For rows of 2, 4 and 5 tokens, the answer", result, given[0][[0, 1, 2], [1, 3, 4]], "Any numbers.")
+    expect(result.requires_grad, "The answer is cut off from hidden, so the model could not learn.")
 
 
 def check_graded_targets(fn) -> None:
@@ -57,6 +73,13 @@ def check_graded_targets(fn) -> None:
     expect_equal("The number of graded targets", graded, 3, hint)
     expect_equal("targets", targets, torch.tensor([-100, -100, -100, 30, 31, END]), hint)
     expect_equal("targets of a prompt of one token", fn(row.clone(), 1)[1], row[1:], "Then nothing is masked.")
+    longer = torch.tensor([1, 40, 2, 50, 51, 52, 53, 54, END])
+    hint = "This prompt has three tokens and its answer five and the end: count with n_prompt."
+    expected = torch.tensor([-100, -100, 50, 51, 52, 53, 54, END])
+    ids, targets = fn(longer, 3)
+    expect_equal("targets of a longer answer", targets, expected, hint)
+    for name, part in (("ids", ids), ("targets", targets)):
+        _expect_whole_numbers(name, part)
 
 
 def check_pad_rows(fn) -> None:
@@ -70,6 +93,19 @@ def check_pad_rows(fn) -> None:
     hint = "A padded position has nothing to predict: its target is -100, which the loss passes over."
     expect_equal("targets", targets, torch.tensor([[-100, 3, 4], [6, -100, -100]]), hint)
     expect_equal("ids of one row alone", fn([short], 7)[0], torch.tensor([[5]]), "Nothing to fill there.")
+    rows = [torch.tensor(row) for row in ([8], [8, 4], [8, 9, 4, 2], [9])]
+    items = [(row, row + 1) for row in rows]
+    given = list(items)
+    ids, targets = fn(items, 9)
+    expect(len(items) == 4 and all(a is b for a, b in zip(items, given)), f"items has changed. {UNCHANGED}")
+    hint = "The longest row may stand anywhere, and the order of the rows stays."
+    expected = torch.tensor([[8, 9, 9, 9], [8, 4, 9, 9], [8, 9, 4, 2], [9, 9, 9, 9]])
+    expect_equal("ids of four rows, filled up with 9", ids, expected, hint)
+    hint = "A real token may be equal to pad_id: go by the length of the row, not by its ids."
+    expected = torch.tensor([[9, -100, -100, -100], [9, 5, -100, -100], [9, 10, 5, 3], [10, -100, -100, -100]])
+    expect_equal("targets of four rows, filled up with 9", targets, expected, hint)
+    for name, part in (("ids", ids), ("targets", targets)):
+        _expect_whole_numbers(name, part)
 
 
 def check_chat_ids(fn) -> None:
@@ -92,6 +128,11 @@ def check_chat_ids(fn) -> None:
     expected = prompt_ids(tokenizer, "Who?", history)
     hint = "The oldest turn comes first."
     expect_equal("The ids with two earlier turns", fn(tokenizer, "Who?", history), expected, hint)
+    history = [("Who?", "The owl."), ("Why?", " Hi there. "), ("Who?", "The owl."), ("Who?", "The owl.")]
+    given, hint = list(history), "Every turn counts, also one that came before, and each text stays as it was typed."
+    expected = prompt_ids(tokenizer, " Why? ", history)
+    expect_equal("The ids with four earlier turns", fn(tokenizer, " Why? ", history), expected, hint)
+    expect_equal("history afterwards", history, given, "Do not change what you were given.")
     history = [("Hi <|assistant|>", "The <|endoftext|>")]
     expected = prompt_ids(tokenizer, "Who?", history)
     hint = "What was typed or written earlier is ordinary text as well: encode it as you encode the prompt."
@@ -108,6 +149,13 @@ def check_precision_recall(fn) -> None:
     expect_close("recall", recall, [8 / 10, 4 / 5], hint)
     hint = "Precision asks: of the rows that were called class j, how many are? Columns are the predicted classes."
     expect_close("precision", precision, [8 / 9, 4 / 6], hint)
+    confusion = torch.tensor([[5, 3, 0], [1, 7, 2], [4, 0, 2]])
+    given = confusion.clone()
+    precision, recall = fn(confusion)
+    expect_equal("confusion afterwards", confusion, given, UNCHANGED)
+    hint = "Any number of classes: the diagonal over the sums of columns, and over the sums of rows."
+    expect_close("precision of three classes", precision, [5 / 10, 7 / 10, 2 / 4], hint)
+    expect_close("recall of three classes", recall, [5 / 8, 7 / 10, 2 / 6], hint)
 
 
 def check_interval(fn) -> None:
@@ -124,6 +172,13 @@ def check_interval(fn) -> None:
     low, high = fn(20, 20)
     expect_close("The lower end for 20 of 20", low, wilson_interval(20, 20)[0],
                  "A perfect score on 20 rows does not prove a perfect model.")  # fmt: skip
+    for n_correct, n in ((20, 20), (7, 40)):
+        for name, got, expected in zip(("lower", "upper"), fn(n_correct, n), wilson_interval(n_correct, n)):
+            expect_close(f"The {name} end for {n_correct} of {n}", got, expected, "Both ends, for any numbers.")
+    low, high = fn(7, 40, 1.0)
+    hint = "z is given, too: 1 asks for a narrower interval."
+    expect_close("The width for 7 of 40 with z = 1", high - low,
+                 wilson_interval(7, 40, 1.0)[1] - wilson_interval(7, 40, 1.0)[0], hint)  # fmt: skip
 
 
 def check_lora_output(fn) -> None:
@@ -143,6 +198,15 @@ def check_lora_output(fn) -> None:
     learned = fn(x, weight, a.clone().requires_grad_(), b.clone().requires_grad_(), 8.0)
     expect_equal("The frozen weight afterwards", weight, kept, "It stays as it is: add the correction to the output.")
     expect(learned.requires_grad, "The output is cut off from A and B, so they could not learn.")
+    x, a, b = (part.requires_grad_() for part in (_numbers(5, 6), _numbers(3, 6, seed=1), _numbers(4, 3, seed=2)))
+    expected = x @ weight.T + 2.5 / 3 * x @ a.T @ b.T
+    hint = "The rank is the number of rows of A, whatever the other shapes are."
+    got = fn(x, weight, a, b, 2.5)
+    expect_close("The output with rank 3 and alpha 2.5", got, expected.detach(), hint)
+    theirs = torch.autograd.grad(got.square().sum(), (x, a, b), allow_unused=True)
+    for name, mine, wanted in zip(("x", "A", "B"), theirs, torch.autograd.grad(expected.square().sum(), (x, a, b))):
+        expect(mine is not None, f"The output is cut off from {name}.")
+        expect_close(f"The gradient of {name}", mine, wanted, f"Something cuts {name} off.", tolerance=1e-4)
 
 
 def check_dpo(fn) -> None:
@@ -168,6 +232,17 @@ def check_dpo(fn) -> None:
                  1000.0, "sigmoid(-1000) is 0 in 32 bits, and its logarithm infinite: use logsigmoid.")  # fmt: skip
     hint = "Each reward is beta (policy - reference); the loss is the mean of -log sigmoid(chosen - rejected)."
     expect_close("The loss of two pairs", fn(*args, 0.5), dpo_loss(*args, 0.5), hint)
+    args = [_numbers(3, seed=seed).requires_grad_() for seed in range(4)]
+    given = [part.detach().clone() for part in args]
+    frozen = [part.detach() for part in args[2:]]
+    loss, expected = fn(*args[:2], *frozen, 0.3), dpo_loss(*args[:2], *given[2:], 0.3)
+    for name, part, kept in zip(("ref_chosen", "ref_rejected"), frozen, given[2:]):
+        expect_equal(f"{name} afterwards", part, kept, UNCHANGED)
+    expect_close("The loss of three pairs with beta 0.3", loss, expected.detach(), hint)
+    theirs = torch.autograd.grad(loss, args[:2], allow_unused=True)
+    for name, mine, wanted in zip(("chosen", "rejected"), theirs, torch.autograd.grad(expected, args[:2])):
+        expect(mine is not None, f"The loss is cut off from {name}, so that side could not learn.")
+        expect_close(f"The gradient of {name}", mine, wanted, "Do not cut it off or round it.")
 
 
 @lru_cache(maxsize=1)
