@@ -1,6 +1,7 @@
 """Claims about rows of one's own: what is refused in a sentence, what is split from what, and what comes of them."""
 
 import csv
+import io
 import json
 import random
 from itertools import combinations
@@ -13,6 +14,7 @@ from torch.testing import assert_close
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
 from ch05_pretraining.loop_care import TrainingInterrupted
+from ch05_pretraining.open_weights import FETCHED
 from ch05_pretraining.saved_models import save_model
 from ch06_finetuning.finetuned_models import TextClassifier, load_classifier
 from ch06_finetuning.instructions import InstructionDataset, answer_ends
@@ -202,7 +204,7 @@ def test_a_classifier_learns_what_can_be_learned_and_a_new_process_would_open_it
     rows = [Message(f"{word} {message.text}", label) for message, (word, label) in zip(
         messages(60), [("yes", "good"), ("no", "bad")] * 30)]  # fmt: skip
     split = split_rows(rows)
-    classifier = finetune_on_messages(tmp_path / "classifier", split, OwnSettings(base, epochs=25))
+    classifier = finetune_on_messages(tmp_path / "classifier", split, OwnSettings(base, epochs=80))
     opened, _ = load_classifier(tmp_path / "classifier")
     assert examine(opened, split.train).rate.value > 0.9
     assert opened.classify(rows[0].text) == classifier.classify(rows[0].text)
@@ -328,6 +330,10 @@ def test_an_answer_longer_than_the_context_is_counted_and_learned_from_as_far_as
     assert "1 of 12 records have more than 96 tokens" in capsys.readouterr().out
 
 
+def test_no_run_is_called_like_a_published_model():
+    assert set(run.PUBLISHED_NAMES) == set(FETCHED)
+
+
 def test_run_leaves_a_folder_of_finetune_alone_and_the_other_way_round(base, runs, tmp_path, capsys):
     path = tmp_path / "rows.csv"
     path.write_text(table(messages(20)), encoding="utf-8")
@@ -356,8 +362,7 @@ def test_messages_become_a_classifier_that_is_evaluated_and_talked_with(base, ru
     assert evaluate.main(["tickets", str(TICKETS), "--against", "tickets"]) == 0
     told = capsys.readouterr().out
     assert "60 of 72 rows are left out" in told and "n=12" in told and "p = 1; these rows do not tell" in told
-    lines = iter(["I was charged twice.", "/quit"])
-    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    monkeypatch.setattr("sys.stdin", io.StringIO("I was charged twice.\n/quit\n"))
     assert chat.main(["tickets"]) == 0
     assert "It sorts what you type: billing, shipping, technical" in (told := capsys.readouterr().out) and "%)" in told
     assert sample.main(["Once", "--model", str(runs / "tickets" / "classifier")]) == 1

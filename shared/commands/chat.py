@@ -100,7 +100,8 @@ def welcome_of(assistant: "Assistant | Sorter", source: str | Path = "shipped") 
     sorts = SORTS.format(labels=", ".join(assistant.classifier.labels)) if isinstance(assistant, Sorter) else ""
     if made := run_of(source):
         split = kept_rows(made[0], made[1]["kind"])
-        examples = [" ".join((row.text if sorts else row.prompt).split()) for row in split.test[:4]]
+        openings = [row.text if sorts else row.prompt for row in split.test if not getattr(row, "history", ())]
+        examples = [" ".join(opening.split()) for opening in openings[:4]]
         told = OWN.format(n=len(split.train), file=made[1]["file"])
         return Welcome(f"{sorts} {told}".strip(), examples)
     if isinstance(assistant, Sorter):
