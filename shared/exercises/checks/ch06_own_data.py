@@ -1,0 +1,58 @@
+"""Checks of the exercises in chapter 6's side room `own_data`."""
+
+import math
+
+from shared.exercises import expect_close, expect_equal
+
+
+def check_leaks(fn) -> None:
+    hint = "A test text leaks when it stands among the training texts."
+    expect_equal("leaks(['a b', 'c'], ['c', 'd'])", list(fn(["a b", "c"], ["c", "d"])), ["c"], hint)
+    hint = "Capital letters do not count, and the text is returned as the test set has it."
+    expect_equal("leaks(['The lamp'], ['THE lamp'])", list(fn(["The lamp"], ["THE lamp"])), ["THE lamp"], hint)
+    hint = "Spaces between words and around them do not count."
+    expect_equal("leaks([' a  b'], ['a b '])", list(fn([" a  b"], ["a b "])), ["a b "], hint)
+    hint = "Whole texts are compared: a part of a training text is no copy of it."
+    expect_equal(
+        "leaks(['the red lamp'], ['red', 'redlamp'])", list(fn(["the red lamp"], ["red", "redlamp"])), [], hint
+    )
+    hint = "Spaces part words: without them it is another text."
+    expect_equal("leaks(['a b'], ['ab'])", list(fn(["a b"], ["ab"])), [], hint)
+    hint = "Each copy in the test set counts, in the order of the test set."
+    expect_equal("leaks(['x', 'y'], ['y', 'x', 'Y'])", list(fn(["x", "y"], ["y", "x", "Y"])), ["y", "x", "Y"], hint)
+
+
+def _score(f, length, mean_length, n_holders, n) -> float:
+    rarity = math.log(1 + (n - n_holders + 0.5) / (n_holders + 0.5))
+    return rarity * f / (f + 1.2 * (0.25 + 0.75 * length / mean_length))
+
+
+def check_word_score(fn) -> None:
+    for case, hint in (
+        ((1, 10, 10, 1, 1), "The one passage there is holds the word: the rarity is ln(1 + 0.5 / 1.5)."),
+        ((1, 10, 10, 2, 40), "Count the passages that hold the word, and those that do not."),
+        ((3, 10, 10, 2, 40), "Three times count more than once, and less than three times as much."),
+        ((1, 20, 10, 2, 40), "A passage twice as long as the mean counts less: three quarters of k1 grow with it."),
+        ((2, 4, 11, 5, 7), "A short passage counts more; a word in most passages has a low rarity, never one below 0."),
+        ((0, 10, 10, 2, 40), "A word that is not there adds nothing."),
+    ):
+        expect_close(f"word_score{case}", fn(*case), _score(*case), hint)
+
+
+def check_supported(fn) -> None:
+    hint = "Both words of the answer are in the passage."
+    expect_close("supported('the owl', 'the old owl sleeps')", fn("the owl", "the old owl sleeps"), 1.0, hint)
+    hint = "One word of the answer's four is in the passage."
+    expect_close("supported('a fox sees owls', 'the fox')", fn("a fox sees owls", "the fox"), 0.25, hint)
+    hint = "Capital letters and the signs at the end of a word do not count."
+    expect_close("supported('Owl!', 'an OWL, asleep')", fn("Owl!", "an OWL, asleep"), 1.0, hint)
+    hint = "A word that the answer repeats is one word."
+    expect_close("supported('no no no owl', 'owl')", fn("no no no owl", "owl"), 0.5, hint)
+    hint = "Whole words: an owl is not in a bowl."
+    expect_close("supported('owl', 'a bowl')", fn("owl", "a bowl"), 0.0, hint)
+    expect_close("supported('', 'a bowl')", fn("", "a bowl"), 0.0, "An answer without words has the share 0.")
+    hint = "Signs alone are no word."
+    expect_close("supported('owl ...', 'owl')", fn("owl ...", "owl"), 1.0, hint)
+
+
+CHECKS = {"6d.1": check_leaks, "6d.2": check_word_score, "6d.3": check_supported}
