@@ -181,7 +181,7 @@ def load_assistant(source: str | Path = "shipped", dtype: str = "float32") -> As
     """
     place = source if is_pretrained(source) else _folder_of(source)
     if not is_pretrained(place):
-        return Assistant(*_read_ours(place, dtype))
+        return Assistant(*_read_ours(Path(place), dtype))
     model, tokenizer = load_pretrained(place, dtype)
     if not tokenizer.has_chat_template:
         raise ValueError(

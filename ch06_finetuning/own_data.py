@@ -203,7 +203,9 @@ def _sides(groups: list[list[int]], labels: list[str], share: float, rng: random
 
 def _up_to(groups: list[list[int]], wanted: int, most: int) -> tuple[list[list[int]], list[list[int]]]:
     """The first groups, `most` at most, that hold no more rows than are wanted, or the smallest; and the others."""
-    room, taken, others = max(wanted, min(map(len, groups))), [], []
+    taken: list[list[int]] = []
+    others: list[list[int]] = []
+    room = max(wanted, min(map(len, groups)))
     for rows in groups:
         fits = len(rows) <= room and len(taken) < most
         (taken if fits else others).append(rows)
@@ -390,7 +392,7 @@ def finetune_on_messages(
         labels = sorted({row.label for row in split.train})
         classifier = TextClassifier(model, tokenizer, labels)
         batch_size = _batch_size(len(split.train))
-        options = {"batch_size": batch_size, "max_length": classifier.max_length}
+        options: Any = {"batch_size": batch_size, "max_length": classifier.max_length}
         train_loader = create_message_loader(split.train, tokenizer, labels, seed=settings.seed, **options)
         val_loader = create_message_loader(split.validation, tokenizer, labels, shuffle=False, **options)
         config = _config(CLASSIFIER_CONFIG, settings, len(train_loader))
@@ -432,7 +434,7 @@ def finetune_on_instructions(
         model, tokenizer = ready_to_chat(*load_base(settings.base))
         published = isinstance(tokenizer, PublishedTokenizer)
         batch_size = PUBLISHED_BATCH if published else _batch_size(len(split.train))
-        options = {"batch_size": min(batch_size, len(split.train)), "max_length": longest_row(model)}
+        options: Any = {"batch_size": min(batch_size, len(split.train)), "max_length": longest_row(model)}
         train_loader = create_instruction_loader(split.train, tokenizer, seed=settings.seed, **options)
         val_loader = create_instruction_loader(split.validation, tokenizer, shuffle=False, **options)
         settings = replace(settings, lora=settings.lora or published)
@@ -530,7 +532,7 @@ def _config(recipe: TrainConfig, settings: OwnSettings, n_batches: int, steps: i
         recipe, max_steps=n_steps, warmup_steps=min(recipe.warmup_steps, n_steps // 10), precision="float32",
         eval_every=max(1, n_steps // 10), seed=settings.seed, keep_best=True,
     )  # fmt: skip
-    thin = {"optimizer": "adamw", "learning_rate": LORA_RATE, "keep_best": False, "eval_every": n_steps}
+    thin: Any = {"optimizer": "adamw", "learning_rate": LORA_RATE, "keep_best": False, "eval_every": n_steps}
     return replace(config, **thin) if settings.lora else config
 
 

@@ -73,7 +73,9 @@ def open_work(options: argparse.Namespace, runs: Path) -> Work:
     if not file and not (options.resume and options.name):
         raise ValueError("give --messages FILE or --instructions FILE, or --resume --name NAME to go on")
     folder = folder_of(argparse.Namespace(text=[file] if file else None, name=options.name, quick=None), runs)
-    return _go_on(folder, kind, file, options) if options.resume else _begin(folder, kind, file, options)
+    if options.resume or kind is None or file is None:
+        return _go_on(folder, kind, file, options)
+    return _begin(folder, kind, file, options)
 
 
 def _begin(folder: Path, kind: str, file: str, options: argparse.Namespace) -> Work:
