@@ -119,7 +119,8 @@ def _blocks(text: str) -> list[list[tuple[int, str]]]:
 
 def _pieces(block: list[tuple[int, str]], most_words: int) -> Iterator[list[tuple[int, str]]]:
     """Lines of a block that together have at most so many words; a longer line is cut between words."""
-    piece, size = [], 0
+    piece: list[tuple[int, str]] = []
+    size = 0
     for number, line in block:
         words = line.split()
         for part in (words[at : at + most_words] for at in range(0, len(words), most_words)):

@@ -112,7 +112,8 @@ def kept_rows(folder: Path, kind: str) -> Any:
 
     try:
         kept = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-        return RowSplit(*([row(parts) for parts in kept[side]] for side in SIDES))
+        train, validation, test = ([row(parts) for parts in kept[side]] for side in SIDES)
+        return RowSplit(train, validation, test)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder / 'rows.json'} is damaged or gone ({error}): begin anew under another --name"

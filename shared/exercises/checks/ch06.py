@@ -232,15 +232,15 @@ def check_dpo(fn) -> None:
                  1000.0, "sigmoid(-1000) is 0 in 32 bits, and its logarithm infinite: use logsigmoid.")  # fmt: skip
     hint = "Each reward is beta (policy - reference); the loss is the mean of -log sigmoid(chosen - rejected)."
     expect_close("The loss of two pairs", fn(*args, 0.5), dpo_loss(*args, 0.5), hint)
-    args = [_numbers(3, seed=seed).requires_grad_() for seed in range(4)]
-    given = [part.detach().clone() for part in args]
-    frozen = [part.detach() for part in args[2:]]
-    loss, expected = fn(*args[:2], *frozen, 0.3), dpo_loss(*args[:2], *given[2:], 0.3)
-    for name, part, kept in zip(("ref_chosen", "ref_rejected"), frozen, given[2:]):
+    chosen, rejected = (_numbers(3, seed=seed).requires_grad_() for seed in (0, 1))
+    ref_chosen, ref_rejected = _numbers(3, seed=2), _numbers(3, seed=3)
+    frozen = ref_chosen.clone(), ref_rejected.clone()
+    loss, expected = fn(chosen, rejected, *frozen, 0.3), dpo_loss(chosen, rejected, ref_chosen, ref_rejected, 0.3)
+    for name, part, kept in zip(("ref_chosen", "ref_rejected"), frozen, (ref_chosen, ref_rejected)):
         expect_equal(f"{name} afterwards", part, kept, UNCHANGED)
     expect_close("The loss of three pairs with beta 0.3", loss, expected.detach(), hint)
-    theirs = torch.autograd.grad(loss, args[:2], allow_unused=True)
-    for name, mine, wanted in zip(("chosen", "rejected"), theirs, torch.autograd.grad(expected, args[:2])):
+    theirs = torch.autograd.grad(loss, (chosen, rejected), allow_unused=True)
+    for name, mine, wanted in zip(("chosen", "rejected"), theirs, torch.autograd.grad(expected, (chosen, rejected))):
         expect(mine is not None, f"The loss is cut off from {name}, so that side could not learn.")
         expect_close(f"The gradient of {name}", mine, wanted, "Do not cut it off or round it.")
 
