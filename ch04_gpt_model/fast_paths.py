@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import MethodType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -57,15 +57,14 @@ def fast_paths(model: "GPTModel", n_rows: int) -> Iterator[None]:
 def _other_products(model: "GPTModel", n_rows: int) -> list[tuple[dict, dict]]:
     """Give plain linear layers a `forward` by another routine: all of a large model's, or a small one's head."""
     if _numbers_read(model.config) > LARGE:
-        return [_forward_by(layer, linear_by_columns) for layer in _plain_layers(model)]
-    heads = [layer for layer in _plain_layers(model) if layer is model.head] if n_rows > 1 else []
-    return [_forward_by(head, linear_by_packing(head.weight)) for head in heads]
+        return [_forward_by(layer, linear_by_columns) for layer in model.modules() if _is_plain(layer)]
+    head = model.head
+    return [_forward_by(head, linear_by_packing(head.weight))] if n_rows > 1 and _is_plain(head) else []
 
 
-def _plain_layers(module: nn.Module) -> list[nn.Linear]:
-    """PyTorch's linear layers, nobody's own kind, with numbers that the routines below take."""
-    layers = [part for part in module.modules() if isinstance(part, nn.Linear) and type(part) is nn.Linear]
-    return [layer for layer in layers if "forward" not in vars(layer) and _in_float32_on_the_cpu(layer.weight)]
+def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether it is PyTorch's linear layer, nobody's own kind, with numbers that the routines below take."""
+    return type(layer) is nn.Linear and "forward" not in vars(layer) and _in_float32_on_the_cpu(layer.weight)
 
 
 def _numbers_read(config: "GPTConfig") -> int:
