@@ -1,0 +1,68 @@
+"""Checks of chapter 4's room `inference`: groups, the rule of acceptance, padded rows."""
+
+import torch
+
+from shared.exercises import expect, expect_close, expect_equal
+
+
+def check_rounded_in_groups(fn) -> None:
+    by_hand = torch.tensor([[7.0, -3.4, 0.6, 1.0, 0.7, 0.34, -0.06, 0.1], [0.0] * 4 + [-14.0, 2.0, 5.2, 1.1]])
+    expected = torch.tensor([[7.0, -3, 1, 1, 0.7, 0.3, -0.1, 0.1], [0.0] * 4 + [-14.0, 2.0, 6.0, 2.0]])
+    hint = "In four bits the scale is the largest size of a group, divided by 7; weight / scale is rounded."
+    kept = by_hand.clone()
+    got = fn(by_hand, 4, 4)
+    expect(torch.equal(by_hand, kept), "Your function changed the weight that it was given: make new numbers.")
+    finite = not isinstance(got, torch.Tensor) or bool(got.isfinite().all())
+    expect(finite, "A group of zeros became NaN or infinity: do not divide by a scale of 0.")
+    expect_close("rounded_in_groups of 2 rows of 8, 4 bits, groups of 4", got, expected, hint)
+    fine = torch.tensor([[127.0, -3.4, 60.2, 1.0]])
+    expect_close("the same with 8 bits and groups of 4", fn(fine, 8, 4), fine.round(), "The largest number is 127.")
+
+
+def _spread(numbers: list[float]) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def check_kept_and_replacement(fn) -> None:
+    def ask(p, q):
+        got = fn(p, q)
+        pair = isinstance(got, tuple) and len(got) == 2
+        expect(pair, "Return two things: the probability that the guess is kept, and the replacement's distribution.")
+        return got
+
+    p, q = _spread([0.5, 0.3, 0.1, 0.1]), _spread([0.2, 0.2, 0.2, 0.4])
+    kept, rest = ask(p, q)
+    expect_close("the probability that the guess is kept", torch.as_tensor(kept), 0.6, "It is the sum of min(p, q).")
+    hint = "Only what p has more than q, scaled so that the sum is 1."
+    expect_close("the distribution of the replacement", rest, _spread([0.75, 0.25, 0.0, 0.0]), hint)
+    kept, rest = ask(p, p)
+    expect_close("the probability for p = q", torch.as_tensor(kept), 1.0, "It is the sum of min(p, q).")
+    expect_close("the replacement for p = q", rest, p, "Nothing is ever refused there: give p, and divide by no zero.")
+
+
+def check_positions_and_mask(fn) -> None:
+    got = fn(torch.tensor([2, 0]), 4)
+    pair = isinstance(got, tuple) and len(got) == 2
+    expect(pair, "Return two things: the positions and the mask.")
+    positions, mask = got
+    hint = "They are counted from the first real token on, and are 0 at padding."
+    expect_equal(
+        "the positions for n_pads = [2, 0], length 4", positions, torch.tensor([[0, 0, 0, 1], [0, 1, 2, 3]]), hint
+    )
+    boolean = isinstance(mask, torch.Tensor) and mask.dtype == torch.bool
+    expect(boolean, "The mask should be a boolean tensor in which True means may read.")
+    expect(mask.shape == (2, 4, 4), f"The mask should have the shape (2, 4, 4), yours has {tuple(mask.shape)}.")
+    expect(bool(mask.any(dim=-1).all()), "A token of padding reads nothing in yours, which is 0/0: let it read itself.")
+    expect(not bool(mask.triu(1).any()), "In yours a token reads the future.")
+    expect(not bool(mask[0, 2:, :2].any()), "In yours a real token reads padding.")
+    real = torch.ones(4, 4, dtype=torch.bool).tril()
+    expect_equal("the mask of a row without padding", mask[1], real, "Every token reads itself and all before it.")
+    padded = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], dtype=torch.bool)
+    expect_equal("the mask of the row with padding", mask[0], padded, "Padding reads itself alone.")
+
+
+CHECKS = {
+    "4i.1": check_rounded_in_groups,
+    "4i.2": check_kept_and_replacement,
+    "4i.3": check_positions_and_mask,
+}
