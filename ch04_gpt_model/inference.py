@@ -79,7 +79,7 @@ def draft_steps(
     chance = Sampler(1.0, seed=seed).generator
 
     def spread(p: Tensor) -> Tensor:  # at temperature 0 all probability lies on one token
-        return p if temperature else torch.eye(p.shape[-1], dtype=p.dtype)[p.argmax(dim=-1)]
+        return p if temperature else F.one_hot(p.argmax(dim=-1), p.shape[-1]).to(p)
 
     like, text = model.token_embedding.weight, ids[0].tolist()
     end = len(text) + max_new_tokens
