@@ -43,6 +43,10 @@ _MODULES = {
     "ch04_gpt_model.modern_gpt": """
         ModernConfig rms_norm rotate RMSNorm SwiGLU GroupedQueryAttention ModernBlock ModernGPT
     """,
+    "ch04_gpt_model.mixture_of_experts": "route balance_loss moved_bias MixtureOfExperts",
+    "ch04_gpt_model.other_attention": """
+        window_mask sink_weights WindowAttention LatentAttention delta_rule delta_rule_at_once
+    """,
     "ch04_gpt_model.inference": """
         PaddedReader accept_draft draft_steps generate_batch generate_with_draft pad_left read_padded text_until
     """,

@@ -1,0 +1,72 @@
+"""Checks of chapter 4's room `beyond_llama`: a router with a bias, the cache of windows, a step of the delta rule."""
+
+import torch
+
+from ch04_gpt_model.mixture_of_experts import route
+from ch04_gpt_model.other_attention import delta_rule
+from shared.exercises import expect_close, expect_equal
+
+
+def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def check_routing_matrix(fn) -> None:
+    scores, bias = torch.tensor([[0.0, 2.0, 1.0, -1.0]], dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    affinities = scores.sigmoid()
+    weights, chosen = route(affinities, 2)
+    expected = torch.zeros_like(scores).scatter(1, chosen, weights)
+    hint = "The two largest sigmoids, divided by their sum; zeros elsewhere."
+    expect_close("The weights of one token without a bias", fn(scores, bias, 2), expected, hint)
+    bias = torch.tensor([1.2, -0.3, 0.0, 0.0], dtype=torch.float64)
+    weights, chosen = route(affinities, 2, bias)
+    expected = torch.zeros_like(scores).scatter(1, chosen, weights)
+    hint = "The bias decides which experts are chosen; their weights are made of the affinities alone."
+    expect_close("The weights with the bias 1.2, -0.3, 0, 0", fn(scores, bias, 2), expected, hint)
+    scores, bias = _numbers(6, 5), _numbers(5, seed=1)
+    weights, chosen = route(scores.sigmoid(), 3, bias)
+    expected = torch.zeros_like(scores).scatter(1, chosen, weights)
+    expect_close("The weights of six tokens, three experts each", fn(scores, bias, 3), expected, "Each row for itself.")
+
+
+def check_cached_numbers(fn) -> None:
+    hint = "A key and a value for each token, each as wide as all heads of keys together."
+    expect_equal("The cache of one full block, 10 tokens, 3 heads of 4", fn([None], 10, 3, 4), 240, hint)
+    hint = "A block with a window keeps no more tokens than the window holds."
+    expect_equal("The same with a window of 3", fn([3], 10, 3, 4), 72, hint)
+    hint = "It cannot keep more tokens than the text has."
+    expect_equal("The same with a window of 64", fn([64], 10, 3, 4), 240, hint)
+    hint = "Every block keeps its own; add them up."
+    expect_equal("The cache of a window of 3 and a full block", fn([3, None], 10, 3, 4), 312, hint)
+    olmo3 = [4096, 4096, 4096, None] * 8
+    expect_equal("The cache of OLMo 3 7B, 65,536 tokens", fn(olmo3, 65_536, 32, 128), 5_100_273_664, hint)
+
+
+def check_write_note(fn) -> None:
+    state = torch.tensor([[2.0, 4.0, 6.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+    key, value = torch.tensor([1.0, 0.0]).double(), torch.tensor([7.0, 8.0, 9.0]).double()
+    before = state.clone()
+    got = fn(state, key, value, 1.0, 1.0)
+    expect_equal("The state that was given, afterwards", state, before, "Return a new one.")
+    expected = torch.stack([value, before[1]])
+    expect_close("The state after a whole exchange at the first row", got, expected, "7, 8, 9 takes that row's place.")
+    expected = torch.stack([(before[0] + value) / 2, before[1]])
+    hint = "Half of what stands there goes, half of the new value comes."
+    expect_close("The state after half an exchange", fn(state, key, value, 0.5, 1.0), expected, hint)
+    expected = torch.stack([value, before[1] / 2])
+    hint = "The whole state fades; then what stands there is read, in the faded state."
+    got = fn(state, key, value, 1.0, 0.5)
+    expect_close("The state after fading to a half and a whole exchange", got, expected, hint)
+    state, key, value = _numbers(4, 3), _numbers(4, seed=1), _numbers(3, seed=2)
+    key = key / key.norm()
+    tensors = key[None], key[None], value[None], torch.tensor([0.3]).double(), torch.tensor([0.8]).double()
+    expected = delta_rule(*tensors, state=state)[1]
+    got = fn(state, key, value, 0.3, 0.8)
+    expect_close("The state for a key between the rows", got, expected, "Every row changes by its number in the key.")
+
+
+CHECKS = {
+    "4b.1": check_routing_matrix,
+    "4b.2": check_cached_numbers,
+    "4b.3": check_write_note,
+}
