@@ -1,6 +1,7 @@
 """Classic mistakes in the exercises of `own_data`, each with a fragment of the sentence it must get."""
 
 import math
+import re
 
 
 def form(text):
@@ -34,6 +35,20 @@ def in_order_of_training(train, test):
 
 def what_does_not_leak(train, test):
     return [text for text in test if form(text) not in map(form, train)]
+
+
+def by_key(key):
+    def leaks(train, test):
+        known = {key(text) for text in train}
+        return [text for text in test if key(text) in known]
+
+    return leaks
+
+
+def and_clears(train, test):
+    found = [text for text in test if form(text) in set(map(form, train))]
+    train.clear()
+    return found
 
 
 def rarity(n_holders, n):
@@ -107,6 +122,23 @@ def signs_as_words(answer, passage):
     return len(said & known) / len(said) if said else 0.0
 
 
+def share_by(words_of, is_known=lambda word, known: word in known):
+    def supported(answer, passage):
+        said, known = set(words_of(answer)), set(words_of(passage))
+        return sum(is_known(word, known) for word in said) / len(said) if said else 0.0
+
+    return supported
+
+
+def without_a_question_mark(text):
+    return {word.rstrip(".,!") for word in text.lower().split()} - {""}
+
+
+def divides_by_zero(answer, passage):
+    said = set(words(answer))
+    return len(said & set(words(passage))) / len(said) if answer else 0.0
+
+
 WRONG = {
     "6d.1": [
         (letter_for_letter, "should be ['THE lamp'], yours is []"),
@@ -116,6 +148,12 @@ WRONG = {
         (parts_too, "a part of a training text is no copy"),
         (in_order_of_training, "in the order of the test set"),
         (what_does_not_leak, "yours is ['d']"),
+        (by_key(lambda text: tuple(text.lower().split()[:2])), "All words count"),
+        (by_key(lambda text: tuple(text.lower().split()[-2:])), "All words count"),
+        (by_key(lambda text: tuple(sorted(text.lower().split()))), "All words count"),
+        (by_key(lambda text: form(re.sub(r"[^a-z ]", "", text.lower()))), "All words count"),
+        (by_key(lambda text: form(text.strip("?"))), "All words count"),
+        (and_clears, "Leave them alone"),
     ],
     "6d.2": [
         (without_the_one, "ln(1 + 0.5 / 1.5)"),
@@ -133,5 +171,11 @@ WRONG = {
         (parts_of_words, "not in a bowl"),
         (silence_is_support, "without words has the share 0"),
         (signs_as_words, "Signs alone"),
+        (share_by(lambda text: re.findall(r"[a-z]+", text.lower())), "A number is a word"),
+        (share_by(words, lambda word, known: any(other.startswith(word) for other in known)), "not in a bowl"),
+        (share_by(words, lambda word, known: any(word.startswith(other) for other in known)), "not in a bowl"),
+        (share_by(without_a_question_mark), "All four signs"),
+        (share_by(lambda text: words(re.sub(r"[.,!?]", "", text))), "All four signs"),
+        (divides_by_zero, "ZeroDivisionError"),
     ],
 }

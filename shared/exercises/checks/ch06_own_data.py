@@ -18,6 +18,17 @@ def check_leaks(fn) -> None:
     )
     hint = "Spaces part words: without them it is another text."
     expect_equal("leaks(['a b'], ['ab'])", list(fn(["a b"], ["ab"])), [], hint)
+    hint = "All words count, in their order, and so do numbers and signs."
+    train, test = (
+        ["where is the lamp now?", "pay 75 euros"],
+        ["Where is the owl now?", "Here is the lamp now?", "pay euros 75", "pay 80 euros"],
+    )
+    expect_equal(f"leaks({train}, {test})", list(fn(list(train), list(test))), [], hint)
+    expect_equal("leaks(['a b?'], ['a b'])", list(fn(["a b?"], ["a b"])), [], hint)
+    fn(train, test)
+    expect_equal(
+        "the training texts afterwards", train, ["where is the lamp now?", "pay 75 euros"], "Leave them alone."
+    )
     hint = "Each copy in the test set counts, in the order of the test set."
     expect_equal("leaks(['x', 'y'], ['y', 'x', 'Y'])", list(fn(["x", "y"], ["y", "x", "Y"])), ["y", "x", "Y"], hint)
 
@@ -50,7 +61,16 @@ def check_supported(fn) -> None:
     expect_close("supported('no no no owl', 'owl')", fn("no no no owl", "owl"), 0.5, hint)
     hint = "Whole words: an owl is not in a bowl."
     expect_close("supported('owl', 'a bowl')", fn("owl", "a bowl"), 0.0, hint)
-    expect_close("supported('', 'a bowl')", fn("", "a bowl"), 0.0, "An answer without words has the share 0.")
+    expect_close("supported('cat', 'a category')", fn("cat", "a category"), 0.0, hint)
+    expect_close("supported('category', 'a cat')", fn("category", "a cat"), 0.0, hint)
+    hint = "A number is a word too."
+    expect_close("supported('35 euros', '75 euros')", fn("35 euros", "75 euros"), 0.5, hint)
+    hint = "All four signs may stand at a word's end, several of them too; a sign inside a word belongs to it."
+    expect_close("supported('Owl?', 'owl.')", fn("Owl?", "owl."), 1.0, hint)
+    expect_close("supported('owl?! 1.5', 'owl, 15')", fn("owl?! 1.5", "owl, 15"), 0.5, hint)
+    for answer in ("", "..."):
+        share = fn(answer, "a bowl")
+        expect_close(f"supported({answer!r}, 'a bowl')", share, 0.0, "An answer without words has the share 0.")
     hint = "Signs alone are no word."
     expect_close("supported('owl ...', 'owl')", fn("owl ...", "owl"), 1.0, hint)
 
