@@ -70,12 +70,14 @@ def near_copies(texts: Sequence[str], near: float = NEAR) -> list[list[int]]:
         near: least share of common pairs, above 0 and at most 1; 1 finds the same pairs only.
 
     Raises:
-        ValueError: `near` is outside its range.
+        ValueError: `near` is outside its range, or one string stands for a list.
 
     Source: Broder (1997), section 2, and Bayardo, Ma and Srikant (2007), section 4.
     """
     if not 0 < near <= 1:
         raise ValueError(f"near={near} is no share: give a number above 0 and at most 1")
+    if isinstance(texts, str):
+        raise ValueError(f"found one string, {texts!r:.40}: give a list of texts")
     return [rows for rows in _groups([_key(text) for text in texts], near) if len(rows) > 1]
 
 

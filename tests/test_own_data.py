@@ -82,6 +82,8 @@ def test_copies_and_near_copies_are_found_and_what_only_sounds_alike_is_not():
     ]
     assert near_copies(texts) == [[0, 1, 2]]
     assert near_copies(["ja", "Ja!", "nein"]) == [[0, 1]] and near_copies([]) == []
+    with pytest.raises(ValueError, match="found one string, 'abcabc': give a list"):
+        near_copies("abcabc")
 
 
 def test_near_copies_are_those_that_comparing_all_pairs_finds():
