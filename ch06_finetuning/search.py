@@ -10,7 +10,7 @@ Reference: Robertson and Zaragoza (2009), "The Probabilistic Relevance Framework
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +32,8 @@ MOST_WORDS = 120  # in a passage
 THRESHOLD = 1.46  # chosen with the questions of ch06, section D.6
 FORM = "{passage}\n{question}"
 NOTHING = "I found nothing about that in the documents."
+TITLES = "".join(rf"(?<!\b{title}\.)" for title in ("Mr", "Mrs", "Ms", "Dr", "Prof", "St", r"\w"))  # Prof. Li, 7. May
+SENTENCE_ENDS = re.compile(rf"(?<=[.!?]){TITLES}\s+|(?<=[。！？])|\n(?=(?:[-*•]|\d+[.)])\s)")
 EVERYDAY_WORDS = frozenset(
     """a an and any are as at be been by can could do does did for from had has have how i if in into is it its may me
     must my not of on one or our shall should so than that the their them there they this to until was we were what when
@@ -87,6 +89,8 @@ def read_passages(folder: str | Path) -> tuple[list[Passage], list[str]]:
 def cut_passages(text: str, name: str, most_words: int = MOST_WORDS) -> list[Passage]:
     """Cut a text at its empty lines; a heading (`# …`) stays with what is below it, and a long piece is cut again.
 
+    Words are parted by spaces: a long text without any, as in Chinese, stays whole.
+
     Args:
         text: lines of any length.
         name: of the document.
@@ -120,16 +124,23 @@ def _blocks(text: str) -> list[list[tuple[int, str]]]:
 def _pieces(block: list[tuple[int, str]], most_words: int) -> Iterator[list[tuple[int, str]]]:
     """Lines of a block that together have at most so many words; a longer line is cut between words."""
     piece: list[tuple[int, str]] = []
-    size = 0
     for number, line in block:
         words = line.split()
-        for part in (words[at : at + most_words] for at in range(0, len(words), most_words)):
-            if piece and size + len(part) > most_words:
-                yield piece
-                piece, size = [], 0
-            piece.append((number, " ".join(part)))
-            size += len(part)
+        while words:
+            room = most_words - sum(len(text.split()) for _, text in piece)
+            end = _end_of_text(piece)
+            if room < 1 or end and room < min(len(words), most_words):
+                yield piece[: end or None]
+                piece = piece[end:] if end else []
+            else:
+                piece.append((number, " ".join(words[:room])))
+                words = words[room:]
     yield piece
+
+
+def _end_of_text(piece: list[tuple[int, str]]) -> int:
+    """How many lines there are before the headings that end a piece."""
+    return max((at for at, (_, line) in enumerate(piece, start=1) if not line.startswith("#")), default=0)
 
 
 # -------------------------------------------------------------------------------------------------------- ranking
@@ -152,20 +163,20 @@ class BM25:
         texts: what is searched, at least one.
         k1: how slowly repetitions of a word stop to count, at least 0.
         b: how much a long text has to repeat a word to count as much as a short one, 0 to 1.
-        ignore: words that are not counted, in small letters.
+        ignore: words that are not counted.
 
     Raises:
-        ValueError: there are no texts, or a number is out of its range.
+        ValueError: there are no texts, one string stands for a list, or a number is out of its range.
 
     Source: Robertson and Zaragoza (2009), section 3.4. Taught in ch06, section D.5.
     """
 
     def __init__(self, texts: Sequence[str], *, k1: float = 1.2, b: float = 0.75,
-                 ignore: Collection[str] = EVERYDAY_WORDS):  # fmt: skip
+                 ignore: Iterable[str] = EVERYDAY_WORDS):  # fmt: skip
         if not texts or not k1 >= 0 or not 0 <= b <= 1:
             raise ValueError(f"found {len(texts)} texts, k1={k1}, b={b}: give texts, k1 of at least 0 and b in 0 to 1")
-        self.n, self.ignore = len(texts), ignore
-        counts = [Counter(_counted_words(text, ignore)) for text in texts]
+        self.n, self.ignore = len(texts), _ignored(texts, ignore)
+        counts = [Counter(_counted_words(text, self.ignore)) for text in texts]
         mean = sum(count.total() for count in counts) / self.n or 1.0
         self.holders: dict[str, list[tuple[int, float]]] = defaultdict(list)  # word -> texts that hold it, weights
         for number, count in enumerate(counts):
@@ -193,18 +204,18 @@ class MeanVectors:
     Args:
         texts: what is searched, at least one.
         vectors: of chapter 2; a word without a vector does not count.
-        ignore: words that are not counted, in small letters.
+        ignore: words that are not counted.
 
     Raises:
-        ValueError: there are no texts.
+        ValueError: there are no texts, or one string stands for a list.
 
     Source: Mikolov et al. (2013). Taught in ch06, section D.5.
     """
 
-    def __init__(self, texts: Sequence[str], vectors: WordVectors, *, ignore: Collection[str] = EVERYDAY_WORDS):
+    def __init__(self, texts: Sequence[str], vectors: WordVectors, *, ignore: Iterable[str] = EVERYDAY_WORDS):
         if not texts:
             raise ValueError("found no texts: give at least one to search in")
-        self.vectors, self.ignore = vectors, ignore
+        self.vectors, self.ignore = vectors, _ignored(texts, ignore)
         self.means = torch.stack([self._mean(text) for text in texts])  # (N, D)
 
     def scores(self, question: str) -> Tensor:
@@ -213,6 +224,14 @@ class MeanVectors:
 
     def _mean(self, text: str) -> Tensor:
         return self.vectors.average(" ".join(_counted_words(text, self.ignore)))
+
+
+def _ignored(texts: Sequence[str], ignore: Iterable[str]) -> frozenset[str]:
+    if isinstance(texts, str) or isinstance(ignore, str):
+        raise ValueError(
+            f"found one string, {(texts if isinstance(texts, str) else ignore)!r:.40}: give a list of them"
+        )
+    return frozenset(word.lower() for word in ignore)
 
 
 def _counted_words(text: str, ignore: Collection[str]) -> list[str]:
@@ -232,12 +251,16 @@ def search(
         threshold: of the score; passages with less, and with 0 or less, are left out.
 
     Raises:
-        ValueError: the question is empty, `k` is below 1, or the index was made of other texts.
+        ValueError: the question is empty, `k` is below 1, the threshold is no number, or the index was made of more or
+            fewer texts.
 
     Source: this course. Taught in ch06, section D.5.
     """
-    if not question.strip() or k < 1:
-        raise ValueError(f"found the question {question!r:.40} and k={k}: give a question, and k of at least 1")
+    if not question.strip() or k < 1 or math.isnan(threshold):
+        raise ValueError(
+            f"found the question {question!r:.40}, k={k}, threshold={threshold}: give a question, k of at least 1 and "
+            "a threshold that is a number"
+        )
     scores = index.scores(question).tolist()
     if len(scores) != len(passages):
         raise ValueError(f"found {len(passages)} passages and an index of {len(scores)}: make the index of their texts")
@@ -253,12 +276,12 @@ def best_threshold(scores: Sequence[float], right: Sequence[bool]) -> float:
         right: whether that passage holds the answer.
 
     Raises:
-        ValueError: there are no questions, or another number of scores than of truths.
+        ValueError: there are no questions, another number of scores than of truths, or a score that is no number.
 
     Source: this course. Taught in ch06, section D.6.
     """
-    if not scores or len(scores) != len(right):
-        raise ValueError(f"found {len(scores)} scores and {len(right)} truths: give a truth for each, at least one")
+    if not scores or len(scores) != len(right) or any(map(math.isnan, scores)):
+        raise ValueError(f"found {len(scores)} scores and {len(right)} truths: give numbers and a truth for each")
     levels = sorted({0.0, *scores})
     between = [(low + high) / 2 for low, high in zip(levels, levels[1:])] + [levels[-1] + 1]
     return max(between, key=lambda level: sum((score >= level) == truth for score, truth in zip(scores, right)))
@@ -297,10 +320,12 @@ def answer_from(
         form: of the prompt, with {passage} and {question}.
 
     Raises:
-        ValueError: passage and question together are longer than the assistant's context allows.
+        ValueError: the form lacks one of the two, or both together are longer than the assistant's context allows.
 
     Source: Lewis et al. (2020), section 2, for answers from retrieved passages. Taught in ch06, section D.6.
     """
+    if not {"{passage}", "{question}"} <= set(re.findall(r"{\w+}", form)):
+        raise ValueError(f"found the form {form!r:.60}: give one with {{passage}} and {{question}}")
     if not found:
         return CitedAnswer(NOTHING)
     best = found[0].passage
@@ -311,5 +336,5 @@ def answer_from(
 
 def _best_sentence(question: str, text: str) -> str:
     lines = [line for line in text.split("\n") if not line.startswith("#")] or [text]
-    sentences = re.split(r"(?<=\w\w\w[.!?])\s+", " ".join(lines))
+    sentences = [" ".join(sentence.split()) for sentence in SENTENCE_ENDS.split("\n".join(lines)) if sentence.strip()]
     return sentences[int(BM25(sentences).scores(question).argmax())]

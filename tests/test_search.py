@@ -50,6 +50,14 @@ def test_a_heading_stays_with_the_text_below_it():
     assert [piece.text for piece in pieces] == ["# House\n## Roof\nIt leaks.", "A lot.", "# End"]
 
 
+@pytest.mark.parametrize("heading", ["# Boiler", "# House\n\n## Boiler", "Before.\n# Boiler"])
+def test_a_heading_stays_with_the_first_piece_of_a_long_text_below_it(heading):
+    pieces = cut_passages(f"{heading}\n\n" + "Ines fills it. " * 4, "a.md", 12)
+    assert [piece.text for piece in pieces if piece.text.split("\n")[-1].startswith("#")] == []
+    assert all(len(piece.text.split()) <= 12 for piece in pieces)
+    assert "# Boiler\nInes" in "\n".join(piece.text for piece in pieces)
+
+
 def test_no_word_is_lost_or_moved_and_no_piece_is_too_long():
     chance = random.Random(0)
     for _ in range(n(100, 2000)):
@@ -99,6 +107,11 @@ def test_without_damping_only_rarity_counts():
     assert index.rarity("whale") > index.rarity("hen") > index.rarity("fox") > 0
 
 
+def test_ignored_words_may_have_capitals_and_come_from_anywhere():
+    for ignore in (["Owl"], (word for word in ["owl"]), {"OWL"}):
+        assert BM25([OWL, FOX], ignore=ignore).scores("owl").tolist() == [0.0, 0.0]
+
+
 def test_words_of_any_script_are_found():
     texts = ["猫在屋顶上睡觉", "Der Ofen steht im Keller", "Котёл стоит в подвале"]
     for number, question in enumerate(["猫在哪里", "ofen?", "КОТЁЛ"]):
@@ -127,6 +140,19 @@ def test_the_best_passages_come_first_and_bad_ones_not_at_all():
         (lambda: BM25([]), "found 0 texts"),
         (lambda: BM25([OWL], b=2), "b=2"),
         (lambda: BM25([OWL], k1=math.nan), "k1=nan"),
+        (lambda: BM25(OWL), "one string, 'The owl sleeps.'"),
+        (lambda: BM25([OWL], ignore="owl"), "one string, 'owl'"),
+        (lambda: MeanVectors(OWL, WordVectors(["owl"], torch.eye(1))), "one string"),
+        (lambda: search("owl", PASSAGES, BM25([OWL, FOX, BOTH]), threshold=math.nan), "threshold=nan"),
+        (lambda: best_threshold([math.nan, 1.0], [True, False]), "give numbers"),
+        (
+            lambda: answer_from("Who?", [Found(PASSAGES[1], 2.0)], Parrot(), "{question}"),
+            "with {passage} and {question}",
+        ),
+        (
+            lambda: answer_from("Who?", [Found(PASSAGES[1], 2.0)], Parrot(), "{passage}"),
+            "with {passage} and {question}",
+        ),
         (lambda: MeanVectors([], WordVectors(["owl"], torch.eye(1))), "found no texts"),
         (lambda: cut_passages("a", "x", 0), "most_words=0"),
         (lambda: best_threshold([], []), "0 scores"),
@@ -166,6 +192,20 @@ def test_an_answer_is_a_sentence_of_the_best_passage_and_names_it():
     answer = answer_from("When does the fox come?", [Found(passage, 2.0), Found(PASSAGES[0], 1.0)])
     assert str(answer) == "The fox comes at noon. [barn.md, line 7]" and not answer.refused
     assert answer_from("Who is Li?", [Found(passage, 2.0)]).text == "Mr. Li keeps hens."
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "said"),
+    [
+        ("Get up. The owl sleeps.", "owl", "The owl sleeps."),
+        ("Ask Prof. Li. The owl sleeps.", "Who is Li?", "Ask Prof. Li."),
+        ("- the owl sleeps\n- the fox\n  comes", "fox", "- the fox comes"),
+        ("1. wake the owl\n2. feed the fox", "owl", "1. wake the owl"),
+        ("猫在屋顶上睡觉。狗在院子里。", "狗", "狗在院子里。"),
+    ],
+)
+def test_sentences_of_lists_titles_and_other_scripts_are_cut(text, question, said):
+    assert answer_from(question, [Found(Passage(text, "a.md", 1), 2.0)]).text == said
 
 
 def test_an_assistant_reads_the_best_passage_and_the_question():
