@@ -28,10 +28,14 @@ def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         hidden (n, D), weight (V, D), targets (n,) -> scalar, in nats.
 
     Raises:
-        ValueError: a target is masked or no id of the vocabulary.
+        ValueError: not one target for each row, or a target that is masked or no id of the vocabulary.
 
     Source: Hsu et al. (2024), section 3.2. Taught in ch05, section S.4 of its scaling notebook.
     """
+    if hidden.ndim != 2 or targets.shape != hidden.shape[:1]:
+        raise ValueError(
+            f"hidden {tuple(hidden.shape)} and targets {tuple(targets.shape)}: give (n, D) and (n,), a target a row"
+        )
     if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(weight):
         raise ValueError(
             f"a target lies outside 0 to {len(weight) - 1}: use the tokenizer that the model was made for, and leave "

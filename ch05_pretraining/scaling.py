@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from ch04_gpt_model.fast_paths import linear_by_convolution
 from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.modern_gpt import ModernConfig
 
 __all__ = ["PowerLaw", "fit_power_law", "flops_per_token", "matrix_product_ceiling"]
 
@@ -22,14 +23,16 @@ def flops_per_token(config: GPTConfig, length: int) -> float:
     """Count the multiplications and additions of one training token, forward and backward.
 
     Args:
-        config: shape of the model, a `GPTConfig`.
+        config: shape of the model, a `GPTConfig` or a `ModernConfig`.
         length: tokens of a row; a token attends to half of them on average.
 
     Source: Kaplan et al. (2020), section 2.1. Taught in ch05, section S.7 of its scaling notebook.
     """
-    in_blocks = config.n_layers * config.d_model * (4 * config.d_model + 2 * config.d_ff)  # weights that multiply
+    in_attention = 2 * (config.n_heads + config.n_kv_heads) * config.d_head  # queries and output, keys and values
+    in_feed_forward = (3 if isinstance(config, ModernConfig) else 2) * config.d_ff  # a gate is a matrix more
+    in_blocks = config.n_layers * config.d_model * (in_attention + in_feed_forward)  # weights that multiply
     in_head = config.vocab_size * config.d_model
-    attending = config.n_layers * config.d_model * length  # scores and averages, half of the square each
+    attending = config.n_layers * config.n_heads * config.d_head * length  # scores and averages, half the square each
     return 6.0 * (in_blocks + in_head + attending)
 
 
@@ -77,17 +80,20 @@ def fit_power_law(sizes: Sequence[float], losses: Sequence[float], n_floors: int
     Args:
         sizes: parameters (or tokens, or FLOP) of each run, above 0.
         losses: what each run reached, in nats.
-        n_floors: floors tried, from 0 up to just below the lowest loss.
+        n_floors: floors tried, at least 1, from 0 up to just below the lowest loss.
 
     Raises:
-        ValueError: fewer than three runs, a number that is not finite and above 0, or losses that do not fall.
+        ValueError: fewer than three sizes, a number that is not finite and above 0, or losses that do not fall.
 
     Source: Hoffmann et al. (2022), section 3.3. Taught in ch05, section S.2 of its scaling notebook.
     """
-    if len(sizes) < 3 or len(sizes) != len(losses):
-        raise ValueError(f"{len(sizes)} sizes and {len(losses)} losses: give at least three runs, one loss each")
+    if len(set(sizes)) < 3 or len(sizes) != len(losses):
+        found = f"{len(sizes)} sizes ({len(set(sizes))} different) and {len(losses)} losses"
+        raise ValueError(f"{found}: give at least three runs of different sizes, one loss each")
     if not all(0 < number < math.inf for number in (*sizes, *losses)):
         raise ValueError(f"sizes {sizes}, losses {losses}: give finite numbers above 0, or leave a run out")
+    if not isinstance(n_floors, int) or n_floors < 1:
+        raise ValueError(f"n_floors={n_floors!r} is not a whole number >= 1")
     by_size = [loss for _, loss in sorted(zip(sizes, losses))]
     if not by_size[-1] < by_size[0]:
         raise ValueError("the largest model is no better than the smallest: train longer before fitting a law")
@@ -97,4 +103,7 @@ def fit_power_law(sizes: Sequence[float], losses: Sequence[float], n_floors: int
     for floor in torch.linspace(0, 0.995, n_floors, dtype=torch.float64) * y.min():
         line = torch.linalg.lstsq(columns, (y - floor).log()).solution  # (2,): log scale, exponent
         laws.append(PowerLaw(floor.item(), line[0].exp().item(), line[1].item()))
-    return min(laws, key=lambda law: sum((law(n) - loss) ** 2 for n, loss in zip(sizes, losses)))
+    nearest = min(laws, key=lambda law: sum((law(n) - loss) ** 2 for n, loss in zip(sizes, losses)))
+    if not nearest.exponent > 0:
+        raise ValueError("the nearest law does not fall with size: look at the runs that lie far from the others")
+    return nearest

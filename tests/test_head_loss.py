@@ -106,3 +106,15 @@ def test_a_target_that_is_no_id_is_refused_before_it_counts_for_another(bad):
     with pytest.raises(ValueError, match="a target lies outside 0 to 299"):
         head_loss(hidden, weight, torch.tensor([5, bad, 0]))
     assert head_loss(hidden[:0], weight, torch.tensor([], dtype=torch.int64)) == 0
+
+
+@pytest.mark.parametrize("n_hidden, n_targets", [(1024, 512), (512, 1024), (3, 0), (0, 3)])
+def test_rows_and_targets_that_do_not_match_are_refused(n_hidden, n_targets):
+    weight, targets = torch.randn(V, D), torch.zeros(n_targets, dtype=torch.int64)
+    with pytest.raises(ValueError, match="a target a row"):
+        head_loss(torch.randn(n_hidden, D), weight, targets)
+
+
+def test_batches_that_were_not_flattened_are_refused():
+    with pytest.raises(ValueError, match=r"hidden \(2, 3, 6\) and targets \(2, 3\): give \(n, D\) and \(n,\)"):
+        head_loss(torch.randn(2, 3, D), torch.randn(V, D), torch.zeros(2, 3, dtype=torch.int64))
