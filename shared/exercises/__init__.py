@@ -71,7 +71,8 @@ def _first_difference(got: Any, expected: Any) -> str:
     gap = (pair[0] - pair[1]).abs().nan_to_num(torch.inf)
     number = int((gap > gap.max() / 1000).nonzero()[0])  # the first place with more than the noise of rounding
     place = [int(index) for index in torch.unravel_index(torch.tensor(number), got.shape)]
-    return f"At {place} it should be {float(pair[0][number]):.6g}, yours is {float(pair[1][number]):.6g}."
+    where = f"At {place}" if place else "More exactly,"
+    return f"{where} it should be {float(pair[0][number]):.6g}, yours is {float(pair[1][number]):.6g}."
 
 
 def _short(value: Any) -> str:

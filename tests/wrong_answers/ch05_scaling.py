@@ -57,6 +57,19 @@ def only_beyond_both(sizes, losses, floor, size):
     return floor + (losses[0] - floor) * (size / sizes[0]) ** -_exponent(sizes, losses, floor)
 
 
+def exponent_of_at_most_one_and_a_half(sizes, losses, floor, size):
+    exponent = min(_exponent(sizes, losses, floor), 1.5)
+    return floor + (losses[0] - floor) * (size / sizes[0]) ** -exponent
+
+
+def never_quite_at_the_floor(sizes, losses, floor, size):
+    return max(floor + 0.01, floor + (losses[0] - floor) * (size / sizes[0]) ** -_exponent(sizes, losses, floor))
+
+
+def rounded(sizes, losses, floor, size):
+    return round(floor + (losses[0] - floor) * (size / sizes[0]) ** -_exponent(sizes, losses, floor), 3)
+
+
 def _head(hidden, weight, targets, n_rows, off=1.0, scale=1.0, probabilities=None):
     to_hidden, to_weight = [], torch.zeros_like(weight)
     for rows, wanted in zip(hidden.split(n_rows), targets.split(n_rows)):
@@ -115,8 +128,28 @@ def by_autograd(hidden, weight, targets, n_rows):
 
 def by_backward(hidden, weight, targets, n_rows):
     inputs = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
-    F.cross_entropy(inputs[0] @ inputs[1].T, targets, reduction="sum").backward()
+    with torch.enable_grad():
+        F.cross_entropy(inputs[0] @ inputs[1].T, targets, reduction="sum").backward()
     return inputs[0].grad, inputs[1].grad
+
+
+def by_the_engine(hidden, weight, targets, n_rows):
+    inputs = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
+    with torch.enable_grad():
+        torch.autograd.backward(F.cross_entropy(inputs[0] @ inputs[1].T, targets, reduction="sum"))
+    return inputs[0].grad, inputs[1].grad
+
+
+def all_slices_kept(hidden, weight, targets, n_rows):
+    tables = [(rows @ weight.T).softmax(-1) for rows in hidden.split(n_rows)]
+    for p, wanted in zip(tables, targets.split(n_rows)):
+        p[torch.arange(len(wanted)), wanted] -= 1
+    to_weight = sum(p.T @ rows for p, rows in zip(tables, hidden.split(n_rows)))
+    return torch.cat([p @ weight for p in tables]), to_weight
+
+
+def slices_of_three(hidden, weight, targets, n_rows):
+    return _head(hidden, weight, targets, 3)
 
 
 def into_what_was_given(hidden, weight, targets, n_rows):
@@ -180,6 +213,44 @@ def only_the_bad_one_left_out(gradients, factor):
     return kept, factor / 2 if len(kept) < len(gradients) else factor
 
 
+def last_number_only(gradients, factor):
+    return _rule(gradients, factor, bad=lambda all_of: not all(g.flatten()[-1].isfinite() for g in all_of))
+
+
+def nan_in_the_first_only(gradients, factor):
+    return _rule(gradients, factor, bad=lambda all_of: _bad(all_of[:1]) or any(g.isinf().any() for g in all_of))
+
+
+def flattened(gradients, factor):
+    return _rule(gradients, factor, divide=lambda gradient, factor: gradient.float().flatten() / factor)
+
+
+def zeros_after_a_bad_step(gradients, factor):
+    result = _rule(gradients, factor)
+    if result[0] is None:
+        for gradient in gradients:
+            gradient.zero_()
+    return result
+
+
+def half_of_1024_always(gradients, factor):
+    got, following = _rule(gradients, factor)
+    return got, 512.0 if got is None else following
+
+
+def halved_without_a_rest(gradients, factor):
+    got, following = _rule(gradients, factor)
+    return got, factor // 2 if got is None else following
+
+
+def above_60000_refused(gradients, factor):
+    return _rule(gradients, factor, bad=lambda all_of: any(not (g.abs() <= 60000).all() for g in all_of))
+
+
+def cut_at_30000(gradients, factor):
+    return _rule(gradients, factor, divide=lambda gradient, factor: gradient.float().clamp(-30000, 30000) / factor)
+
+
 def factor_kept(gradients, factor):
     return _rule(gradients, factor)[0], factor
 
@@ -214,6 +285,9 @@ WRONG = {
         (sizes_sorted_alone, "the larger size comes first"),
         (only_beyond_both, "may lie between"),
         (never_above_the_first, "smaller than both"),
+        (exponent_of_at_most_one_and_a_half, "may be large"),
+        (never_quite_at_the_floor, "as near to the floor"),
+        (rounded, "More exactly, it should be"),
     ],
     "5s.2": [
         (nothing_taken_off, "with 1 taken off at the target, and by the chain rule"),
@@ -225,7 +299,11 @@ WRONG = {
         (exponentials_that_overflow, "1000 times as large"),
         (softmax_over_the_rows, "The gradient of hidden"),
         (in_one_piece, "only 4 may"),
-        (by_autograd, "without autograd"),
+        (by_autograd, "`torch.autograd.grad`"),
+        (by_backward, "`Tensor.backward`"),
+        (by_the_engine, "`torch.autograd.backward`"),
+        (all_slices_kept, "let each go before the next"),
+        (slices_of_three, "only 2 may"),
         (into_what_was_given, "Do not change what you were given"),
         (in_float64, "Keep the given one"),
         (only_of_hidden, "Return two tensors"),
@@ -234,11 +312,20 @@ WRONG = {
         (multiplied_again, "yours is [32, -16]"),
         (divided_in_float16, "change to float32 first"),
         (left_in_float16, "should be 'torch.float32'"),
-        (divided_in_place, "Build new tensors"),
+        (divided_in_place, "in a step that is kept. Build new tensors"),
         (nan_overlooked, "With nan in the first"),
         (infinity_overlooked, "With inf in the first"),
         (plus_infinity_only, "With -inf in the first"),
-        (first_gradient_only, "in the last gradient"),
+        (first_gradient_only, "in the second gradient"),
+        (last_number_only, "at place 4"),
+        (nan_in_the_first_only, "With nan in the second gradient"),
+        (only_the_bad_one_left_out, "return None, not a list of 2"),
+        (flattened, "should have the shape (2, 3), yours has (6,)"),
+        (zeros_after_a_bad_step, "in a step that is left out"),
+        (half_of_1024_always, "should be 1.5, yours is 512"),
+        (halved_without_a_rest, "should be 1.5, yours is 1."),
+        (above_60000_refused, "65504 is large"),
+        (cut_at_30000, "yours is [3e+04]"),
         (factor_kept, "halve it"),
         (factor_doubled_after_each_good_step, "Where all went well it stays"),
         (large_ones_refused, "60000 is large"),

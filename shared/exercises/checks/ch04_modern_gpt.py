@@ -2,42 +2,83 @@
 
 import torch
 import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
 from ch03_attention.attention import causal_mask, scaled_dot_product_attention
 from ch04_gpt_model.modern_gpt import ModernConfig, rotate
-from shared.exercises import expect, expect_close, expect_equal, untouched, without
+from shared.exercises import expect, expect_close, expect_equal, untouched
 
 
 def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def check_grouped_attention(fn) -> None:
-    q, k, v = _numbers(2, 6, 5, 4), _numbers(2, 2, 5, 4, seed=1), _numbers(2, 2, 5, 4, seed=2)  # H = 6, G = 2
-    heads = [scaled_dot_product_attention(q[:, h], k[:, h // 3], v[:, h // 3], causal_mask(5)) for h in range(6)]
-    expected = torch.stack(heads, dim=1)
-    message = "Give each group its keys and values by hand: enable_gqa does the exercise for you."
-    with without(F, "scaled_dot_product_attention", message, option="enable_gqa"):
-        got = untouched(fn)(q, k, v)
-    blind = [F.scaled_dot_product_attention(q[:, h], k[:, h // 3], v[:, h // 3]) for h in range(6)]
-    ahead = isinstance(got, torch.Tensor) and got.shape == q.shape and torch.allclose(got, torch.stack(blind, dim=1))
+class _WithoutSharing(TorchFunctionMode):
+    """Refuses PyTorch's own sharing, under whatever name it is called."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        shares = func is F.scaled_dot_product_attention and bool((kwargs or {}).get("enable_gqa"))
+        expect(not shares, "Give each group its keys and values by hand: enable_gqa does the exercise for you.")
+        return func(*args, **(kwargs or {}))
+
+
+def _grouped(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    n_shared = q.shape[1] // k.shape[1]
+    pairs = [(q[:, h], k[:, h // n_shared], v[:, h // n_shared]) for h in range(q.shape[1])]
+    return torch.stack([scaled_dot_product_attention(*pair, mask) for pair in pairs], dim=1)
+
+
+def _qkv(n_heads: int, n_kv_heads: int, length: int, width: int, rows: int = 1) -> tuple[torch.Tensor, ...]:
+    shapes = (rows, n_heads, length, width), (rows, n_kv_heads, length, width)
+    return _numbers(*shapes[0]), _numbers(*shapes[1], seed=1), _numbers(*shapes[1], seed=2)
+
+
+def check_grouped_attention(answer) -> None:
+    def fn(*qkv):
+        with _WithoutSharing():
+            got = untouched(answer)(*qkv)
+        shape, found = tuple(qkv[0].shape), tuple(got.shape) if isinstance(got, torch.Tensor) else got
+        expect_equal("The shape of what you return", found, shape, "One output for each query.")
+        expect_equal("Its number format", str(got.dtype), "torch.float64", "Keep the one that is given.")
+        return got
+
+    q, k, v = _qkv(6, 2, 5, 4, rows=2)
+    expected, got = _grouped(q, k, v, causal_mask(5)), fn(q, k, v)
+    ahead = torch.allclose(got, _grouped(q, k, v, None))
     expect(not ahead, "In yours every token reads the future, too. No token may read ahead: mask the scores.")
     hint = "Heads 0, 1, 2 of the queries read head 0 of keys and values, heads 3, 4, 5 read head 1."
     expect_close("The first token's output, which can read only itself", got[:, :, 0], expected[:, :, 0], hint)
     expect_close("The output of all tokens", got, expected, "No token may read ahead, and scores are divided by √K.")
-    q, k, v = _numbers(1, 8, 3, 6), _numbers(1, 4, 3, 6, seed=1), _numbers(1, 4, 3, 6, seed=2)  # H = 8, G = 4
-    heads = [scaled_dot_product_attention(q[:, h], k[:, h // 2], v[:, h // 2], causal_mask(3)) for h in range(8)]
-    with without(F, "scaled_dot_product_attention", message, option="enable_gqa"):
-        got = fn(q, k, v)
+    exact = torch.allclose(got, expected, rtol=1e-9, atol=1e-9)
+    expect(exact, "Yours agrees to about seven digits only: compute in the number format that is given, here float64.")
     hint = "How many heads share is the number of heads of queries divided by that of keys."
-    expect_close("The output of 8 heads of queries and 4 of keys", got, torch.stack(heads, dim=1), hint)
+    for n_heads, n_kv_heads, length, width in ((8, 4, 3, 6), (6, 1, 4, 2), (6, 6, 4, 2), (8, 2, 1, 3), (10, 5, 7, 8)):
+        q, k, v = _qkv(n_heads, n_kv_heads, length, width)
+        what = f"The output of {n_heads} heads of queries and {n_kv_heads} of keys"
+        expect_close(what, fn(q, k, v), _grouped(q, k, v, causal_mask(length)), hint)
+    q, k, v = _qkv(4, 2, 6, 4)
+    hint = "Mask with minus infinity; softmax takes the largest score off first, so that no exponential overflows."
+    what = "The output at scores 3000 times as large"
+    expect_close(what, fn(3000 * q, k, v), _grouped(3000 * q, k, v, causal_mask(6)), hint)
+    learning, expected = ([x.clone().requires_grad_() for x in (q, k, v)] for _ in range(2))
+    got = fn(*learning)
+    expect(got.requires_grad, "A training must reach q, k and v through yours: leave `detach` and `no_grad` out.")
+    gradients = torch.autograd.grad(got.square().sum(), learning, allow_unused=True)
+    of_ours = torch.autograd.grad(_grouped(*expected, causal_mask(6)).square().sum(), expected)
+    for name, mine, ours in zip("qkv", gradients, of_ours):
+        expect(mine is not None, f"No gradient reaches {name}: leave `detach` and `no_grad` out.")
+        expect_close(f"The gradient that reaches {name}", mine, ours, "Is a part of it cut off?")
 
 
 def check_cache_bytes_per_token(fn) -> None:
     config = ModernConfig(100, 16, d_model=24, n_heads=6, n_layers=5, n_kv_heads=2)
     hint = "In every block a key and a value, each as wide as all heads of keys together."
     expect_equal("cache_bytes_per_token(config) of 5 blocks, 2 heads of keys of width 4", fn(config), 160, hint)
+    expect(isinstance(fn(config), int), "Bytes are counted in whole numbers, and yours is a float: do not divide by /.")
     expect_equal("the same in float32", fn(config, 4), 320, "Four bytes a number.")
+    for n_bytes in (1, 8):
+        what = f"the same with bytes_per_number={n_bytes}"
+        expect_equal(what, fn(config, n_bytes), 80 * n_bytes, "Multiply by bytes_per_number.")
     llama = ModernConfig(32_000, 4096, 8192, 64, 80, n_kv_heads=8, d_ff=28_672, qk_norm=False, tie_weights=False)
     expect_equal("cache_bytes_per_token of Llama 2 70B", fn(llama), 327_680, hint)
     wide = ModernConfig(100, 16, d_model=24, n_heads=6, n_layers=5, n_kv_heads=2, head_width=10)
@@ -47,13 +88,24 @@ def check_cache_bytes_per_token(fn) -> None:
 
 def check_pairs_to_halves(answer) -> None:
     fn = untouched(answer)
-    weight, x, n_heads = _numbers(12, 12), _numbers(1, 7, 12, seed=1), 2
     names = torch.arange(12.0, dtype=torch.float64)[:, None].repeat(1, 3)  # row r holds r
     expected = torch.tensor([0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11], dtype=torch.float64)
     hint = "In each head first the rows 0, 2, 4, …, then 1, 3, 5, …"
-    expect_close("The new order of 12 rows for 2 heads", fn(names, n_heads)[:, 0], expected, hint)
+    expect_close("The new order of 12 rows for 2 heads", fn(names, 2)[:, 0], expected, hint)
     three = torch.tensor([0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11], dtype=torch.float64)
     expect_close("The new order of 12 rows for 3 heads", fn(names.clone(), 3)[:, 0], three, "Ask n_heads.")
+    for n_heads, width in ((2, 6), (1, 8), (5, 4), (4, 10)):
+        d_model = n_heads * width
+        weight = _numbers(d_model, d_model)
+        order = [head * width + row for head in range(n_heads) for first in (0, 1) for row in range(first, width, 2)]
+        what = f"A matrix of {d_model} by {d_model} for {n_heads} heads"
+        expect_close(what, fn(weight, n_heads), weight[order], f"Move whole rows and change no number. {hint}")
+    expect(fn(weight.requires_grad_(), n_heads).requires_grad, "A training must reach the weight: leave `detach` out.")
+    _expect_scores_of_pairs(fn, _numbers(12, 12), n_heads=2, hint=hint)
+
+
+def _expect_scores_of_pairs(fn, weight: torch.Tensor, n_heads: int, hint: str) -> None:
+    x = _numbers(1, 7, 12, seed=1)
     ours = rotate((x @ fn(weight, n_heads).T).unflatten(-1, (n_heads, -1)).transpose(1, 2))  # (1, H, T, K)
     theirs = (x @ weight.T).unflatten(-1, (n_heads, -1, 2)).transpose(1, 2)  # (1, H, T, K/2, 2)
     angles = torch.arange(7.0, dtype=torch.float64)[:, None] * 10_000.0 ** (-torch.arange(3).double() / 3)

@@ -1,6 +1,8 @@
 """Checks of the exercises in chapter 5's side room `scaling`."""
 
 import math
+import weakref
+from contextlib import ExitStack
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,9 @@ def check_foretell(fn) -> None:
         (PowerLaw(1.5, 30.0, 0.4), (1e4, 1e3), 1e6, "Here the larger size comes first; the law is the same."),
         (PowerLaw(0.7, 5.0, 1.3), (2, 50), 10, "The size may lie between the two."),
         (PowerLaw(2.0, 900.0, 0.9), (300, 5000), 10, "The size may be smaller than both."),
+        (PowerLaw(0.5, 8.0, 3.5), (2, 3), 6, "An exponent may be large."),
+        (PowerLaw(0.5, 8.0, 0.01), (100, 10_000), 1e9, "An exponent may be small."),
+        (PowerLaw(1.5, 30.0, 0.4), (1e3, 1e4), 1e12, "A very large model comes as near to the floor as the law says."),
     ]
     for law, sizes, size, hint in cases:
         losses = law(sizes[0]), law(sizes[1])
@@ -28,17 +33,25 @@ def check_foretell(fn) -> None:
 
 
 class _Tables(TorchDispatchMode):
-    """Notes how many rows of scores exist at once."""
+    """Notes how many rows of scores the largest table has, and how many all that live at once have together."""
 
-    def __init__(self, vocab_size: int):
+    def __init__(self, vocab_size: int, width: int):
         super().__init__()
-        self.vocab_size, self.n_rows = vocab_size, 0
+        self.vocab_size, self.others = vocab_size, (vocab_size, width)  # the weight and the rows of torch.eye
+        self.tables: list[weakref.ref] = []
+        self.n_rows = self.n_kept = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor) and result.ndim == 2 and self.vocab_size in result.shape:
+        if isinstance(result, torch.Tensor) and result.ndim == 2 and self._is_table(*result.shape):
             self.n_rows = max(self.n_rows, result.numel() // self.vocab_size)
+            self.tables = [table for table in self.tables if table() is not None] + [weakref.ref(result)]
+            alive = {table.data_ptr(): table.numel() for made in self.tables if (table := made()) is not None}
+            self.n_kept = max(self.n_kept, sum(alive.values()) // self.vocab_size)
         return result
+
+    def _is_table(self, n: int, m: int) -> bool:
+        return (n == self.vocab_size and m not in self.others) or (m == self.vocab_size and n not in self.others)
 
 
 def _of_pytorch(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -49,12 +62,18 @@ def _of_pytorch(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tenso
 
 def _expect_gradients(fn, n: int, n_rows: int, larger: float = 1.0, dtype: torch.dtype = torch.float64) -> None:
     generator = torch.Generator().manual_seed(n)
-    hidden, weight = torch.randn(n, 3, generator=generator), torch.randn(11, 3, generator=generator) * larger
+    hidden, weight = torch.randn(n, 13, generator=generator), torch.randn(11, 13, generator=generator) * larger
     hidden, weight, targets = hidden.to(dtype), weight.to(dtype), torch.randint(11, (n,), generator=generator)
     expected, given = _of_pytorch(hidden, weight, targets), [x.clone() for x in (hidden, weight, targets)]
-    message = "Compute the gradients yourself, without autograd: the probabilities, with 1 taken off at the target."
-    with without(torch.autograd, "grad", message), without(torch.Tensor, "backward", message), _Tables(11) as tables:
-        got = fn(*given, n_rows)
+    with ExitStack() as taken_away:
+        taken_away.enter_context(torch.no_grad())
+        for owner, name in ((torch.autograd, "grad"), (torch.autograd, "backward"), (torch.Tensor, "backward")):
+            message = (
+                "Compute the gradients yourself, without autograd: the probabilities, with 1 taken off at the target."
+            )
+            taken_away.enter_context(without(owner, name, f"{message} Yours calls `{owner.__name__}.{name}`."))
+        with _Tables(11, 13) as tables:
+            got = fn(*given, n_rows)
     what = f"n = {n} and n_rows = {n_rows}" + (f" at scores {larger:.0f} times as large" if larger > 1 else "")
     expect(isinstance(got, tuple) and len(got) == 2, "Return two tensors: the gradients of hidden and of weight.")
     hint = "Of a sum over the rows: p by the logits, with 1 taken off at the target, and by the chain rule, @ weight."
@@ -66,7 +85,9 @@ def _expect_gradients(fn, n: int, n_rows: int, larger: float = 1.0, dtype: torch
     for name, before, after in zip(("hidden", "weight", "targets"), (hidden, weight, targets), given):
         expect_equal(f"{name} afterwards", after, before, "Do not change what you were given.")
     many = f"In yours {tables.n_rows} rows of scores existed at once, and only {n_rows} may: take slice after slice."
-    expect(tables.n_rows <= max(n_rows, 3), many)  # the weight itself is 11 by 3
+    expect(tables.n_rows <= n_rows, many)
+    kept = f"In yours the tables that lived at once had {tables.n_kept} rows together: let each go before the next."
+    expect(tables.n_kept <= 10 * n_rows, kept)  # a slice may need a few tables: scores, probabilities, differences
 
 
 def check_head_gradients(fn) -> None:
@@ -75,36 +96,58 @@ def check_head_gradients(fn) -> None:
     _expect_gradients(fn, n=9, n_rows=4)
     _expect_gradients(fn, n=9, n_rows=5, larger=1000.0)
     _expect_gradients(fn, n=6, n_rows=4, dtype=torch.float32)
+    _expect_gradients(fn, n=5, n_rows=2)
+    _expect_gradients(fn, n=60, n_rows=1)
+
+
+def _float16(*gradients: list) -> list[torch.Tensor]:
+    return [torch.tensor(gradient, dtype=torch.float16) for gradient in gradients]
+
+
+def _expect_untouched(fn, gradients: list[torch.Tensor], factor: float) -> tuple:
+    before = [gradient.clone() for gradient in gradients]
+    returned = fn(gradients, factor)
+    expect(isinstance(returned, tuple) and len(returned) == 2, "Return two things: the gradients and the next factor.")
+    expect_equal("The number of gradients in the given list, afterwards,", len(gradients), len(before))
+    for mine, old in zip(gradients, before):
+        same = mine.shape == old.shape and torch.equal(mine.view(torch.int16), old.view(torch.int16))  # nan as well
+        kind = "that is left out" if returned[0] is None else "that is kept"
+        expect(same, f"A gradient that was given has changed in a step {kind}. Build new tensors.")
+    return returned
+
+
+def _expect_left_out(fn, bad: float, number: int, place: int, factor: float) -> None:
+    gradients = _float16([9.0], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], [7.0, 8.0])
+    gradients[number].view(-1)[place] = bad
+    got, following = _expect_untouched(fn, gradients, factor)
+    which = ("first", "second", "last")[number]
+    found = f"a list of {len(got)}" if isinstance(got, list) else repr(got)
+    where = f"With {bad} in the {which} gradient, at place {place},"
+    expect(got is None, f"{where} the whole step is left out: return None, not {found}.")
+    expect_equal(f"The next factor after {bad} at a factor of {factor:g}", following, factor / 2,
+                 "The loss was multiplied by too much: halve it.")  # fmt: skip
 
 
 def check_unscale(fn) -> None:
-    def given(*rows: list[float]) -> list[torch.Tensor]:
-        return [torch.tensor(row, dtype=torch.float16) for row in rows]
-
-    gradients = given([8.0, -4.0], [0.5])
-    before = [gradient.clone() for gradient in gradients]
-    returned = fn(gradients, 4.0)
-    expect(isinstance(returned, tuple) and len(returned) == 2, "Return two things: the gradients and the next factor.")
-    got, factor = returned
+    got, factor = _expect_untouched(fn, _float16([8.0, -4.0], [[0.5, 1.0, 2.0], [3.0, 4.0, 5.0]]), 4.0)
     expect(isinstance(got, list) and len(got) == 2, "Return a list with one gradient for each that was given.")
-    for mine, expected in zip(got, ([2.0, -1.0], [0.125])):
-        expect_close("A gradient divided by 4", mine, expected, "Divide each by the factor.")
+    for mine, expected in zip(got, ([2.0, -1.0], [[0.125, 0.25, 0.5], [0.75, 1.0, 1.25]])):
+        expect_close("A gradient divided by 4", mine, expected, "Divide each by the factor, and keep its shape.")
     expect_equal("The next factor after a good step", factor, 4.0, "Where all went well it stays.")
-    for mine, old in zip(gradients, before):
-        expect_equal("A gradient that was given, afterwards", mine, old, "Build new tensors.")
-    (tiny,), _ = fn(given([2**-14, -(2**-20)]), 65536.0)
+    (tiny,), _ = fn(_float16([2**-14, -(2**-20)]), 65536.0)
     expect_close("2**30 times a gradient of 2**-14 divided by 65536", tiny.double() * 2**30, [1.0, -(2.0**-6)],
                  "In float16 such a small number is 0: change to float32 first, then divide.")  # fmt: skip
     expect_equal("The number format of a gradient", str(tiny.dtype), "torch.float32", "The weights are in float32.")
-    for bad, where in ((math.inf, "first"), (-math.inf, "first"), (math.nan, "first"), (math.inf, "last")):
-        rows = [[1.0, bad], [2.0]] if where == "first" else [[1.0, 2.0], [bad]]
-        got, factor = fn(given(*rows), 1024.0)
-        expect(got is None, f"With {bad} in the {where} gradient the whole step is left out: return None.")
-        expect_equal(f"The next factor after {bad}", factor, 512.0, "The loss was multiplied by too much: halve it.")
-    large, factor = fn(given([60000.0], [-60000.0]), 2.0)
-    expect(large is not None, "60000 is large, but float16 can hold it: only what is not finite is refused.")
-    expect_close("60000 divided by 2", large[0], [30000.0], "Divide each by the factor.")
-    opposite, _ = fn(given([60000.0], [60000.0]), 2.0)
+    for number, places in enumerate((1, 6, 2)):
+        for place in reversed(range(places)):
+            for bad, factor in ((math.inf, 1024.0), (-math.inf, 3.0), (math.nan, 0.75)):
+                _expect_left_out(fn, bad, number, place, factor)
+    for largest in (60000.0, 65504.0):
+        large, factor = fn(_float16([largest], [-largest]), 1.0)
+        expect(large is not None, f"{largest:g} is large, but float16 can hold it: only what is not finite is refused.")
+        expect_close(f"{largest:g} divided by 1", large[0], [largest], "Divide each by the factor.")
+        expect_close(f"{-largest:g} divided by 1", large[1], [-largest], "Divide each by the factor.")
+    opposite, _ = fn(_float16([60000.0], [60000.0]), 2.0)
     expect(opposite is not None, "Every number here is finite, though their sum in float16 is not: ask each number.")
 
 
