@@ -70,9 +70,7 @@ def test_a_law_is_not_fitted_through_what_is_no_measurement(what):
 def test_a_law_that_does_not_fall_is_refused():
     with pytest.raises(ValueError, match="the nearest law does not fall with size"):
         fit_power_law([1, 2, 3, 4, 5], [3, 1, 9, 9, 2.99])
-    with pytest.raises(
-        ValueError, match=r"4 sizes \(2 different\) and 4 losses: give at least three runs"
-    ):
+    with pytest.raises(ValueError, match=r"4 sizes \(2 different\) and 4 losses: give at least three runs"):
         fit_power_law([1, 1, 2, 2], [3.0, 3.1, 2.0, 2.1])
     law = fit_power_law([1, 1, 4, 16], [3.0, 3.0, 2.0, 1.5])  # two seeds of one size among three sizes
     assert law(64) == pytest.approx(1.25, abs=0.02)
