@@ -88,7 +88,7 @@ def draft_steps(
         drafted: list[int] = []
         q: list[Tensor] = []
         for _ in range(min(n_draft, end - len(text) - 1)):
-            q.append(spread(draft(text + drafted)))
+            q.append(spread(_probabilities(draft(text + drafted), model.config.vocab_size)))
             drafted.append(_draw(q[-1], torch.rand((), generator=chance, dtype=torch.float64)))
         unread = torch.tensor([(text + drafted)[cache.length :]], device=like.device)
         logits = model.head(model.hidden(unread, cache)[0, -len(drafted) - 1 :])  # (k + 1, V), one reading for all
@@ -98,6 +98,15 @@ def draft_steps(
         cache.length = len(text) + len(new) - 1  # forget the guesses that were refused
         text += new
         yield new
+
+
+def _probabilities(found: Tensor, size: int) -> Tensor:
+    """Give back what a draft gave, or refuse it: (V,)."""
+    is_row = isinstance(found, Tensor) and found.shape == (size,) and found.is_floating_point()
+    if not is_row or not found.min() >= 0 or not abs(found.sum(dtype=torch.float64) - 1) < 1e-3:
+        row = f"numbers with sum {found.sum():g}, the least {found.min():g}" if is_row else "no such row"
+        raise ValueError(f"the draft gave {row}; give a tensor of {size} probabilities with sum 1")
+    return found
 
 
 def generate_with_draft(
@@ -112,7 +121,7 @@ def generate_with_draft(
 
     Args:
         model: any GPT; its training mode is left as it was.
-        draft: takes the text so far and gives a probability for each token of the vocabulary; any will do.
+        draft: takes the text so far and gives a probability for each token of the vocabulary, with sum 1.
         ids: one prompt.
         max_new_tokens: most tokens to add, >= 0; with the prompt at most the context.
         n_draft: guesses in a step, >= 1.
@@ -126,7 +135,8 @@ def generate_with_draft(
         ids (1, T); draft: T' ints -> (V,) float64 -> (1, T + new), new <= max_new_tokens.
 
     Raises:
-        ValueError: more than one prompt, a text longer than the context, n_draft < 1, or as `generate`.
+        ValueError: more than one prompt, a text longer than the context, n_draft < 1, a draft that gives no
+            probabilities, or as `generate`.
 
     Source: Leviathan et al. (2023), section 2. Taught in ch04, inference.ipynb, section I.5.
     """
@@ -258,16 +268,17 @@ def generate_batch(
         B prompts (T_i,) -> B texts (T_i + new_i,), new_i <= max_new_tokens.
 
     Raises:
-        ValueError: no prompt, or as `generate`.
+        ValueError: no prompt, one that is no tensor (T_i,), or as `generate`.
 
     Source: Pope et al. (2022), section 2.1, for rows that share each reading of the weights. Taught in ch04,
     inference.ipynb, section I.6.
     """
-    if not prompts or any(prompt.ndim != 1 for prompt in prompts):
+    prompts = list(prompts)
+    if not prompts or not all(isinstance(prompt, Tensor) and prompt.ndim == 1 for prompt in prompts):
         raise ValueError(f"found {len(prompts)} prompts; give one or more, each a tensor of shape (tokens,)")
     for prompt in prompts:
         require_valid_request(model, prompt[None], max_new_tokens, stop_id)
-    seeds = [None if seed is None else seed + row for row in range(len(prompts))]
+    seeds = [seed + row if isinstance(seed, int) else seed for row in range(len(prompts))]
     choose: Any = _each_by([Sampler(temperature, top_k, top_p, seed) for seed in seeds])
 
     with torch.inference_mode(), evaluating(model), fast_paths(model, n_rows=len(prompts)):
@@ -299,10 +310,13 @@ def text_until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
         stops: strings that end the text; they are not handed on.
 
     Raises:
-        ValueError: a stop string is empty.
+        ValueError: a stop string is empty, or the stops are one string instead of several.
 
     Source: this course. Taught in ch04, inference.ipynb, section I.8.
     """
+    if isinstance(stops, str):
+        raise ValueError(f"the stops are the string {stops!r}; give a list of strings")
+    stops = tuple(stops)
     if not all(stops):
         raise ValueError(f"found an empty string among the stops {list(stops)}; each needs at least one letter")
     held = ""

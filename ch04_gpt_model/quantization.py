@@ -22,10 +22,22 @@ def int8_by_row(weight: Tensor) -> tuple[Tensor, Tensor]:
     Shape:
         weight (F, D) -> int8 (F, D) and float32 (F, 1).
 
-    Source: Dettmers et al. (2022), section 2. Taught in ch04, inference.ipynb, section I.2.
+    Raises:
+        ValueError: no matrix, an empty one, NaN or infinity.
+
+    Source: Dettmers et al. (2022), section 3.1. Taught in ch04, inference.ipynb, section I.2.
     """
+    _require_matrix(weight, 1)
     scale = weight.float().abs().amax(dim=1, keepdim=True) / 127
     return (weight.float() / scale.clamp(min=1e-30)).round().to(torch.int8), scale
+
+
+def _require_matrix(weight: Tensor, size: int) -> None:
+    if weight.ndim != 2 or not weight.numel() or weight.shape[1] % size:
+        rows = f"rows of a multiple of {size} numbers" if size > 1 else "a matrix that is not empty"
+        raise ValueError(f"the weight has shape {tuple(weight.shape)}; give {rows}")
+    if not weight.float().isfinite().all():
+        raise ValueError("the weight holds NaN or infinity; give finite numbers")
 
 
 def to_q4(weight: Tensor, with_minimum: bool = False) -> tuple[Tensor, ...]:
@@ -39,23 +51,25 @@ def to_q4(weight: Tensor, with_minimum: bool = False) -> tuple[Tensor, ...]:
         weight (F, D) -> bytes (F, D/32, 16), scales (F, D/32, 1) and with a minimum (F, D/32, 1), in half precision.
 
     Raises:
-        ValueError: D is not a multiple of 32.
+        ValueError: D is not a multiple of 32, NaN or infinity, or a scale or minimum too large for half precision.
 
     Source: ggml's reference routines, `quantize_row_q4_0` and `_1`. Taught in ch04, inference.ipynb, section I.3.
     """
-    if weight.ndim != 2 or weight.shape[1] % GROUP:
-        raise ValueError(f"the weight has shape {tuple(weight.shape)}; give rows of a multiple of {GROUP} numbers")
+    _require_matrix(weight, GROUP)
     groups = weight.float().unflatten(1, (-1, GROUP))  # (F, D/32, 32)
-    low, high = groups.amin(dim=-1, keepdim=True), groups.amax(dim=-1, keepdim=True)
-    scale, zero = (high - low) / 15, -low
-    if not with_minimum:
-        scale = torch.where(-low > high, low, high) / -8  # the largest becomes number 0: 16 numbers, 8 below zero
-    steps = groups / scale.where(scale != 0, torch.inf)
-    shift = zero / scale.where(scale != 0, torch.inf) if with_minimum else 8
-    numbers = (steps + shift + 0.5).floor().clamp(0, 15).to(torch.uint8)
+    if with_minimum:
+        low = groups.amin(dim=-1, keepdim=True)
+        scale, shift = (groups.amax(dim=-1, keepdim=True) - low) / 15, 0.5
+    else:  # the largest, of equal ones the first, becomes number 0: 16 numbers, 8 below zero
+        low = torch.zeros(())
+        scale, shift = groups.gather(-1, groups.abs().argmax(dim=-1, keepdim=True)) / -8, 8.5
+    steps = (groups - low) * (1 / scale.where(scale != 0, torch.inf))
+    numbers = (steps + shift).floor().clamp(0, 15).to(torch.uint8)
     first, second = numbers.chunk(2, dim=-1)  # number i shares a byte with number i + 16
-    packed = first | second << 4
-    return (packed, scale.half(), low.half()) if with_minimum else (packed, scale.half())
+    kept = (scale.half(), low.half()) if with_minimum else (scale.half(),)
+    if not all(part.isfinite().all() for part in kept):
+        raise ValueError(f"weights up to {weight.abs().max():g} are too large for half precision; make them smaller")
+    return (first | second << 4, *kept)
 
 
 def from_q4(packed: Tensor, scale: Tensor, minimum: Tensor | None = None) -> Tensor:

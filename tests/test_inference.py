@@ -133,6 +133,13 @@ def test_nothing_to_write_gives_the_prompts():
         assert torch.equal(prompt, text)
 
 
+def test_prompts_come_from_anything_that_gives_tensors():
+    rows_ = torch.tensor([[1, 2], [3, 4]])
+    expected = generate(plain_model(), rows_, 3)
+    for prompts in (rows_, (row for row in rows_), tuple(rows_)):
+        assert torch.equal(torch.stack(generate_batch(plain_model(), prompts, 3)), expected)
+
+
 @pytest.mark.parametrize(
     ("prompts", "settings", "sentence"),
     [
@@ -144,6 +151,11 @@ def test_nothing_to_write_gives_the_prompts():
         ([torch.tensor([1])], {"temperature": -1.0}, "temperature=-1.0"),
         ([torch.tensor([1])], {"stop_id": 99}, "stop_id=99"),
         ([torch.tensor([1])], {"top_p": 0.0}, "top_p=0.0"),
+        ([[1, 2], [3]], {}, r"each a tensor of shape \(tokens,\)"),
+        (["one"], {}, r"each a tensor of shape \(tokens,\)"),
+        ([torch.tensor([1.0])], {}, "give int64"),
+        ([torch.tensor([1])] * 2, {"temperature": 1.0, "seed": "a"}, "seed=a is not a whole number"),
+        ([torch.tensor([1])] * 2, {"temperature": 1.0, "seed": 0.5}, "seed=0.5 is not a whole number"),
     ],
 )
 def test_a_batch_refuses_what_cannot_be_written(prompts, settings, sentence):
@@ -257,6 +269,44 @@ def test_a_draft_refuses_what_cannot_be_written(ids, settings, sentence):
         generate_with_draft(plain_model(), uniform, ids, **{"max_new_tokens": 3, **settings})
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (torch.zeros(11), "sum 0, the least 0; give a tensor of 11"),
+        (torch.full((11,), 0.5), "sum 5.5"),
+        (torch.full((11,), float("nan")), "sum nan"),
+        (torch.tensor([1.5, -0.5] + [0.0] * 9), "the least -0.5"),
+        (torch.full((12,), 1 / 12), "no such row; give a tensor of 11"),
+        (torch.full((1, 11), 1 / 11), "no such row"),
+        (torch.tensor([1] + [0] * 10), "no such row"),
+        (torch.full((11,), 1 / 11).numpy(), "no such row"),
+        ([1 / 11] * 11, "no such row"),
+    ],
+)
+def test_a_draft_that_gives_no_probabilities_is_refused(temperature, given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        generate_with_draft(plain_model(), lambda _: given, torch.tensor([[1]]), 5, temperature=temperature)
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 2}, {"top_p": 0.5}])
+def test_a_drafted_text_keeps_to_top_k_and_top_p(model, settings):
+    ids = random_ids(PLAIN, 1, 4)
+    text = generate_with_draft(model, uniform, ids, 15, temperature=2.0, seed=1, **settings)
+    free = generate_with_draft(model, uniform, ids, 15, temperature=2.0, seed=1)
+    with torch.no_grad():
+        allowed = next_token_probabilities(model(text)[0, 3:-1], 2.0, **settings)
+        outside = next_token_probabilities(model(free)[0, 3:-1], 2.0, **settings)
+    assert (allowed.gather(1, text[0, 4:, None]) > 0).all()
+    assert (outside.gather(1, free[0, 4:, None]) == 0).any()
+
+
+def test_a_draft_leaves_the_model_as_it_was():
+    model = plain_model().train()
+    generate_with_draft(model, uniform, torch.tensor([[1]]), 3)
+    assert all(module.training for module in model.modules())
+
+
 # --- stop strings -----------------------------------------------------------------------------------------------------
 
 
@@ -298,6 +348,13 @@ def test_an_empty_stop_is_refused():
         list(text_until(["a"], ["x", ""]))
 
 
+def test_stops_come_from_anything_but_one_string():
+    assert list(text_until(["The e", "nd"], (stop for stop in ["end", "x"]))) == ["The "]
+    for stops in ("end", ""):
+        with pytest.raises(ValueError, match="give a list of strings"):
+            list(text_until(["The e"], stops))
+
+
 # --- weights in fewer bits --------------------------------------------------------------------------------------------
 
 
@@ -315,10 +372,13 @@ def test_int8_is_wrong_by_at_most_half_a_step():
 
 
 @pytest.mark.parametrize(("with_minimum", "name"), [(False, "Q4_0"), (True, "Q4_1")])
-def test_four_bits_are_those_of_gguf(with_minimum, name):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_four_bits_are_those_of_gguf(with_minimum, name, dtype):
+    """In bfloat16 the largest of a group is often there with both signs: the first counts."""
     gguf = pytest.importorskip("gguf")
-    weight = matrix(9, 96)
+    weight = matrix(9, 96 if dtype == torch.float32 else 9600).to(dtype).float()
     weight[4, 32:64], weight[5, :32] = 0.0, 0.25
+    weight[6, :32], weight[6, :2] = 0.3, torch.tensor([-1.0, 1.0])
     kind = gguf.GGMLQuantizationType[name]
     stored = gguf.quantize(weight.numpy(), kind)
     packed, *scales = to_q4(weight, with_minimum)
@@ -337,3 +397,27 @@ def test_four_bits_keep_constant_groups(with_minimum):
 def test_rows_that_are_no_whole_groups_are_refused():
     with pytest.raises(ValueError, match=r"shape \(2, 40\); give rows of a multiple of 32"):
         to_q4(torch.zeros(2, 40))
+
+
+def test_int8_refuses_what_is_no_matrix():
+    for shape in ((3,), (2, 0), (0, 2), (1, 2, 3)):
+        with pytest.raises(ValueError, match="give a matrix that is not empty"):
+            int8_by_row(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("form", [int8_by_row, to_q4, lambda weight: to_q4(weight, with_minimum=True)])
+def test_weights_that_are_not_finite_are_refused(form, value):
+    weight = torch.zeros(2, 32)
+    weight[1, 3] = value
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        form(weight)
+
+
+@pytest.mark.parametrize("with_minimum", [False, True])
+def test_weights_too_large_for_half_precision_are_refused(with_minimum):
+    for value in (1e6, -1e6):
+        with pytest.raises(ValueError, match=r"up to 1e\+06 are too large for half precision"):
+            to_q4(torch.tensor([[value] * 16 + [0.0] * 16]), with_minimum)
+    assert from_q4(*to_q4(torch.full((1, 32), 6e4), with_minimum)).isfinite().all()
+
