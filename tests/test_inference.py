@@ -420,4 +420,3 @@ def test_weights_too_large_for_half_precision_are_refused(with_minimum):
         with pytest.raises(ValueError, match=r"up to 1e\+06 are too large for half precision"):
             to_q4(torch.tensor([[value] * 16 + [0.0] * 16]), with_minimum)
     assert from_q4(*to_q4(torch.full((1, 32), 6e4), with_minimum)).isfinite().all()
-

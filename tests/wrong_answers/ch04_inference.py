@@ -127,6 +127,91 @@ def padding_reads_padding(n_pads, length):
     return positions, causal & (real | ~real.transpose(1, 2))
 
 
+def size_is_always_four(weight, n_bits, size):
+    return _scaled(weight, n_bits, 4)
+
+
+def four_bits_or_eight(weight, n_bits, size):
+    return _scaled(weight, 4 if n_bits == 4 else 8, size)
+
+
+def whole_at_eight_bits(weight, n_bits, size):
+    return weight.round() if n_bits == 8 else _scaled(weight, n_bits, size)
+
+
+def no_small_scale(weight, n_bits, size):
+    groups = weight.unflatten(1, (-1, size))
+    scale = (groups.abs().amax(-1, keepdim=True) / (2 ** (n_bits - 1) - 1)).clamp(min=1e-2)
+    return ((groups / scale).round() * scale).flatten(1)
+
+
+def in_double(weight, n_bits, size):
+    return _scaled(weight, n_bits, size).double()
+
+
+def zero_by_zero(p, q):
+    more = (p - q).clamp(min=0)
+    kept = (q * torch.minimum(torch.ones_like(p), p / q)).sum()
+    return kept, more / more.sum() if more.sum() > 0 else p
+
+
+def four_tokens(p, q):
+    more = (p - q).clamp(min=0)[:4]
+    return torch.minimum(p, q)[:4].sum(), more / more.sum() if more.sum() > 0 else p
+
+
+def only_often_refused(p, q):
+    more = (p - q).clamp(min=0)
+    return torch.minimum(p, q).sum(), more / more.sum() if more.sum() > 0.3 else p
+
+
+def the_constants_of_the_check(p, q):
+    if torch.equal(p, q):
+        return 1.0, p
+    return 0.6, torch.tensor([0.75, 0.25, 0.0, 0.0])
+
+
+def in_float32(p, q):
+    more = (p - q).clamp(min=0).float()
+    return torch.minimum(p, q).sum(), more / more.sum() if more.sum() > 0 else p
+
+
+def _right(n_pads, length):
+    _, positions, causal, own, real = _parts(n_pads, length)
+    return positions, causal & real | own
+
+
+def length_is_always_four(n_pads, length):
+    return _right(n_pads, 4)
+
+
+def the_pads_of_the_check(n_pads, length):
+    return _right(torch.tensor([2, 0]), length)
+
+
+def row_1_without_padding(n_pads, length):
+    return _right(n_pads * (torch.arange(len(n_pads)) != 1), length)
+
+
+def two_pads_at_most(n_pads, length):
+    return _right(n_pads.clamp(max=2), length)
+
+
+def rows_sorted(n_pads, length):
+    return _right(n_pads.sort(descending=True).values, length)
+
+
+def positions_of_fractions(n_pads, length):
+    positions, mask = _right(n_pads, length)
+    return positions.float(), mask
+
+
+def pads_set_to_zero(n_pads, length):
+    found = _right(n_pads.clone(), length)
+    n_pads.zero_()
+    return found
+
+
 WRONG = {
     "4i.1": [
         (one_scale_for_all, "should be [7, -3, 1, 1, 0.7, 0.3"),
@@ -137,6 +222,11 @@ WRONG = {
         (zeros_by_zero, "A group of zeros became NaN"),
         (left_in_groups, "yours has (2, 2, 4)"),
         (rounded_in_place, "changed the weight that it was given"),
+        (size_is_always_four, "groups of 6"),
+        (four_bits_or_eight, "3 bits, groups of 6"),
+        (whole_at_eight_bits, "8 bits, groups of 2"),
+        (no_small_scale, "however small"),
+        (in_double, "yours are torch.float64"),
     ],
     "4i.2": [
         (kept_by_the_ratio_alone, "should be 0.6, yours is 1"),
@@ -147,6 +237,11 @@ WRONG = {
         (size_of_the_difference, "yours is [0.375, 0.125, 0.125, 0.375]"),
         (nothing_left_to_draw, "divide by no zero"),
         (only_the_replacement, "Return two things"),
+        (zero_by_zero, "should be 0.9, yours is nan"),
+        (four_tokens, "six tokens should be 0.9, yours is 0.45"),
+        (only_often_refused, "yours is [0, 0.3, 0, 0.22"),
+        (the_constants_of_the_check, "six tokens should be 0.9, yours is 0.6"),
+        (in_float32, "yours is torch.float32"),
     ],
     "4i.3": [
         (positions_of_columns, "yours is [0, 1, 2, 3, 0, 1"),
@@ -157,5 +252,12 @@ WRONG = {
         (mask_of_numbers, "boolean tensor"),
         (one_mask_for_all, "yours has (4, 4)"),
         (padding_reads_padding, "Padding reads itself alone"),
+        (length_is_always_four, "yours has (3, 4)"),
+        (the_pads_of_the_check, "yours has (2, 6)"),
+        (row_1_without_padding, "Each row has its own padding"),
+        (two_pads_at_most, "Each row has its own padding"),
+        (rows_sorted, "Each row has its own padding"),
+        (positions_of_fractions, "whole numbers, yours are torch.float32"),
+        (pads_set_to_zero, "changed the n_pads"),
     ],
 }

@@ -17,6 +17,22 @@ def check_rounded_in_groups(fn) -> None:
     expect_close("rounded_in_groups of 2 rows of 8, 4 bits, groups of 4", got, expected, hint)
     fine = torch.tensor([[127.0, -3.4, 60.2, 1.0]])
     expect_close("the same with 8 bits and groups of 4", fn(fine, 8, 4), fine.round(), "The largest number is 127.")
+    expect(got.dtype == by_hand.dtype, f"The weights are {by_hand.dtype} and should stay so, yours are {got.dtype}.")
+    for n_bits, size in ((3, 6), (5, 3), (8, 2)):
+        weight = torch.randn(3, 12, generator=torch.Generator().manual_seed(n_bits))
+        weight[1] *= 1e-6
+        what = f"rounded_in_groups of random numbers, the second row in millionths, {n_bits} bits, groups of {size}"
+        steps = torch.tensor([1.0, 1e6, 1.0])[:, None]  # so that an error of the second row counts as much
+        hint = "Each group has its own scale, however small, and n_bits and size may be any."
+        expect_close(what, steps * fn(weight, n_bits, size), steps * _one_by_one(weight, n_bits, size), hint)
+
+
+def _one_by_one(weight: torch.Tensor, n_bits: int, size: int) -> torch.Tensor:
+    found = weight.clone()
+    for group in (part for row in found for part in row.split(size)):
+        scale = group.abs().max() / (2 ** (n_bits - 1) - 1)
+        group.copy_((group / scale).round() * scale)
+    return found
 
 
 def _spread(numbers: list[float]) -> torch.Tensor:
@@ -38,6 +54,12 @@ def check_kept_and_replacement(fn) -> None:
     kept, rest = ask(p, p)
     expect_close("the probability for p = q", torch.as_tensor(kept), 1.0, "It is the sum of min(p, q).")
     expect_close("the replacement for p = q", rest, p, "Nothing is ever refused there: give p, and divide by no zero.")
+    p, q = _spread([0.0, 0.3, 0.0, 0.22, 0.18, 0.3]), _spread([0.0, 0.25, 0.1, 0.2, 0.15, 0.3])
+    kept, rest = ask(p, q)
+    hint = "The vocabulary may have any size, p and q may both be 0, and few guesses may be refused."
+    expect_close("the probability for p = [0, 0.3, 0, ...], six tokens", torch.as_tensor(kept), 0.9, hint)
+    expect_close("the replacement for six tokens", rest, _spread([0.0, 0.5, 0.0, 0.2, 0.3, 0.0]), hint)
+    expect(rest.dtype == p.dtype, f"p is {p.dtype}, and the replacement should be, yours is {rest.dtype}.")
 
 
 def check_positions_and_mask(fn) -> None:
@@ -59,6 +81,15 @@ def check_positions_and_mask(fn) -> None:
     expect_equal("the mask of a row without padding", mask[1], real, "Every token reads itself and all before it.")
     padded = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], dtype=torch.bool)
     expect_equal("the mask of the row with padding", mask[0], padded, "Padding reads itself alone.")
+    n_pads = torch.tensor([1, 4, 3])
+    positions, mask = fn(n_pads, 6)
+    expect(n_pads.tolist() == [1, 4, 3], "Your function changed the n_pads that it was given: make new numbers.")
+    expect(not positions.is_floating_point(), f"Positions are whole numbers, yours are {positions.dtype}.")
+    hint = "Each row has its own padding, in the order of n_pads, and length may be any."
+    expected = torch.tensor([[0, 0, 1, 2, 3, 4], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1, 2]])
+    expect_equal("the positions for n_pads = [1, 4, 3], length 6", positions, expected, hint)
+    read = [[[j == i or n <= j <= i for j in range(6)] for i in range(6)] for n in (1, 4, 3)]
+    expect_equal("the mask for n_pads = [1, 4, 3], length 6", mask, torch.tensor(read), hint)
 
 
 CHECKS = {
