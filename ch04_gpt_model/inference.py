@@ -152,9 +152,8 @@ def generate_with_draft(
         for tokens in steps:
             new += tokens
             if stop_id in tokens:
-                new = new[: new.index(stop_id) + 1]
                 break
-    return torch.cat([ids, torch.tensor([new]).to(ids)], dim=1)
+    return torch.cat([ids[0], _up_to(stop_id, torch.tensor(new)).to(ids)])[None]
 
 
 def _require_room(model: GPTModel, length: int, max_new_tokens: int) -> None:
@@ -314,11 +313,8 @@ def text_until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
 
     Source: this course. Taught in ch04, inference.ipynb, section I.8.
     """
-    if isinstance(stops, str):
-        raise ValueError(f"the stops are the string {stops!r}; give a list of strings")
-    stops = tuple(stops)
-    if not all(stops):
-        raise ValueError(f"found an empty string among the stops {list(stops)}; each needs at least one letter")
+    if isinstance(stops, str) or not all(stops := tuple(stops)):
+        raise ValueError(f"the stops are {stops!r}; give a list of strings, none of them empty")
     held = ""
     for piece in pieces:
         held += piece

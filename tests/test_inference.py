@@ -344,7 +344,7 @@ def test_nothing_is_read_behind_a_stop():
 
 
 def test_an_empty_stop_is_refused():
-    with pytest.raises(ValueError, match="empty string among the stops"):
+    with pytest.raises(ValueError, match=r"the stops are \('x', ''\); give a list of strings, none of them empty"):
         list(text_until(["a"], ["x", ""]))
 
 
