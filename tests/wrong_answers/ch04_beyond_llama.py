@@ -66,6 +66,10 @@ def one_block_for_all(windows, n_tokens, n_kv_heads, d_head):
     return 2 * max(min(window or n_tokens, n_tokens) for window in windows) * n_kv_heads * d_head
 
 
+def one_limit_for_all(windows, n_tokens, n_kv_heads, d_head):
+    return 2 * min(sum(window or n_tokens for window in windows), len(windows) * n_tokens) * n_kv_heads * d_head
+
+
 def one_head(windows, n_tokens, n_kv_heads, d_head):
     return 2 * sum(min(window or n_tokens, n_tokens) for window in windows) * d_head
 
@@ -96,6 +100,16 @@ def written_in_place(state, key, value, write, keep):
     return state
 
 
+def faded_in_place(state, key, value, write, keep):
+    state *= keep
+    return state + torch.outer(key, write * (value - key @ state))
+
+
+def sizes_of_the_key(state, key, value, write, keep):
+    faded = keep * state
+    return faded + torch.outer(key.abs(), write * (value - key @ faded))
+
+
 def strongest_row(state, key, value, write, keep):
     new, row = keep * state, key.abs().argmax()
     new[row] += write * (value - new[row])
@@ -117,7 +131,8 @@ WRONG = {
         (all_full, "should be 72, yours is 240"),
         (windows_always_filled, "should be 240, yours is 1536"),
         (full_blocks_forgotten, "should be 240, yours is 0"),
-        (one_block_for_all, "should be 312, yours is 240"),
+        (one_block_for_all, "should be 552, yours is 240"),
+        (one_limit_for_all, "should be 552, yours is 720"),
         (one_head, "should be 240, yours is 80"),
     ],
     "4b.3": [
@@ -127,6 +142,8 @@ WRONG = {
         (never_fading, "The whole state fades"),
         (faded_at_the_end, "after fading to a half"),
         (written_in_place, "Return a new one"),
+        (faded_in_place, "Return a new one"),
+        (sizes_of_the_key, "Every row changes by its number in the key"),
         (strongest_row, "Every row changes by its number in the key"),
     ],
 }

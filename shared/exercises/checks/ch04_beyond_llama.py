@@ -37,7 +37,7 @@ def check_cached_numbers(fn) -> None:
     hint = "It cannot keep more tokens than the text has."
     expect_equal("The same with a window of 64", fn([64], 10, 3, 4), 240, hint)
     hint = "Every block keeps its own; add them up."
-    expect_equal("The cache of a window of 3 and a full block", fn([3, None], 10, 3, 4), 312, hint)
+    expect_equal("The cache of windows of 64 and 3 and a full block", fn([64, 3, None], 10, 3, 4), 552, hint)
     olmo3 = [4096, 4096, 4096, None] * 8
     expect_equal("The cache of OLMo 3 7B, 65,536 tokens", fn(olmo3, 65_536, 32, 128), 5_100_273_664, hint)
 
@@ -46,9 +46,9 @@ def check_write_note(fn) -> None:
     state = torch.tensor([[2.0, 4.0, 6.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
     key, value = torch.tensor([1.0, 0.0]).double(), torch.tensor([7.0, 8.0, 9.0]).double()
     before = state.clone()
-    got = fn(state, key, value, 1.0, 1.0)
+    fn(state, key, value, 0.5, 0.5)
     expect_equal("The state that was given, afterwards", state, before, "Return a new one.")
-    expected = torch.stack([value, before[1]])
+    expected, got = torch.stack([value, before[1]]), fn(state, key, value, 1.0, 1.0)
     expect_close("The state after a whole exchange at the first row", got, expected, "7, 8, 9 takes that row's place.")
     expected = torch.stack([(before[0] + value) / 2, before[1]])
     hint = "Half of what stands there goes, half of the new value comes."
@@ -57,7 +57,7 @@ def check_write_note(fn) -> None:
     hint = "The whole state fades; then what stands there is read, in the faded state."
     got = fn(state, key, value, 1.0, 0.5)
     expect_close("The state after fading to a half and a whole exchange", got, expected, hint)
-    state, key, value = _numbers(4, 3), _numbers(4, seed=1), _numbers(3, seed=2)
+    state, key, value = _numbers(4, 3), _numbers(4, seed=3), _numbers(3, seed=2)
     key = key / key.norm()
     tensors = key[None], key[None], value[None], torch.tensor([0.3]).double(), torch.tensor([0.8]).double()
     expected = delta_rule(*tensors, state=state)[1]
