@@ -145,7 +145,7 @@ def delta_rule(
     Shape:
         q, k (..., T, K), v (..., T, V), write, keep (..., T) -> outputs (..., T, V), state (..., K, V).
 
-    Source: Yang et al. (2024), *Gated delta networks*, equation 10. Taught in ch04, beyond_llama.ipynb, section B.7.
+    Source: Yang et al. (2024), *Gated delta networks*, section 3.1. Taught in ch04, beyond_llama.ipynb, section B.7.
     """
     state = torch.zeros(*k.shape[:-2], k.shape[-1], v.shape[-1], dtype=v.dtype) if state is None else state
     outputs = []
