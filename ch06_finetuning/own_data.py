@@ -85,14 +85,19 @@ def _key(text: str) -> tuple[str, ...]:
     return tuple(words_of(text)) or (as_seen(text),)
 
 
-def _groups(keys: list[tuple[str, ...]], near: float) -> list[list[int]]:
-    """Row numbers that belong together, in the order of their first rows."""
+def _groups(keys: list[tuple[str, ...]], near: float, answers: Sequence[Hashable] = ()) -> list[list[int]]:
+    """Row numbers that belong together, in the order of their first rows.
+
+    Where there are answers, keys that are near and not the same belong together only if they share an answer.
+    """
     same: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for row, key in enumerate(keys):
         same[key].append(row)
     distinct = list(same)
     leader = list(range(len(distinct)))
-    for one, other in _near_pairs([frozenset(zip(key, key[1:])) or frozenset([key]) for key in distinct], near, leader):
+    said = [{answers[row] for row in same[key]} if answers else {""} for key in distinct]
+    pairs = [frozenset(zip(key, key[1:])) or frozenset([key]) for key in distinct]
+    for one, other in _near_pairs(pairs, said, near, leader):
         leader[_root(leader, one)] = _root(leader, other)
     groups: dict[int, list[int]] = defaultdict(list)
     for number, key in enumerate(distinct):
@@ -106,8 +111,8 @@ def _root(leader: list[int], number: int) -> int:
     return number
 
 
-def _near_pairs(sets: list[frozenset], near: float, leader: list[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of sets that are near and in no common group yet.
+def _near_pairs(sets: list[frozenset], said: list[set], near: float, leader: list[int]) -> Iterator[tuple[int, int]]:
+    """Pairs of sets that are near, share an answer and are in no common group yet.
 
     Two such sets share at least one of their rarest members, so only sets that share one of these are compared.
     """
@@ -120,7 +125,7 @@ def _near_pairs(sets: list[frozenset], near: float, leader: list[int]) -> Iterat
         rarest = rare[: max(0, size - math.ceil(near * size - ROUNDING) + 1 - n_alone)]
         known = {n for member in rarest for n in holders[member][-COMPARED:]}
         for other in [n for n in known if len(sets[n]) >= near * size - ROUNDING]:
-            if _root(leader, number) != _root(leader, other):
+            if said[number] & said[other] and _root(leader, number) != _root(leader, other):
                 common = len(members & sets[other])
                 if common >= near * (size + len(sets[other]) - common) - ROUNDING:
                     yield number, other
@@ -147,6 +152,8 @@ class RowSplit:
 def split_rows(rows: Sequence, *, share: float = 0.15, seed: int = 0) -> RowSplit:
     """Split rows so that copies and near copies of a row stay on its side, each label shared out alike.
 
+    Instructions whose questions are near and whose answers differ are no copies: only the same words are.
+
     Args:
         rows: messages with `.text` and `.label`, or instructions with `.prompt`; all answers of one talk stay together.
         share: share of the rows in the validation set, and in the test set, above 0 and below 0.5.
@@ -165,12 +172,14 @@ def split_rows(rows: Sequence, *, share: float = 0.15, seed: int = 0) -> RowSpli
         raise ValueError(f"all {len(rows):,} rows have the label {next(iter(labels))!r}: give rows of at least two")
     if len(rows) < FEWEST_ROWS:
         raise ValueError(f"found {len(rows)} rows; expected at least {FEWEST_ROWS}, better a hundred: give more")
-    groups = _groups([_key(_opening(row)) for row in rows], NEAR)
+    answers = [] if labels.keys() - {""} else [_key(row.history[0][1] if row.history else row.response) for row in rows]
+    groups = _groups([_key(_opening(row)) for row in rows], NEAR, answers)
     sides = _sides(groups, [_label(row) for row in rows], share, random.Random(f"split of own rows {seed}"))
     if len({_label(rows[n]) for n in sides["test"]}) < min(2, len(labels)):
         raise ValueError(
             f"found {len(rows):,} rows, of which only {len(groups):,} differ in more than a word or two, too few to "
-            "learn from some and test with others: give more rows that differ, three at least of each label"
+            "learn from some and test with others: give more rows that differ"
+            + ("" if answers else ", three at least of each label")
         )
     train, validation, test = ([rows[n] for n in sorted(sides[side])] for side in ("train", "validation", "test"))
     return RowSplit(train, validation, test, tuple(_notes(rows, groups, sides)))
@@ -261,13 +270,15 @@ def load_base(source: str | Path = "story") -> tuple[GPTModel, Any]:
             `load_pretrained` opens.
 
     Raises:
-        ValueError: there is no such model, or its files are damaged.
+        ValueError: there is no such model, it is a classifier, or its files are damaged.
 
     Source: this course.
     """
     if source == "story":
         return load_story_gpt()
     place = find_own(source, "story_gpt", "assistant") or source
+    if place == source and find_own(source, "classifier"):
+        raise ValueError(f"{source} is a classifier, which nothing goes on from: take what it was made from, or story")
     return load_pretrained(place) if is_pretrained(place) else load_story_gpt(place)
 
 

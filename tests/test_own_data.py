@@ -115,6 +115,28 @@ def test_one_huge_group_of_copies_is_learned_from_and_the_others_test():
     assert len(split.train) >= 40 and split.validation and split.test
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is the capital city of the country number {}?",
+        "copy the file a.txt to the file {}.txt",
+        "Who wrote the old book number {}?",
+    ],
+)
+def test_questions_that_are_nearly_alike_are_copies_only_if_their_answers_are_too(question):
+    def ask(answer):
+        return [Instruction("own", question.format(k), answer.format(k), (answer.format(k),)) for k in range(60)]
+
+    split = split_rows(ask("the answer {}"))
+    assert len(split.test) == 9 and not split.notes
+    with pytest.raises(ValueError, match="only 1 differ .*: give more rows that differ$"):
+        split_rows(ask("always the same"))
+    twice = [row for row in ask("the answer {}") for _ in range(2)]
+    split = split_rows([row._replace(response=f"{n}") for n, row in enumerate(twice)])
+    assert "60 of 120 rows repeat another" in split.notes[0]
+    assert not {row.prompt for row in split.train} & {row.prompt for row in (*split.validation, *split.test)}
+
+
 def test_doubtful_labels_are_named():
     rows = [*messages(30), Message("lonely", "rare"), Message(messages(30)[0].text, "b")]
     notes = " ".join(split_rows(rows).notes)
