@@ -22,15 +22,19 @@ OTHER_NAMES = {  # what people call the three keys
     "input": ("context",),
     "output": ("response", "answer", "completion", "target"),
 }
+OPTIONS = {"instruction": "--question", "input": "--context", "output": "--answer"}  # of course.py finetune
 TALKS = ("messages", "conversations")
+SYSTEM = "what the system says"  # the first turn of some talks
 ROLES = {"user": "instruction", "human": "instruction", "assistant": "output", "gpt": "output"}
 
 
 def read_instructions(path: str | Path, *, keys: dict[str, str] | None = None) -> list[Instruction]:
     """Read instructions of your own: JSON records with `instruction`, `input` (may be absent or null) and `output`.
 
-    The records stand in a list, or one after the other as in JSON Lines. A talk, {"messages": […]}, of user and
-    assistant in turn gives a record for each answer, with what was said before it as `history`.
+    The records stand in a list, or one after the other as in JSON Lines. Where the first has two of the usual other
+    keys, such as `question` and `answer`, these are read, with a warning. A talk, {"messages": […]}, of user and
+    assistant in turn gives a record for each answer, with what was said before it as `history`; what the system says
+    at its beginning is left out, with a warning.
 
     Args:
         path: a UTF-8 file; a byte order mark and empty lines are passed over.
@@ -42,8 +46,12 @@ def read_instructions(path: str | Path, *, keys: dict[str, str] | None = None) -
 
     Source: Taori et al. (2023), Stanford Alpaca, "Data Release". Taught in ch06, section 6.13.
     """
-    names, unread, instructions = _names_of_keys(keys), defaultdict(list), []
     records = list(json_records(read_utf8(path), path, RECORD_FORM))
+    usual = {} if keys or not records else _usual_keys(records[0][1])
+    names, unread, instructions = _names_of_keys(keys or usual), defaultdict(list), []
+    if usual:
+        told = " and ".join(f"{key!r} as the {name}" for name, key in usual.items())
+        warnings.warn(f"{path}: {told} is read; other keys are read with {_pass(usual)}", stacklevel=2)
     for place, record in records:
         found, others = _instructions(record, names, f"{path}, {place}")
         instructions += found
@@ -52,11 +60,10 @@ def read_instructions(path: str | Path, *, keys: dict[str, str] | None = None) -
     if not instructions:
         raise ValueError(f"{path} holds an empty list; expected records like {RECORD_FORM}")
     for key, places in unread.items():
-        warnings.warn(
-            f"{path}: text under {key!r} is not read, in {len(places):,} of {len(records):,} records (the first: "
-            f"{places[0]}); other keys are read with {_advice([key], names, 'input')}",
-            stacklevel=2,
-        )
+        found = f"in {len(places):,} of {len(records):,} records (the first: {places[0]})"
+        remedy = f"{found}; other keys are read with {_advice([key], names, 'input')}"
+        told = f"{key} is not read, {found}" if key == SYSTEM else f"text under {key!r} is not read, {remedy}"
+        warnings.warn(f"{path}: {told}", stacklevel=2)
     return instructions
 
 
@@ -68,6 +75,18 @@ def _names_of_keys(keys: dict[str, str] | None) -> dict[str, str]:
     return names
 
 
+def _usual_keys(record: object) -> dict[str, str]:
+    """Which of the usual other keys a record has for question and answer, each once; nothing where that is unclear."""
+    if not isinstance(record, dict) or {"instruction", "output", *TALKS} & record.keys():
+        return {}
+    found = {
+        name: [key for key, value in record.items() if key.casefold() in usual and _holds_text(value)]
+        for name, usual in OTHER_NAMES.items()
+    }
+    clear = {name: keys[0] for name, keys in found.items() if len(keys) == 1}
+    return clear if {"instruction", "output"} <= clear.keys() and "input" not in record else {}
+
+
 # -------------------------------------------------------------------------------------------------------- one record
 def _instructions(record: object, names: dict[str, str], where: str) -> tuple[list[Instruction], list[str]]:
     """A record in our own form, or one for each answer of a talk, and the other keys that hold text."""
@@ -75,7 +94,11 @@ def _instructions(record: object, names: dict[str, str], where: str) -> tuple[li
         raise ValueError(f"{where}: found {_shown(record)}; expected a record like {RECORD_FORM}")
     others = [key for key, value in record.items() if key not in names.values() and _holds_text(value)]
     if names["instruction"] not in record and (talk := next((key for key in TALKS if key in others), None)):
-        return list(_answers_of_talk(record[talk], where)), [key for key in others if key != talk]
+        turns = record[talk]
+        turns = turns if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns) else []
+        said = turns[1:] if turns and _role(turns[0]) == "system" else turns
+        others = [key for key in others if key != talk] + [SYSTEM] * (len(turns) - len(said))
+        return list(_answers_of_talk(said, where)), others
     for name in ("instruction", "output"):
         if names[name] not in record:
             found = _found_instead(record, others, names, name)
@@ -101,10 +124,13 @@ def _instruction(texts: dict[str, Any], names: dict[str, str], where: str) -> In
     return Instruction("own", "\n".join(prompt), answer, (answer,))
 
 
-def _answers_of_talk(turns: object, where: str) -> Iterator[Instruction]:
+def _role(turn: dict) -> str:
+    return str(turn.get("role", turn.get("from")))
+
+
+def _answers_of_talk(turns: list[dict], where: str) -> Iterator[Instruction]:
     """A record for each answer of a talk, with the turns before it."""
-    turns = turns if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns) else []
-    roles = [str(turn.get("role", turn.get("from"))) for turn in turns]
+    roles = [_role(turn) for turn in turns]
     if not roles or [ROLES.get(role) for role in roles] != ["instruction", "output"] * (len(roles) // 2):
         raise ValueError(
             f"{where}: found a talk of {', '.join(roles) or 'nobody'}; expected user and assistant in turn, from a "
@@ -139,7 +165,13 @@ def _advice(others: list[str], names: dict[str, str], wanted: str) -> str:
         for name, usual in OTHER_NAMES.items()
     }
     found = {name: key for name, key in known.items() if key} or {wanted: "…"}
-    return f"keys={ {name: key for name, key in names.items() if key != name} | found }"
+    return _pass({name: key for name, key in names.items() if key != name} | found)
+
+
+def _pass(keys: dict[str, str]) -> str:
+    """How other keys are named, in Python and in the terminal."""
+    options = [f"{option} {keys[name]}" for name, option in OPTIONS.items() if name in keys]
+    return f"keys={keys}" + (f" (in the terminal {' '.join(options)})" if options else "")
 
 
 def _nearest(name: str, keys: list[str]) -> str | None:

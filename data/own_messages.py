@@ -23,9 +23,10 @@ NAMES = {  # what people call the two columns, our own name first
 }
 SEPARATORS = "\t,;|"
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)  # what Excel understands as a file's first line
+CHOICE = "label=… and text=… (in the terminal --label and --text)"
 FORM = (
-    "a label, a tab and a text, or a table whose first line names its columns (label,text; for other names pass "
-    "label=… and text=…)"
+    f"a label, a tab and a text, or a table whose first line names its columns (label,text; others with {CHOICE}; "
+    "where the first line names none, write label,text above it, in the order of the columns)"
 )
 FEW = 10  # among fewer messages, a label for each is no sign of trouble
 
@@ -109,7 +110,7 @@ def _find_head(content: str, path: str | Path, wanted: dict[str, str | None]) ->
         names, asked = max(heads.values(), key=len), [repr(wanted[role] or role) for role in NAMES]
         raise ValueError(
             f"{path}, line {number}: found the columns {_listed(names)}; expected {' and '.join(asked)}: name those "
-            "that hold label and text with label=… and text=…"
+            f"that hold label and text with {CHOICE}"
         )
     return None
 
@@ -127,7 +128,10 @@ def _places(names: list[str], role: str, wanted: dict[str, str | None]) -> list[
 def _only(places: list[int], names: list[str], role: str, path: str | Path) -> int:
     if len(places) > 1:
         found = _listed([names[place] for place in places])
-        raise ValueError(f"{path} has the columns {found}, each of which may hold the {role}; choose with {role}=…")
+        raise ValueError(
+            f"{path} has the columns {found}, each of which may hold the {role}; choose with {role}=… (in the terminal "
+            f"--{role})"
+        )
     return places[0]
 
 
@@ -226,14 +230,14 @@ def _guesses(head: Head | None, label: str | None, text: str | None) -> Iterator
     """Say which columns were taken where it was neither asked for nor certain."""
     names = [head.names[head.label], head.names[head.text]] if head else []
     if head and None in (label, text) and [name.casefold() for name in names] != ["label", "text"]:
-        yield f"column {names[0]!r} is read as the label and {names[1]!r} as the text; choose with label=… and text=…"
+        yield f"column {names[0]!r} is read as the label and {names[1]!r} as the text; choose with {CHOICE}"
 
 
 def _doubtful_labels(rows: list[Row], head: Head | None) -> Iterator[str]:
     counts, lines = Counter(row.label for row in rows), {row.label: row.line for row in reversed(rows)}
     if head is None and (_is_name(rows[0].label, "label") or _is_name(rows[0].text, "text")):
         found = f"{rows[0].label!r} and {rows[0].text[:40]!r}"
-        yield f"line {rows[0].line} is read as a message; if {found} name columns, pass label=… and text=…"
+        yield f"line {rows[0].line} is read as a message; if {found} name columns, pass {CHOICE}"
     elif "label" in map(str.casefold, counts):
         yield "'label' stands among the labels; is the head of a table among the messages?"
     if head is None and (quoted := [row.line for row in rows if _is_quoted(row)]):

@@ -133,7 +133,10 @@ def test_a_text_keeps_what_can_carry_meaning(read):
         ("ham\t\n", "line 1: found"),
         ("\ttext without a label\n", "line 1: found"),
         ("ham\t\u200b\n", "line 1: found"),
-        ("ham,fine\nspam,Win\n", "line 1: found 'ham,fine'; expected .* a table whose first line names its columns"),
+        (
+            "ham,fine\nspam,Win\n",
+            "line 1: found 'ham,fine'; expected .* names its columns .*--label.* write label,text",
+        ),
         ("", "holds no message"),
         ("\n \n", "holds no message"),
         ("label,text\n", "holds no message"),
@@ -246,6 +249,26 @@ def test_other_keys_are_read_where_they_are_named(tmp_path):
             read_instructions(path, keys=keys)
 
 
+@pytest.mark.parametrize(
+    "question, answer", [("question", "answer"), ("prompt", "completion"), ("Query", "Response"), ("prompt", "target")]
+)
+def test_usual_keys_are_read_unasked_and_named(tmp_path, question, answer):
+    record = json.dumps({question: "a", answer: "b"})
+    told = f"'{question}' as the instruction and '{answer}' as the output .*--question {question} --answer {answer}"
+    with pytest.warns(UserWarning, match=told):
+        found = read_instructions(_write(tmp_path / "own.jsonl", record))
+    assert found == [("own", "a", "b", ("b",), ())]
+
+
+@pytest.mark.parametrize("role, said", [("role", "content"), ("from", "value")])
+def test_what_the_system_says_before_a_talk_is_left_out_with_a_word(tmp_path, role, said):
+    turns = [{role: who, said: text} for who, text in (("system", "s"), ("user", "a"), ("assistant", "b"))]
+    lines = [json.dumps({"messages": turns}), TALK]
+    with pytest.warns(UserWarning, match="what the system says is not read, in 1 of 2 records .the first: line 1"):
+        found = read_instructions(_write(tmp_path / "own.jsonl", "\n".join(lines)))
+    assert found == [("own", "a", "b", ("b",), ())] * 2
+
+
 @pytest.mark.parametrize("key", ["category", "Input", "history", "context"])
 def test_text_under_an_unknown_key_does_not_vanish_without_a_word(tmp_path, key):
     record = {"instruction": "a", "input": "", "output": "b", key: ["c"] if key == "history" else "c"}
@@ -295,10 +318,11 @@ def test_a_text_keeps_its_indentation_and_loses_blank_lines_only(read):
         ('[{"instruction": "a", "imput": "c", "output": "b"}]', "found the key 'imput'; write 'input'"),
         ('[{"instruction": "a", " input": "c", "output": "b"}]', "found the key ' input'; write 'input'"),
         ('[{"Instruction": "a", "OUTPUT": "b"}]', "pass keys={'instruction': 'Instruction', 'output': 'OUTPUT'}"),
-        ('[{"prompt": "a", "completion": "b"}]', "pass keys={'instruction': 'prompt', 'output': 'completion'}"),
+        ('[{"prompt": "a", "query": "c", "completion": "b"}]', "keys={'instruction': 'prompt', 'output': 'completion'}"),
+        ('[{"instruction": "a", "answer": "b"}]', r"keys={'output': 'answer'} \(in the terminal --answer answer\)"),
         ('[{"instruction": "a", "reply": "b"}]', "there is text under 'reply'; rename the keys, or pass keys={'output"),
         (f'{{"data": [{GOOD}]}}', "'data' holds a list of records; keep only this list in the file"),
-        (TALK.replace("[", '[{"role": "system", "content": "s"}, '), "found a talk of system, user, assistant; ex"),
+        (TALK.replace("}, {", '}, {"role": "system", "content": "s"}, {'), "found a talk of user, system, as"),
         (TALK + "\n" + TALK.replace("}]", '}, {"role": "user", "content": "c"}]'), "line 2, record 2: found a talk of"),
         (TALK.replace('"b"', "null"), "found a turn that says null; expected a text"),
         ('{"messages": "hello"}', "found a talk of nobody"),
