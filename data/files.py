@@ -97,7 +97,7 @@ def decode_utf8(content: bytes, path: str | Path) -> str:
     """
     for beginning, kind in NO_UTF8:
         if content.startswith(beginning):
-            raise ValueError(f"{path} is {kind}, not UTF-8 text; save it as plain text in UTF-8")
+            raise ValueError(f"{path} is {kind}, not UTF-8 text; save it as plain text in UTF-8, a table as CSV UTF-8")
     if b"\0" in content:
         raise ValueError(
             f"{path} holds NUL bytes ({content.count(0):,}, the first in line {_line_of(content, content.index(0))}), "

@@ -248,6 +248,21 @@ def test_a_published_model_learns_by_lora_and_is_saved_as_what_model_opens(tmp_p
         finetune_on_messages(tmp_path / "classifier", RowSplit(messages(4), messages(4), []), OwnSettings(source))
 
 
+def test_a_published_model_that_was_stopped_ends_in_the_same_weights_with_one_thread(tmp_path):
+    source = publish(tmp_path / "published")
+    rows = [Instruction("own", f"What is w{k}?", f"It is {k}.", (f"It is {k}.",)) for k in range(12)]
+    split, settings, n_threads = split_rows(rows), OwnSettings(source, epochs=2), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = finetune_on_instructions(tmp_path / "whole", split, settings)
+        with pytest.raises(TrainingInterrupted):
+            finetune_on_instructions(tmp_path / "parts", split, settings, on_step=press_at(2))
+        parts = finetune_on_instructions(tmp_path / "parts", split, settings)
+    finally:
+        torch.set_num_threads(n_threads)
+    assert_close(weights(parts.model), weights(whole.model), rtol=0, atol=0)
+
+
 def test_a_tokenizer_without_chat_tokens_is_given_some_with_rows_of_their_own():
     model = tiny_model(vocab_size=257)
     grown, tokenizer = ready_to_chat(model, tiktoken_of_bytes())
@@ -392,6 +407,62 @@ def test_messages_become_a_classifier_that_is_evaluated_and_talked_with(base, ru
     assert sample.main(["Once", "--model", str(runs / "tickets" / "classifier")]) == 1
 
 
+def verdict(right, other):
+    return " ".join(finetune._beside(right, "counting words", other))
+
+
+def test_the_verdict_is_that_of_the_paired_test():
+    good, bad = [True] * 10, [False] * 10
+    assert "100.0%" in verdict(
+        bad, good
+    ) and "**Worse than counting words** (exact McNemar test, p = 0.002)" in verdict(bad, good)
+    assert "0.0%" in verdict(good, bad) and ". Better than counting words" in verdict(good, bad)
+    assert "**Not shown to be better" in verdict(good, [*good[:5], *bad[5:]])
+    assert "not possible, no word" in verdict(good, "no word")
+
+
+@pytest.mark.parametrize(
+    "name, head, given",
+    [
+        ("rows.csv", "Kategorie,Nachricht", ["--label", "Kategorie", "--text", "Nachricht"]),
+        ("rows.csv", "score,note", ["--text", "note", "--label", "score"]),
+        ("rows.jsonl", ("Frage", "Antwort"), ["--question", "Frage", "--answer", "Antwort"]),
+        ("rows.jsonl", ("question", "answer"), []),
+    ],
+)
+def test_columns_and_keys_are_named_by_options(base, runs, tmp_path, capsys, name, head, given):
+    path, rows = tmp_path / name, messages(20)
+    lines = [json.dumps({head[0]: row.text, head[1]: row.label}) for row in rows]
+    content = "\n".join(lines) if name.endswith("jsonl") else table(rows).replace("label,text", str(head))
+    path.write_text(content, encoding="utf-8")
+    option = "--instructions" if name.endswith("jsonl") else "--messages"
+    words = [option, str(path), "--from", str(base), "--epochs", "1"]
+    if given:
+        assert finetune.main(words) == 1 and given[0] in capsys.readouterr().err and not runs.exists()
+    assert finetune.main([*words, *given]) == 0
+    wrong = ["--label", "a"] if name.endswith("jsonl") else ["--answer", "a"]
+    assert finetune.main([*words, *wrong, "--name", "other"]) == 1
+    assert f"{wrong[0]} belongs to" in capsys.readouterr().err
+
+
+def test_labels_that_a_classifier_never_learned_are_named(base, runs, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text(table(messages(20)), encoding="utf-8")
+    assert finetune.main(["--messages", str(path), "--from", str(base), "--epochs", "1"]) == 0
+    path.write_text(table([Message("hello there you", "a"), Message("quite another", "c")]), encoding="utf-8")
+    capsys.readouterr()
+    assert evaluate.main(["rows", str(path)]) == 0
+    assert (
+        "1 of 2 rows cannot be right, by labels that were not learned: 'c'; rows knows 'a'" in capsys.readouterr().out
+    )
+    path.write_text(table([Message("hello there you", "d"), Message("quite another", "c")]), encoding="utf-8")
+    assert evaluate.main(["rows", str(path)]) == 1
+    assert "none of the 2 rows has a label" in capsys.readouterr().err
+    words = ["--messages", str(path), "--from", str(runs / "rows" / "classifier"), "--name", "more"]
+    path.write_text(table(messages(20)), encoding="utf-8")
+    assert finetune.main(words) == 1 and "is a classifier, which nothing goes on from" in capsys.readouterr().err
+
+
 def test_a_stopped_command_goes_on_and_ends_the_same(base, runs, capsys, monkeypatch):
     words = ["--instructions", str(SHELL), "--from", str(base), "--epochs", "2"]
     assert finetune.main([*words, "--name", "whole"]) == 0
@@ -403,6 +474,8 @@ def test_a_stopped_command_goes_on_and_ends_the_same(base, runs, capsys, monkeyp
     assert finetune.main(["--resume", "--name", "parts", "--epochs", "3"]) == 1
     assert "was begun with --epochs 2" in capsys.readouterr().err
     assert finetune.main(["--resume", "--name", "parts"]) == 0
+    notes = [(runs / name / "report.md").read_text(encoding="utf-8").split("\n##")[0] for name in ("whole", "parts")]
+    assert notes[0].replace("whole", "parts") == notes[1] and "a word of these texts is" in notes[1]
     files = [(runs / name / "assistant" / "model.safetensors").read_bytes() for name in ("whole", "parts")]
     assert files[0] == files[1]
     assert sample.main(["Once", "--run", "parts", "--tokens", "3"]) == 0

@@ -318,7 +318,7 @@ def test_a_text_keeps_its_indentation_and_loses_blank_lines_only(read):
         ('[{"instruction": "a", "imput": "c", "output": "b"}]', "found the key 'imput'; write 'input'"),
         ('[{"instruction": "a", " input": "c", "output": "b"}]', "found the key ' input'; write 'input'"),
         ('[{"Instruction": "a", "OUTPUT": "b"}]', "pass keys={'instruction': 'Instruction', 'output': 'OUTPUT'}"),
-        ('[{"prompt": "a", "query": "c", "completion": "b"}]', "keys={'instruction': 'prompt', 'output': 'completion'}"),
+        ('[{"prompt": "a", "query": "c", "answer": "b"}]', "keys={'instruction': 'prompt', 'output': 'answer'}"),
         ('[{"instruction": "a", "answer": "b"}]', r"keys={'output': 'answer'} \(in the terminal --answer answer\)"),
         ('[{"instruction": "a", "reply": "b"}]', "there is text under 'reply'; rename the keys, or pass keys={'output"),
         (f'{{"data": [{GOOD}]}}', "'data' holds a list of records; keep only this list in the file"),

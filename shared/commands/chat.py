@@ -37,7 +37,10 @@ EVERYDAY_QUESTIONS = [
     "What can I cook with eggs and potatoes?",
     "Write a short poem about the sea.",
 ]
-OWN = "It has learned from {n:,} rows of {file}, and knows nothing but what they say."
+OWN = (
+    "It has learned from {n:,} rows of {file}, and knows nothing but what they say. How often it was right on rows "
+    "kept aside says report.md in the folder of {run}; look there before you believe it."
+)
 SORTS = "It sorts what you type: {labels}."
 MODELS = "name of a run, a folder, a published model (smollm2, a folder, a .gguf file), or 'shipped' (default)"
 
@@ -102,7 +105,7 @@ def welcome_of(assistant: "Assistant | Sorter", source: str | Path = "shipped") 
         split = kept_rows(made[0], made[1]["kind"])
         openings = [row.text if sorts else row.prompt for row in split.test if not getattr(row, "history", ())]
         examples = [" ".join(opening.split()) for opening in openings[:4]]
-        told = OWN.format(n=len(split.train), file=made[1]["file"])
+        told = OWN.format(n=len(split.train), file=made[1]["file"], run=made[0].name)
         return Welcome(f"{sorts} {told}".strip(), examples)
     if isinstance(assistant, Sorter):
         return Welcome(sorts, ["Thank you so much!"])

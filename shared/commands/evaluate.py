@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.commands.command_line import CommandParser, command
 from shared.commands.finetune import errors_to_read, longest_answer, warnings_as_sentences
-from shared.commands.own_models import kept_rows, read_rows, run_of
+from shared.commands.own_models import add_columns, kept_rows, read_rows, run_of
 from shared.commands.published_models import tell_memory
 
 MODEL = "name of a run, a folder, a published model, or 'shipped'"
@@ -21,6 +21,7 @@ def parser() -> argparse.ArgumentParser:
     options = CommandParser("evaluate", "Score a classifier or an assistant on rows of yours.")
     options.add_argument("model", help=MODEL)
     options.add_argument("file", help="messages (TSV, CSV) for a classifier; questions and answers (.json, .jsonl)")
+    add_columns(options)
     options.add_argument("--against", metavar="MODEL", help="another model on the same rows, with a paired test")
     return options
 
@@ -58,8 +59,28 @@ def _examined(source: str, rows: list) -> Any:
 
     tell_memory(source, "float32")
     model = load_answering(source)
+    tell_unknown_labels(source, getattr(model, "labels", ()), rows)
     longest = longest_answer(model, rows) if isinstance(model, Assistant) and hasattr(rows[0], "response") else 100
     return examine(model, rows, max_new_tokens=longest)
+
+
+def tell_unknown_labels(source: str, labels: Any, rows: list) -> None:
+    """Say which labels of the rows a classifier never learned; none of them can be right.
+
+    Args:
+        source: the model.
+        labels: its own.
+        rows: messages, or instructions, which have no labels.
+
+    Raises:
+        ValueError: it knows none of them.
+    """
+    unknown = [label for label in (getattr(row, "label", None) for row in rows) if label and label not in labels]
+    told = f"{', '.join(map(repr, sorted({*unknown})))}; {source} knows {', '.join(map(repr, labels))}"
+    if labels and len(unknown) == len(rows):
+        raise ValueError(f"none of the {len(rows):,} rows has a label that the model has learned: found {told}")
+    if labels and unknown:
+        print(f"{len(unknown):,} of {len(rows):,} rows cannot be right, by labels that were not learned: {told}")
 
 
 @command("evaluate")
@@ -70,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     sources = [options.model, *([options.against] if options.against else [])]
     with warnings_as_sentences("evaluate"):
-        rows = unseen_rows(read_rows(options.file), sources, Path(options.file).name)
+        rows = unseen_rows(read_rows(options.file, options), sources, Path(options.file).name)
         found = [_examined(source, rows) for source in sources]
     print(f"{options.model}: {str(found[0].rate).strip()}")
     if options.against:

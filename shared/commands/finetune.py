@@ -1,7 +1,7 @@
 """`python course.py finetune`: from a table of messages or a list of records to a model of your own.
 
 The rows are read and split, the base is opened and every row is tried before anything is written. Then the model
-learns in `runs/NAME/`; Ctrl-C saves, and `--resume` goes on to the same weights. `report.md` has the scores on rows
+learns in `runs/NAME/`; Ctrl-C saves, and `--resume` goes on. `report.md` has the scores on rows
 that were kept aside.
 """
 
@@ -9,20 +9,22 @@ import argparse
 import hashlib
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from data.files import write_atomically
 from shared.commands.command_line import CommandParser, command, seed_number, whole_number
-from shared.commands.own_models import begun_with, keep_rows, kept_rows
+from shared.commands.own_models import add_columns, begun_with, keep_rows, kept_rows, read_rows
 from shared.commands.run import ProgressLine, folder_of
 
 KINDS = {"messages": "classifier", "instructions": "assistant"}  # what is read -> what comes of it
 GIVEN = {"base": "from", "lora": "lora", "epochs": "epochs", "seed": "seed"}  # our names, and the options
 N_MARKED, N_SHOWN = 40, 10
+STORY_PIECES, STRANGE = 1.25, 1.5  # tokens that the story GPT makes of a word of its stories; so many times are strange
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     rows.add_argument("--messages", metavar="FILE", help="a table of labels and texts (TSV, CSV): gives a classifier")
     rows.add_argument("--instructions", metavar="FILE", help="questions and answers (JSON, JSONL): gives an assistant")
     told = "story (default), smollm2, the name of a run, a folder or a .gguf file"
+    add_columns(options)
     options.add_argument("--from", dest="base", metavar="MODEL", help=f"what it begins as: {told}")
     told = "learn thin corrections, merged at the end (always, where the base is a published model)"
     options.add_argument("--lora", action="store_true", default=None, help=told)
@@ -79,6 +82,7 @@ def open_work(options: argparse.Namespace, runs: Path) -> Work:
 
 
 def _begin(folder: Path, kind: str, file: str, options: argparse.Namespace) -> Work:
+    from ch05_pretraining.open_weights import is_pretrained
     from ch06_finetuning.own_data import OwnSettings, fitting_notes, load_base, ready_to_chat, split_rows
 
     if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
@@ -86,30 +90,49 @@ def _begin(folder: Path, kind: str, file: str, options: argparse.Namespace) -> W
         raise ValueError(f"{folder} is there already: {what} choose another name with --name")
     given = {name: value for name in GIVEN if (value := getattr(options, name)) is not None}
     settings = OwnSettings(**given)
-    rows = read_rows_as(kind, file)
+    published = is_pretrained(settings.base)
+    if published and kind == "messages":
+        raise ValueError(f"{settings.base} is a published model and cannot become a classifier here: leave --from out")
+    rows = read_rows(file, options, kind)
     try:
         split = split_rows(rows, seed=settings.seed)
         model, tokenizer = load_base(settings.base)
         if kind == "instructions":
             model, tokenizer = ready_to_chat(model, tokenizer)
+            _refuse_long_questions(rows, model, tokenizer)
         notes = [*split.notes, *fitting_notes(rows, model, tokenizer)]
+        notes += [] if published else _strange_words(rows, tokenizer)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    about = {"kind": kind, "settings": asdict(settings), "file": Path(file).name, "sha256": _hash(file)}
+    settings = replace(settings, lora=settings.lora or published)
+    about = {"kind": kind, "settings": asdict(settings), "file": Path(file).name, "sha256": _hash(file), "notes": notes}
     return Work(folder, about, split, notes)
 
 
-def read_rows_as(kind: str, file: str) -> list:
-    """Read a file as messages or as instructions, whatever its ending.
+def _refuse_long_questions(rows: list, model: Any, tokenizer: Any) -> None:
+    from ch06_finetuning.instructions import prompt_ids
+    from ch06_finetuning.own_data import longest_row
 
-    Args:
-        kind: "messages" or "instructions".
-        file: the path.
-    """
-    from data.own_instructions import read_instructions
-    from data.own_messages import read_messages
+    for number, row in enumerate(rows, start=1):
+        if (n_tokens := len(prompt_ids(tokenizer, row.prompt, row.history))) > longest_row(model):
+            raise ValueError(
+                f"record {number}: its question takes {n_tokens:,} tokens, and the model reads {longest_row(model):,}, "
+                "which leaves no answer to learn from; shorten it"
+            )
 
-    return read_messages(file) if kind == "messages" else read_instructions(file)
+
+def _strange_words(rows: list, tokenizer: Any) -> list[str]:
+    """Warn where a tokenizer cuts the words of the rows into many more pieces than those of stories."""
+    from ch02_text_data.any_tokenizer import encode_text
+
+    texts = [text for row in rows for text in ([row.text] if hasattr(row, "text") else [row.prompt, row.response])]
+    pieces = sum(len(encode_text(tokenizer, text)) for text in texts) / max(1, sum(len(t.split()) for t in texts))
+    if pieces <= STRANGE * STORY_PIECES:
+        return []
+    return [
+        f"a word of these texts is {pieces:.1f} tokens to the model, one of its stories about {STORY_PIECES}: it "
+        "hardly knows them, so expect little; for answers, --from smollm2 knows more of the world"
+    ]
 
 
 def _go_on(folder: Path, kind: str | None, file: str | None, options: argparse.Namespace) -> Work:
@@ -121,10 +144,9 @@ def _go_on(folder: Path, kind: str | None, file: str | None, options: argparse.N
     for name, option in GIVEN.items():
         value, then = getattr(options, name), about["settings"][name]
         if value is not None and value != then:
-            raise ValueError(
-                f"{folder} was begun with --{option} {then}: leave the option out, or choose another --name"
-            )
-    return Work(folder, about, kept_rows(folder, about["kind"]), [])
+            how = f"without --{option}" if then is None or then is False else f"with --{option} {then}"
+            raise ValueError(f"{folder} was begun {how}: leave the option out, or choose another --name")
+    return Work(folder, about, kept_rows(folder, about["kind"]), about.get("notes", []))
 
 
 def _hash(file: str) -> str:
@@ -159,9 +181,9 @@ def report_of(work: Work, model: Any) -> str:
         model: what `learn` gave.
     """
     sentences = _classifier_scores(work, model) if work.about["kind"] == "messages" else _assistant_scores(work, model)
-    settings = ", ".join(
-        f"{GIVEN[name]} {value}" for name, value in work.about["settings"].items() if value is not None
-    )
+    made = work.about["settings"]
+    settings = ", ".join(f"{GIVEN[name]} {made[name]}" for name in GIVEN if name != "lora" and made[name] is not None)
+    settings += ", by LoRA" if made["lora"] else ""
     notes = "".join(f"- {note}\n" for note in work.notes)
     head = f"# Report on *{work.folder.name}*\n\nMade from {work.about['file']} ({settings}).\n\n{notes}\n"
     return head + "\n\n".join(sentences) + "\n"
@@ -169,22 +191,53 @@ def report_of(work: Work, model: Any) -> str:
 
 def _classifier_scores(work: Work, model: Any) -> list[str]:
     from ch06_finetuning.own_data import examine
-    from ch06_finetuning.recipes import baseline_report, classifier_report
+    from ch06_finetuning.recipes import classifier_report
 
-    report = classifier_report(model, model.tokenizer, work.split.test)
+    train, test = work.split.train, work.split.test
+    found = examine(model, test)
     return [
-        f"## On {len(work.split.test):,} rows kept aside",
-        _block(report),
-        f"Counting words instead (bag of words): {_baseline(baseline_report, work)}",
-        *errors_to_read(examine(model, work.split.test)),
+        f"## On {len(test):,} rows kept aside",
+        _block(classifier_report(model, model.tokenizer, test)),
+        *_beside(found.right, "counting words (bag of words)", _counted_words(train, test)),
+        *_beside(found.right, *_commonest(train, test)),
+        *errors_to_read(found),
     ]
 
 
-def _baseline(score: Any, work: Work) -> str:
+def _counted_words(train: list, test: list) -> list[bool] | str:
+    """Which test rows a bag of words gets right, or why it cannot be made."""
+    from ch06_finetuning.bag_of_words import BagOfWords
+
+    labels = sorted({row.label for row in train})
     try:
-        return str(score(work.split.train, work.split.test).accuracy).strip()
+        bag = BagOfWords(len(labels)).fit([row.text for row in train], [labels.index(row.label) for row in train])
     except ValueError as error:
-        return f"not possible, {error}"
+        return str(error)
+    return [labels[n] == row.label for n, row in zip(bag.predict(row.text for row in test).tolist(), test)]
+
+
+def _commonest(train: list, test: list) -> tuple[str, list[bool]]:
+    """What answers the same each time, the commonest label, and where it is right."""
+    label = Counter(row.label for row in train).most_common(1)[0][0]
+    return f"always saying {label!r}", [row.label == label for row in test]
+
+
+def _beside(right: list[bool], name: str, other: list[bool] | str) -> Iterator[str]:
+    """The score of what a classifier must beat, and a verdict by the paired test."""
+    from ch06_finetuning.metrics import compare_paired
+
+    if isinstance(other, str):
+        yield f"Beside {name}: not possible, {other}"
+        return
+    pair = compare_paired(right, other)
+    p = f"exact McNemar test, p = {pair.p_value:.2g}"
+    if pair.p_value >= 0.05:
+        verdict = f"**Not shown to be better than {name}**: these rows do not tell the two apart ({p})."
+    elif pair.only_first > pair.only_second:
+        verdict = f"Better than {name} ({p})."
+    else:
+        verdict = f"**Worse than {name}** ({p}): do not use it."
+    yield f"Beside {name}, {str(pair.second).strip()}. {verdict}"
 
 
 def _assistant_scores(work: Work, model: Any) -> list[str]:
@@ -277,7 +330,7 @@ def main(arguments: list[str] | None = None) -> int:
     from shared.commands.published_models import tell_memory
 
     if options.base is not None:
-        tell_memory(options.base, "float32")
+        tell_memory(options.base, "float32", learns=True)
     with warnings_as_sentences("finetune"):
         work = open_work(options, runs_dir())
         for note in work.notes:

@@ -4,6 +4,7 @@ The folder of such a run holds `finetune.json` (what it was begun with), `rows.j
 the test set as a file of their own, for `evaluate`.
 """
 
+import argparse
 import csv
 import io
 import json
@@ -15,6 +16,18 @@ from data.durable_folders import json_bytes
 from data.files import write_atomically
 
 SIDES = ("train", "validation", "test")
+COLUMNS = {
+    "label": "column of the labels in a table of messages (default: label, category and the like)",
+    "text": "column of the texts (default: text, message and the like)",
+    "question": "key of the questions in records (default: instruction, question and the like)",
+    "context": "key of what belongs to a question (default: input)",
+    "answer": "key of the answers (default: output, answer and the like)",
+}
+KEYS = {
+    "question": "instruction",
+    "context": "input",
+    "answer": "output",
+}  # our options, and what the reader calls them
 INSTRUCTIONS = (".json", ".jsonl")  # files with other endings hold messages
 
 
@@ -59,11 +72,23 @@ def load_talker(source: str | Path, precision: str = "float32") -> Any:
     return Sorter(model) if isinstance(model, TextClassifier) else model
 
 
-def read_rows(path: str | Path) -> list:
-    """Read messages, or from a .json or .jsonl file instructions.
+def add_columns(options: argparse.ArgumentParser) -> None:
+    """Add the options that name the columns of a table and the keys of records.
+
+    Args:
+        options: of a command that reads rows.
+    """
+    for name, what in COLUMNS.items():
+        options.add_argument(f"--{name}", metavar="NAME", help=what)
+
+
+def read_rows(path: str | Path, columns: argparse.Namespace, kind: str | None = None) -> list:
+    """Read messages or instructions; without a kind, .json and .jsonl files hold instructions.
 
     Args:
         path: the file.
+        columns: what the options of `add_columns` gave.
+        kind: "messages" or "instructions".
 
     Raises:
         ValueError: the file is not what its ending says, or a row is bad.
@@ -71,7 +96,21 @@ def read_rows(path: str | Path) -> list:
     from data.own_instructions import read_instructions
     from data.own_messages import read_messages
 
-    return read_instructions(path) if Path(path).suffix.lower() in INSTRUCTIONS else read_messages(path)
+    if kind == "instructions" or kind is None and Path(path).suffix.lower() in INSTRUCTIONS:
+        _refuse_columns(columns, ("label", "text"), "a table of messages")
+        return read_instructions(path, keys=_keys(columns))
+    _refuse_columns(columns, tuple(KEYS), "records of questions and answers")
+    return read_messages(path, text=columns.text, label=columns.label)
+
+
+def _keys(columns: argparse.Namespace) -> dict[str, str] | None:
+    """The names of the keys as `read_instructions` takes them."""
+    return {ours: name for option, ours in KEYS.items() if (name := getattr(columns, option)) is not None} or None
+
+
+def _refuse_columns(columns: argparse.Namespace, names: tuple[str, ...], belongs: str) -> None:
+    if given := [name for name in names if getattr(columns, name) is not None]:
+        raise ValueError(f"--{given[0]} belongs to {belongs}: leave it out, or give such a file")
 
 
 def keep_rows(folder: Path, split: Any, about: dict) -> None:

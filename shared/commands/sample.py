@@ -93,9 +93,13 @@ def main(arguments: list[str] | None = None) -> int:
     sampling = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "seed")}
     added = pieces(model, tokenizer, options.prompt, options.tokens, **sampling)
     print(options.prompt, end="", flush=True)
+    n_signs = 0
     for piece in added:
+        n_signs += len(piece)
         print(piece, end="", flush=True)
     print()
+    if options.tokens and not n_signs:
+        print("The model ended the text at once; an assistant is asked with course.py chat.", file=sys.stderr)
     return 0
 
 
