@@ -68,7 +68,7 @@ class WordVectors:
         vectors: (V, D), any lengths; they are divided by their norms.
 
     Raises:
-        ValueError: another number of words than of vectors.
+        ValueError: another number of words than of vectors, or a word that comes twice.
 
     Source: Mikolov et al. (2013). Taught in ch02, embeddings.ipynb, section E.3.
     """
@@ -76,6 +76,8 @@ class WordVectors:
     def __init__(self, words: list[str], vectors: Tensor):
         if len(words) != len(vectors):
             raise ValueError(f"found {len(words)} words and {len(vectors)} vectors; expected one vector a word")
+        if len(set(words)) < len(words):
+            raise ValueError(f"found {len(words)} words, of which {len(set(words))} differ; expected no word twice")
         self.words, self.ids = list(words), {word: id_ for id_, word in enumerate(words)}
         self.vectors = F.normalize(vectors, dim=-1)  # (V, D)
 
@@ -103,8 +105,10 @@ class WordVectors:
             n_steps, batch_size, seed: of the training.
 
         Raises:
-            ValueError: no word is frequent enough.
+            ValueError: no word is frequent enough, or d_model is no whole number of at least 1.
         """
+        if not isinstance(d_model, int) or d_model < 1:
+            raise ValueError(f"found d_model={d_model!r}; expected a whole number of at least 1")
         generator = torch.Generator().manual_seed(seed)
         corpus = [plain_words(text) for text in texts]
         counts = Counter(word for text in corpus for word in text)
@@ -131,23 +135,44 @@ class WordVectors:
 
     def __getitem__(self, word: str) -> Tensor:
         """Return the vector (D,) of one word."""
+        return self.vectors[self._id(word)]
+
+    def _id(self, word: str) -> int:
         if word not in self.ids:
             raise ValueError(f"found the word {word!r}; expected one of the {len(self.words)} words of the vocabulary")
-        return self.vectors[self.ids[word]]
+        return self.ids[word]
 
     def nearest(self, query: str | Tensor, k: int = 5, exclude: Iterable[str] = ()) -> list[tuple[str, float]]:
-        """Return the k words whose vectors point most nearly the same way, with the cosine of the angle."""
+        """Return the words whose vectors point most nearly the same way, with the cosine of the angle.
+
+        Args:
+            query: a word, which is left out of the answer, or a vector (D,).
+            k: how many at most, 1 or more; fewer where no more words are left.
+            exclude: words to leave out.
+
+        Raises:
+            ValueError: k is below 1, or a word has no vector.
+        """
         if isinstance(query, str):
             exclude, query = {query, *exclude}, self[query]
+        excluded = {self._id(word) for word in exclude}
+        if k < 1:
+            raise ValueError(f"found k={k}; expected at least 1 word")
         cosines = self.vectors @ F.normalize(query, dim=-1)  # (V,)
-        for word in exclude:
-            cosines[self.ids[word]] = -torch.inf
-        best = cosines.topk(min(k, len(self.words)))
+        cosines[list(excluded)] = -torch.inf
+        best = cosines.topk(min(k, len(self.words) - len(excluded)))
         return [(self.words[id_], value) for value, id_ in zip(best.values.tolist(), best.indices.tolist())]
 
     def analogy(self, a: str, b: str, c: str) -> str:
-        """Say what is to c as b is to a: the word nearest to b - a + c, the three words themselves left out."""
-        return self.nearest(self[b] - self[a] + self[c], 1, exclude=(a, b, c))[0][0]
+        """Say what is to c as b is to a: the word nearest to b - a + c, the three words themselves left out.
+
+        Raises:
+            ValueError: one of the three has no vector, or the vocabulary holds no other word.
+        """
+        answers = self.nearest(self[b] - self[a] + self[c], 1, exclude=(a, b, c))
+        if not answers:
+            raise ValueError(f"found {len(self.words)} words, all of them in the question; expected another to answer")
+        return answers[0][0]
 
     def average(self, text: str) -> Tensor:
         """Return the mean vector (D,) of the words of a text, scaled to length 1; zeros where no word is known."""

@@ -10,6 +10,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ def expect_equal(what: str, got: Any, expected: Any, hint: str = "") -> None:
 def expect_close(what: str, got: Any, expected: Any, hint: str = "", tolerance: float = 1e-5) -> None:
     """Raise `NotYet` with both values unless they agree within `tolerance` (absolute, and relative to the size)."""
     expected = torch.as_tensor(expected, dtype=torch.float64)
-    if not isinstance(got, (torch.Tensor, int, float)):
+    if not isinstance(got, (torch.Tensor, Real)):  # Python's and NumPy's numbers are Real
         raise NotYet(_difference(what, got, expected, hint))
-    got = torch.as_tensor(got).detach()
+    got = got.detach() if isinstance(got, torch.Tensor) else torch.tensor(float(got), dtype=torch.float64)
     _expect_shape(what, got, expected, hint)
     if not torch.allclose(got.double(), expected, rtol=tolerance, atol=tolerance, equal_nan=True):
         raise NotYet(_difference(what, got, expected, hint))

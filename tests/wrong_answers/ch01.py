@@ -286,6 +286,26 @@ def days_in_hours(n_parameters, n_tokens, n_devices, peak_flops, utilization):
     return 6 * n_parameters * n_tokens / (n_devices * peak_flops * utilization) / 3600
 
 
+def bits_capped(probabilities):
+    return sum(-math.log2(max(p, 1e-9)) for p in probabilities) / len(probabilities)
+
+
+def smoothing_by_whole_tokens(counts, shorter, s):
+    return [(count + int(s) * p) / (sum(counts) + int(s)) for count, p in zip(counts, shorter)]
+
+
+def smoothing_as_text(counts, shorter, s):
+    return [str((count + s * p) / (sum(counts) + s)) for count, p in zip(counts, shorter)]
+
+
+def epochs_of_two_sources(sources, tokens_read):
+    return {name: weight * tokens_read / size for name, (size, weight) in list(sources.items())[:2]}
+
+
+def epochs_as_text(sources, tokens_read):
+    return {name: str(weight * tokens_read / size) for name, (size, weight) in sources.items()}
+
+
 WRONG = {
     "1.1": [
         (bits_in_nats, "logarithm to base 2"),
@@ -296,6 +316,7 @@ WRONG = {
         (bits_rounded, "without rounding it"),
         (bits_in_total, "yours is 4"),
         (bits_that_eat_the_list, "The probabilities afterwards"),
+        (bits_capped, "do not cap its surprise"),
     ],
     "1.2": [
         (bigrams_turned_round, "yours is {8: {7: 1}, 7: {8: 1}, 9: {7: 1}}"),
@@ -315,6 +336,8 @@ WRONG = {
         (smoothing_in_place, "make a new list"),
         (smoothing_rounded, "yours is [0.21, 0.14, 0.21, 0.43]"),
         (smoothing_where_nothing_was_seen, "yours is [1.0, 0.0]"),
+        (smoothing_by_whole_tokens, "s need not be a whole number"),
+        (smoothing_as_text, "a list with one probability"),
     ],
     "1.4": [
         (draw_the_likeliest, "the third stretch"),
@@ -350,6 +373,8 @@ WRONG = {
         (epochs_of_weights_that_sum_to_one, "Take the weights as they are"),
         (epochs_in_the_sources, "The sources afterwards"),
         (epochs_at_most_one, "should be 2, yours is 1"),
+        (epochs_of_two_sources, "any number of sources"),
+        (epochs_as_text, "should be 0.15, yours is"),
     ],
     "1.8": [
         (days_of_the_forward_pass, "6 N D operations"),

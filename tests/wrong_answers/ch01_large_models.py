@@ -1,5 +1,6 @@
 """Classic mistakes in the exercises of `large_models`, each with a fragment of the sentence it must get."""
 
+import difflib
 import math
 
 
@@ -175,6 +176,51 @@ def beginnings_only(written, read):
     return max((written[:end] for end in range(len(written) + 1) if written[:end] == read[:end]), key=len)
 
 
+def whole_hours(dollars, dollars_per_hour, peak, utilization, ratio):
+    n_parameters = math.sqrt(dollars // dollars_per_hour * 3600 * peak * utilization / (6 * ratio))
+    return n_parameters, ratio * n_parameters
+
+
+def numbers_as_text(dollars, dollars_per_hour, peak, utilization, ratio):
+    n_parameters = math.sqrt(dollars / dollars_per_hour * 3600 * peak * utilization / (6 * ratio))
+    return str(n_parameters), str(ratio * n_parameters)
+
+
+def first_place_in_read(written, read):
+    best = []
+    for i, token in enumerate(written):
+        if token in read:
+            j, n = read.index(token), 0
+            while i + n < len(written) and j + n < len(read) and written[i + n] == read[j + n]:
+                n += 1
+            best = written[i : i + n] if n > len(best) else best
+    return best
+
+
+def by_sequence_matcher(written, read):
+    match = difflib.SequenceMatcher(None, written, read).find_longest_match()
+    return written[match.a : match.a + match.size]
+
+
+def _pieces(written, longest):
+    return [written[i : i + n] for n in range(longest, 0, -1) for i in range(len(written) - n + 1)]
+
+
+def in_text_joined_by_spaces(written, read):
+    text = f" {' '.join(map(str, read))} "
+    return next((run for run in _pieces(written, len(written)) if f" {' '.join(map(str, run))} " in text), [])
+
+
+def runs_of_five_at_most(written, read):
+    found = _pieces(read, len(read))
+    return next((run for run in _pieces(written, min(5, len(written))) if run in found), [])
+
+
+def first_five_tokens(written, read):
+    found, few = _pieces(read, len(read)), written[:7]
+    return next((run for run in _pieces(few, len(few)) if run in found), [])
+
+
 WRONG = {
     "1l.1": [
         (weight_taken_as_exact, "300, 3, 3.4, 0.1) should be True"),
@@ -199,6 +245,8 @@ WRONG = {
         (parameters_only, "should be a pair"),
         (pair_turned_round, "should be 3600, yours is 7.2e+04"),
         (twenty_tokens_always, "The tokens of largest_model(3600, 1, 120, 1, 5)"),
+        (whole_hours, "do not round the hours"),
+        (numbers_as_text, "yours is '"),
     ],
     "1l.3": [
         (the_last_of_equal_runs, "are equally long: the first"),
@@ -212,5 +260,10 @@ WRONG = {
         (without_a_default, "raised ValueError"),
         (lists_eaten, "The two lists were changed"),
         (beginnings_only, "yours is []"),
+        (first_place_in_read, "look at each of its places"),
+        (by_sequence_matcher, "its tokens may be frequent ones"),
+        (in_text_joined_by_spaces, "A token may hold a space"),
+        (runs_of_five_at_most, "the run may be of any length"),
+        (first_five_tokens, "begin at any token of `written`"),
     ],
 }

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 
 import torch
+import torch.nn.functional as F
 
 
 def _merge(ids, pair, new_id):
@@ -360,6 +361,74 @@ def vectors_of_32_bits(ids, token_table, position_table):
     return (token_table[ids] + position_table[: ids.shape[1]]).float()
 
 
+def merges_the_same_objects(ids, pair, new_id):
+    merged = []
+    for id_ in ids:
+        if merged and merged[-1] is pair[0] and id_ is pair[1]:
+            merged[-1] = new_id
+        else:
+            merged.append(id_)
+    return merged
+
+
+def breaks_a_tie_without_capitals(words):
+    counts = _pair_counts(words)
+    return max(counts, key=lambda pair: (counts[pair], pair[0].lower(), pair[1].lower()))
+
+
+def _encoded(piece, merges):
+    tokens = list(piece)
+    for pair in merges:
+        tokens = _merge(tokens, pair, "".join(pair))
+    return tokens
+
+
+def strips_the_piece(piece, merges):
+    return _encoded(piece.strip(), merges)
+
+
+def forgets_capitals(piece, merges):
+    return _encoded(piece.lower(), merges)
+
+
+def decodes_by_place(ids, vocabulary):
+    return b"".join(list(vocabulary.values())[i] for i in ids).decode("utf-8", errors="replace")
+
+
+def decodes_to_the_first_broken_byte(ids, vocabulary):
+    whole = b"".join(vocabulary[i] for i in ids)
+    try:
+        return whole.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return whole[: error.start].decode("utf-8") + "\ufffd"
+
+
+def windows_one_by_one(ids, max_length, stride):
+    return ((ids[s : s + max_length], ids[s + 1 : s + max_length + 1]) for s in range(0, len(ids) - max_length, stride))
+
+
+def masks_the_end_that_fills(stories, end_id, pad_id):
+    ids, targets = _rows(stories, end_id, pad_id)
+    return ids, targets.masked_fill(targets == pad_id, -100) if end_id == pad_id else targets
+
+
+def whole_bytes_a_token(nats_per_token, n_tokens, n_bytes):
+    return nats_per_token / math.log(2) / (n_bytes // n_tokens)
+
+
+def id_zero_never_learns(ids, token_table, position_table):
+    return F.embedding(ids, token_table, padding_idx=0) + position_table[: ids.shape[1]]
+
+
+def gradients_by_frequency(ids, token_table, position_table):
+    return F.embedding(ids, token_table, scale_grad_by_freq=True) + position_table[: ids.shape[1]]
+
+
+def first_place_learns_alone(ids, token_table, position_table):
+    places = position_table[: ids.shape[1]]
+    return token_table[ids] + torch.cat([places[:1], places[1:].detach()])
+
+
 WRONG = {
     "2.1": [
         (merges_overlapping, "three 1s are one pair"),
@@ -370,6 +439,7 @@ WRONG = {
         (merges_written_as_text, "11 is not 1 and 1"),
         (gives_back_the_same_list, "return a copy"),
         (takes_a_zero_for_nothing, "An id may be 0"),
+        (merges_the_same_objects, "Compare numbers with =="),
     ],
     "2.2": [
         (ignores_how_often_a_piece_occurs, "brings its pairs ten times"),
@@ -380,6 +450,7 @@ WRONG = {
         (breaks_a_tie_by_the_joined_string, "not the joined strings"),
         (empties_the_words, "The words were changed"),
         (takes_the_longest_of_a_tie, "How long the tokens are"),
+        (breaks_a_tie_without_capitals, "capitals before small letters"),
     ],
     "2.3": [
         (longest_token_first, "The merge that was learned first"),
@@ -389,6 +460,8 @@ WRONG = {
         (uses_up_the_merges, "The list of merges was changed"),
         (spaces_between_the_tokens, "A space is a character"),
         (from_right_to_left, "no letter is used twice"),
+        (strips_the_piece, "spaces at both ends"),
+        (forgets_capitals, "yours is [' ', 'hug', ' ']"),
     ],
     "2.4": [
         (decodes_token_by_token, "join the bytes first"),
@@ -399,6 +472,8 @@ WRONG = {
         (takes_tokens_out_of_the_vocabulary, "The number of tokens in the vocabulary"),
         (decodes_as_latin_1, "yours is 'cafÃ©'"),
         (decodes_and_strips, "yours is '日cafcaf'"),
+        (decodes_by_place, "An id is a key"),
+        (decodes_to_the_first_broken_byte, "after a broken byte"),
     ],
     "2.5": [
         (targets_equal_inputs, "one place later"),
@@ -408,6 +483,7 @@ WRONG = {
         (windows_that_eat_the_ids, "take slices of it"),
         (windows_of_places, "A window holds ids"),
         (stride_of_a_window_at_most, "should be [0, 5, 10], yours is [0, 2, 4, 6, 8, 10]"),
+        (windows_one_by_one, "yours is a generator"),
     ],
     "2.6": [
         (padding_is_a_target, "At [1, 2] it should be -100, yours is 0"),
@@ -418,6 +494,7 @@ WRONG = {
         (rows_of_fixed_ids, "here 50 and 60"),
         (rows_of_short_integers, "should be int64"),
         (rows_without_empty_stories, "should have the shape (3, 3), yours has (2, 3)"),
+        (masks_the_end_that_fills, "as end and as padding"),
     ],
     "2.7": [
         (nats_not_turned_into_bits, "One nat is 1 / ln 2 bits"),
@@ -426,6 +503,7 @@ WRONG = {
         (bits_multiplied_by_ln_2, "yours is 3.844"),
         (bits_of_the_whole_text, "yours is 80"),
         (four_bytes_a_token, "bits_per_byte(2.0, 50, 150)"),
+        (whole_bytes_a_token, "3.4 bytes"),
     ],
     "2.8": [
         (positions_looked_up_by_id, "Id 5 in place 0 should be [110, 11] of shape (2,), yours is [210, 11]"),
@@ -436,5 +514,8 @@ WRONG = {
         (no_gradient_for_the_tables, "no gradient flows back"),
         (no_gradient_for_the_positions, "The position table could not learn"),
         (vectors_of_32_bits, "The dtype for tables of float64"),
+        (id_zero_never_learns, "that of id 0 as well"),
+        (gradients_by_frequency, "The gradient of the token table"),
+        (first_place_learns_alone, "Two rows use each place once"),
     ],
 }

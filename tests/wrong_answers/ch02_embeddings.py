@@ -204,6 +204,30 @@ def last_word_only(words, vectors):
     return F.normalize(([_zeros(vectors)] + _known(words, vectors))[-1], dim=0)
 
 
+def all_of_the_same_vector_dropped(id_, table, k):
+    scores = _cosines(id_, table)
+    return scores.masked_fill((table == table[id_]).all(dim=1), -torch.inf).topk(k).indices.tolist()
+
+
+def the_other_side_overflows(center, context, negatives):
+    return -F.logsigmoid(center @ context) + torch.log(1 + torch.exp(negatives @ center)).sum()
+
+
+def the_random_side_capped(center, context, negatives):
+    return -F.logsigmoid(center @ context) - F.logsigmoid(-(negatives @ center).clamp(max=100)).sum()
+
+
+def divided_by_nothing(words, vectors):
+    known = [vectors[word] for word in words if word in vectors]
+    total = sum(known, torch.zeros_like(next(iter(vectors.values()))))
+    return total / total.norm() if known else total
+
+
+def short_sums_left_short(words, vectors):
+    total = sum((vectors[w] for w in words if w in vectors), torch.zeros_like(next(iter(vectors.values()))))
+    return F.normalize(total, dim=0, eps=0.5)
+
+
 WRONG = {
     "2e.1": [
         (products_for_cosines, "should be [6], yours is [3]"),
@@ -217,6 +241,7 @@ WRONG = {
         (table_normalized_in_place, "The table afterwards"),
         (columns_normalized, "yours is"),
         (own_place_zero, "A negative cosine is smaller than 0"),
+        (all_of_the_same_vector_dropped, "Leave out the word by its id"),
     ],
     "2e.2": [
         (sign_of_random_words, "of *minus* its product"),
@@ -233,6 +258,8 @@ WRONG = {
         (center_detached_for_random_words, "Every term must hold the center"),
         (in_bits, "yours is 6"),
         (one_number_in_a_row, "Return a tensor with one number, not tensor([4.1589])"),
+        (the_other_side_overflows, "yours is inf"),
+        (the_random_side_capped, "σ of it rounds to 0"),
     ],
     "2e.3": [
         (not_scaled, "yours is [6, 0]"),
@@ -247,5 +274,7 @@ WRONG = {
         (always_two_zeros, "RuntimeError"),
         (sum_of_numbers_one, "yours is [0.4286, 0.5714]"),
         (last_word_only, "yours is [0, 1]"),
+        (divided_by_nothing, "which have no direction"),
+        (short_sums_left_short, "However short the sum is"),
     ],
 }

@@ -76,7 +76,7 @@ def masked_after_the_softmax(q, k, v, mask):
 
 
 def finite_mask(q, k, v, mask):
-    return attention(floor=-100.0)(q, k, v, mask)
+    return attention(floor=-1e4)(q, k, v, mask)
 
 
 def mask_upside_down(q, k, v, mask):
@@ -290,6 +290,39 @@ def window_in_blocks(n_tokens, window):
     return (block[:, None] == block) & torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril()
 
 
+def always_two_wide(query, keys, values):
+    return (2 / len(query) * (keys @ query)).softmax(dim=0) @ values
+
+
+def queries_above_zero(query, keys, values):
+    return (keys @ query.abs()).softmax(dim=0) @ values
+
+
+def shares_partly_cut_off(query, keys, values):
+    return ((keys.detach() + keys) / 2 @ query).softmax(dim=0) @ values
+
+
+def heads_kept_from_learning(x, n_heads):
+    x = x.detach() + 0 * x
+    return x.view(*x.shape[:2], n_heads, -1).transpose(1, 2)
+
+
+def always_four_wide(written, read, w_q, w_k, w_v):
+    return F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_v, scale=0.5)
+
+
+def score_without_gradient(weights, period):
+    return _matches(weights, period).mean(dim=-1).detach()
+
+
+def window_with_a_sink(n_tokens, window):
+    mask = torch.ones(n_tokens, n_tokens, dtype=torch.bool).tril().triu(1 - window)
+    if window >= 3:
+        mask = mask.triu(2 - window)
+        mask[:, 0] = True
+    return mask
+
+
 WRONG = {
     "3.1": [
         (without_softmax, "The shares are 1/8, 2/8 and 5/8"),
@@ -299,6 +332,9 @@ WRONG = {
         (shares_by_hand, "too large for a computer"),
         (nothing_to_learn_from, "no gradient flows back"),
         (shares_cut_off_from_the_query, "query could not learn"),
+        (always_two_wide, "For a query of three numbers"),
+        (queries_above_zero, "numbers below 0"),
+        (shares_partly_cut_off, "The gradient of keys"),
     ],
     "3.2": [
         (true_means_hidden, "Here True means may attend"),
@@ -332,6 +368,7 @@ WRONG = {
         (width_and_heads_exchanged, "each head is 3 wide"),
         (heads_backwards, "yours is [2, 3]"),
         (heads_cut_off, "Only regroup the numbers"),
+        (heads_kept_from_learning, "x could not learn"),
     ],
     "3.5": [
         (padding_of_queries, "Mask columns, which are read"),
@@ -349,6 +386,7 @@ WRONG = {
         (values_as_they_are, "multiply them by w_v"),
         (unscaled_across_texts, "divide the scores by √K"),
         (keys_cut_off, "w_k could not learn"),
+        (always_four_wide, "Here K is 3"),
     ],
     "3.7": [
         (the_copy_itself, "yours scores 0"),
@@ -360,6 +398,7 @@ WRONG = {
         (without_the_last_place, "right at half of the places should be 0.5, yours is 0.6667"),
         (four_places_always, "The score with the period 3"),
         (middle_place, "yours is 0."),
+        (score_without_gradient, "no gradient flows back"),
     ],
     "3.8": [
         (window_without_itself, "The window counts the token itself"),
@@ -368,5 +407,6 @@ WRONG = {
         (window_of_two_at_most, "The window is an argument"),
         (window_of_numbers, "The dtype"),
         (window_in_blocks, "yours is [1, 2, 1, 2, 1]"),
+        (window_with_a_sink, "The newest four, and no others"),
     ],
 }

@@ -19,6 +19,8 @@ def check_average_bits(fn) -> None:
     given = [0.3, 0.7]
     expect_close("average_bits([0.3, 0.7])", fn(given), 1.12576938, "Give the average as it is, without rounding it.")
     expect_equal("The probabilities afterwards", given, [0.3, 0.7], "Leave the list as it was.")
+    hint = "A token may be as improbable as it likes: do not cap its surprise."
+    expect_close("average_bits([2 ** -60, 1.0])", fn([2.0**-60, 1.0]), 30.0, hint)
     hint = "The product of so many probabilities is too small for a computer: add up logarithms."
     expect_close("average_bits([0.125] * 1000)", fn([0.125] * 1000), 3.0, hint)
 
@@ -52,6 +54,8 @@ def check_smooth(fn) -> None:
     mixed = fn([6, 0], [0.25, 0.75], 4)
     hint = "The s imaginary tokens are spread as the shorter context predicts."
     _expect_numbers("smooth([6, 0], [0.25, 0.75], 4)", mixed, [0.7, 0.3], hint)
+    hint = "s need not be a whole number."
+    _expect_numbers("smooth([2, 0], [0.2, 0.8], 0.5)", fn([2, 0], [0.2, 0.8], 0.5), [0.84, 0.16], hint)
     given = [1, 0, 0, 1], [0.1, 0.2, 0.3, 0.4]
     hint = "Give the probabilities as they are, without rounding them."
     _expect_numbers(
@@ -62,7 +66,7 @@ def check_smooth(fn) -> None:
 
 
 def _expect_numbers(what: str, got, expected: list[float], hint: str) -> None:
-    is_row = hasattr(got, "__len__") and not isinstance(got, str) and len(got) == len(expected)
+    is_row = hasattr(got, "__len__") and len(got) == len(expected) and not any(isinstance(x, str) for x in got)
     expect(is_row, f"{what} should be a list with one probability for each token, yours is {got!r:.100}.")
     shown = [round(float(value), 6) for value in got]
     expect(
@@ -144,12 +148,17 @@ def check_epochs(fn) -> None:
     hint = f"epochs should return a dictionary with one number for each of {list(sources)}"
     expect(is_table, f"{hint}, yours is {got!r:.100}.")
     hint = "The weight says how many of the tokens read come from the source, whatever its size."
-    expect_close("The epochs of 400 tokens with weight 0.6 in a run of 100", float(got["web"]), 0.15, hint)
-    expect_close("The epochs of 20 tokens with weight 0.4 in a run of 100", float(got["books"]), 2.0, hint)
+    expect_close("The epochs of 400 tokens with weight 0.6 in a run of 100", got["web"], 0.15, hint)
+    expect_close("The epochs of 20 tokens with weight 0.4 in a run of 100", got["books"], 2.0, hint)
     rounded = {"WebText2": (19, 0.22), "the rest": (480, 0.79)}
     hint = "Take the weights as they are, though rounding lets them add up to 1.01, and do not round the result."
-    read = float(fn(rounded, 300)["WebText2"])
+    read = fn(rounded, 300)["WebText2"]
     expect_close("The epochs of WebText2, where the weights are 0.22 and 0.79", read, 66 / 19, hint)
+    three = fn({"web": (10, 0.5), "books": (20, 0.25), "talks": (8, 0.25)}, 80)
+    hint = "There may be any number of sources."
+    expect(isinstance(three, dict) and list(three) == ["web", "books", "talks"], f"{hint} Of three, yours is {three}.")
+    for name, expected in (("web", 4.0), ("books", 1.0), ("talks", 2.5)):
+        expect_close(f"The epochs of {name}, one of three sources", three[name], expected, hint)
 
 
 def check_training_days(fn) -> None:

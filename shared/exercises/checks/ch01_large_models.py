@@ -39,6 +39,7 @@ PLANS = [  # dollars, dollars an hour, peak, utilization, tokens per parameter; 
     ((3600, 1, 120, 1.0, 5), "With five tokens for each parameter the work is 6 times 5 times N²."),
     ((1e6, 2.5, 989e12, 0.4, 20), "Work = 6 times parameters times tokens."),
     ((250.0, 1.25, 1e13, 0.3, 300), "Work = 6 times parameters times tokens."),
+    ((2.0, 3, 120, 1.0, 20), "Two dollars buy 40 minutes: do not round the hours."),
 ]
 
 
@@ -50,9 +51,9 @@ def check_largest_model(fn) -> None:
         got = fn(*given)
         is_pair = isinstance(got, (tuple, list)) and len(got) == 2
         expect(is_pair, f"{what} should be a pair, parameters and tokens; yours is {got!r:.60}.")
-        expect_close(f"The parameters of {what}", float(got[0]), n_parameters, hint)
+        expect_close(f"The parameters of {what}", got[0], n_parameters, hint)
         hint = "Each parameter has `tokens_per_parameter` tokens."
-        expect_close(f"The tokens of {what}", float(got[1]), ratio * n_parameters, hint)
+        expect_close(f"The tokens of {what}", got[1], ratio * n_parameters, hint)
 
 
 COPIES = [  # what was written, what was read, the longest copy; why
@@ -65,6 +66,10 @@ COPIES = [  # what was written, what was read, the longest copy; why
     ("b a c", "a b c", "b", "The order of the tokens counts."),
     ("p q r s t", "r s t p q", "r s t", "A later run may be longer than the first one."),
     ("a a a a", "a a x", "a a", "`read` holds two of them side by side, not four."),
+    ("b c", "b x b c", "b c", "A token may stand in `read` more than once: look at each of its places."),
+    ("a b c d e f g h", "h a b c d e f g", "a b c d e f g", "The texts and the run may be of any length."),
+    ("a b c d e f g h", "x f g h", "f g h", "The run may begin at any token of `written`."),
+    ("x q x", "q x " * 150, "x q x", "`read` may be long, and its tokens may be frequent ones."),
     ("ab c", "a b c", "c", "Tokens are compared, and not the letters in them."),
     ("a b", "c d", "", "Nothing is shared: an empty list."),
     ("", "a b", "", "Nothing was written: an empty list."),
@@ -76,12 +81,15 @@ def check_longest_copy(fn) -> None:
     for written, read, expected, hint in COPIES:
         given = written.split(), read.split()
         got = fn(*given)
-        what = f"longest_copy({written.split()}, {read.split()})"
+        shown = f"{read.split()}" if len(read) < 100 else f"{read.split()[:4]} * {len(read.split()) // 4}"
+        what = f"longest_copy({written.split()}, {shown})"
         expect(isinstance(got, list), f"{what} should be the list {expected.split()}, yours is {got!r:.60}.")
         expect_equal(what, got, expected.split(), hint)
         expect(given == (written.split(), read.split()), "The two lists were changed: take slices of them.")
     hint = "A token may be a number: compare tokens, and not what they look like side by side."
     expect_equal("longest_copy([1, 2], [1, 21])", fn([1, 2], [1, 21]), [1], hint)
+    hint = "A token may hold a space: compare tokens, and not texts joined from them."
+    expect_equal("longest_copy(['a b', 'c'], ['a', 'b', 'c'])", fn(["a b", "c"], ["a", "b", "c"]), ["c"], hint)
 
 
 CHECKS = {

@@ -25,6 +25,9 @@ def check_merge_pair(fn) -> None:
     )
     hint = "Compare the numbers, and not the digits in them: 11 is not 1 and 1."
     expect_equal("merge_pair([11, 2, 1, 22], (1, 2), 9)", fn([11, 2, 1, 22], (1, 2), 9), [11, 2, 1, 22], hint)
+    large = [500 * k for k in (2, 4, 2, 4)]  # numbers above 256 are objects of their own each time
+    hint = "Compare numbers with ==. `is` asks for the same object, and two equal large numbers may be two objects."
+    expect_equal("merge_pair([1000, 2000, 1000, 2000], (1000, 2000), 9)", fn(large, (1000, 2000), 9), [9, 9], hint)
     expect_equal("merge_pair([], (1, 2), 9)", fn([], (1, 2), 9), [], "No ids, no pairs.")
     hint = "An id may be 0 or may occur on both sides of a merge."
     expect_equal("merge_pair([0, 0, 7, 0, 0, 0], (0, 0), 8)", fn([0, 0, 7, 0, 0, 0], (0, 0), 8), [8, 7, 8, 0], hint)
@@ -48,6 +51,8 @@ def check_best_pair(fn) -> None:
     expect_equal("The best pair of a|bc and ab|b, once each", fn(words), ("ab", "b"), hint)
     unchanged = words == {("a", "bc"): 1, ("ab", "b"): 1}
     expect(unchanged, f"The words were changed, to {words}: count in a dictionary of your own.")
+    hint = "Python puts capitals before small letters: 'a' comes after 'Z'."
+    expect_equal("The best pair of {'ab': 3, 'Za': 3}", fn(_words({"ab": 3, "Za": 3})), ("a", "b"), hint)
     hint = "How long the tokens are does not count, only their order: 'z' comes after 'aaa'."
     expect_equal("The best pair of aaa|a and z|a, once each", fn({("aaa", "a"): 1, ("z", "a"): 1}), ("z", "a"), hint)
     hint = "The count decides first: 11 is more than 9, though '9' comes after '11'."
@@ -86,6 +91,8 @@ def check_encode_piece(fn) -> None:
     hint = "Only merges make tokens: a string is not a token because it happens to be there in one."
     long_way = [("a", "b"), ("c", "d"), ("ab", "cd")]
     expect_equal("encode_piece('bcd', [ab, cd, ab+cd])", list(fn("bcd", long_way)), ["b", "cd"], hint)
+    hint = "Every character stays as it is: capitals, and spaces at both ends."
+    expect_equal("encode_piece(' Hug ', merges)", list(fn(" Hug ", MERGES.copy())), [" ", "H", "ug", " "], hint)
     expect_equal("encode_piece('', merges)", list(fn("", MERGES.copy())), [], "No characters, no tokens.")
 
 
@@ -105,11 +112,18 @@ def check_decode(fn) -> None:
     expect_equal("decode([], vocabulary)", fn([], vocabulary), "", "No ids, no text.")
     hint = "Ids come in any order, and one may come again."
     expect_equal("decode([3, 4, 0, 0], vocabulary)", fn([3, 4, 0, 0], vocabulary), " 日cafcaf", hint)
+    hint = "What comes after a broken byte is text again."
+    expect_equal("decode([1, 0, 2, 0], vocabulary)", fn([1, 0, 2, 0], vocabulary), "\ufffdcaf\ufffdcaf", hint)
+    turned = {3: b"x", 1: b"y", 0: b"z", 2: b"w"}
+    hint = "An id is a key of the vocabulary, and not a place in it."
+    expect_equal("decode([3, 1], {3: b'x', 1: b'y', 0: b'z', 2: b'w'})", fn([3, 1], turned), "xy", hint)
 
 
 def check_windows(fn) -> None:
     given = list(range(9))
-    got = _as_lists(fn(given, 4, 4))
+    got = fn(given, 4, 4)
+    expect(isinstance(got, (list, tuple)), f"Return a list of pairs; yours is a {type(got).__name__}.")
+    got = _as_lists(got)
     expect_equal("The ids afterwards", given, list(range(9)), "Do not change what you were given: take slices of it.")
     expect(len(got) > 0, "You returned no window for 9 ids and windows of 4; there are two.")
     hint = "The targets are the ids one place later: the last one is an id that the inputs do not hold."
@@ -161,6 +175,11 @@ def check_story_rows(fn) -> None:
     expect_equal("ids with end_id=50 and pad_id=60", ids, torch.tensor([[50, 4, 60], [50, 60, 60], [50, 2, 8]]), hint)
     expected = torch.tensor([[4, 50, IGNORED], [50, IGNORED, IGNORED], [2, 8, 50]])
     expect_equal("targets with end_id=50 and pad_id=60", targets, expected, hint)
+    hint = "One id may serve as end and as padding; the end that closes a story is a target all the same."
+    both, targets_of_both = fn([[4], [2, 8]], 9, 9)
+    expect_equal("ids with end_id=9 and pad_id=9", both, torch.tensor([[9, 4, 9], [9, 2, 8]]), hint)
+    expected = torch.tensor([[4, 9, IGNORED], [2, 8, 9]])
+    expect_equal("targets with end_id=9 and pad_id=9", targets_of_both, expected, hint)
     kinds = {ids.dtype, targets.dtype}
     expect(kinds == {torch.int64}, f"ids and targets should be int64, as embeddings and the loss want it, not {kinds}.")
 
@@ -171,6 +190,8 @@ def check_bits_per_byte(fn) -> None:
     hint = "The loss is an average over tokens; the total is spread over the bytes, of which a token has several."
     expect_close("bits_per_byte(ln 2, 100, 400)", fn(math.log(2), 100, 400), 0.25, hint)
     expect_close("bits_per_byte(2.0, 50, 150)", fn(2.0, 50, 150), 2.0 * 50 / math.log(2) / 150, hint)
+    hint = "A token has 3.4 bytes here, on average: do not round that."
+    expect_close("bits_per_byte(2.0, 50, 170)", fn(2.0, 50, 170), 2.0 * 50 / math.log(2) / 170, hint)
 
 
 def check_embed(fn) -> None:
@@ -192,13 +213,18 @@ def check_embed(fn) -> None:
         "The position table afterwards", places[:, 0], torch.tensor([100.0, 200, 300, 400]), "Do not change it."
     )
     tables = [table.double().requires_grad_() for table in (tokens, places)]
-    got = fn(ids[:1, :1], *tables)
+    got = fn(ids, *tables)
     expect_equal("The dtype for tables of float64", got.dtype, torch.float64, "Take the tables' own numbers.")
     learns = got.requires_grad
     expect(learns, "The tables could not learn: no gradient flows back. Leave out detach, .data and torch.no_grad.")
     got.sum().backward()
     for name, table in zip(("token", "position"), tables):
         expect(table.grad is not None, f"The {name} table could not learn: no gradient reaches it.")
+    uses = torch.tensor([1.0, 2, 1, 0, 0, 2])[:, None].expand(6, 2)
+    hint = "Each row gets a gradient as often as it was looked up, that of id 0 as well."
+    expect_equal("The gradient of the token table", tables[0].grad.float(), uses, hint)
+    uses = torch.tensor([2.0, 2, 2, 0])[:, None].expand(4, 2)
+    expect_equal("The gradient of the position table", tables[1].grad.float(), uses, "Two rows use each place once.")
 
 
 CHECKS = {

@@ -29,6 +29,11 @@ def check_nearest_ids(fn) -> None:
         fits = got == expected or (id_ not in (0, 2) and twins == expected)
         expect(fits, f"{what} should be {expected}, yours is {got}. {hint}")
         expect_equal("The table afterwards", table, TABLE, "Make new tensors, and leave the table as it is.")
+    same = torch.tensor([[3.0, 1.0], [0.0, 2.0], [3.0, 1.0]])
+    hint = "Leave out the word by its id: another word may have the very same vector."
+    for id_, k, expected in ((2, 1, [0]), (0, 2, [2, 1])):
+        got = [int(one) for one in fn(id_, same.clone(), k)]
+        expect_equal(f"nearest_ids({id_}, {same.tolist()}, {k})", got, expected, hint)
 
 
 def check_pair_loss(fn) -> None:
@@ -50,6 +55,9 @@ def check_pair_loss(fn) -> None:
     expected = -F.logsigmoid(torch.tensor(-500.0)) - F.logsigmoid(-torch.tensor([-200.0 * (200 + 1200)])).sum()
     hint = "σ of such a product rounds to 0, and its logarithm is infinite: use F.logsigmoid."
     expect_close("For a product of -500 with the true word, the loss", far, expected, hint)
+    hint = "Minus the product is -400, and σ of it rounds to 0: use F.logsigmoid for the random words as well."
+    wrongly_sure = fn(center, context, 100 * negatives[2:])
+    expect_close("For a product of 400 with a random word, the loss", wrongly_sure, 400.078889, hint)
     _expect_gradients(fn, center, context, negatives)
 
 
@@ -88,6 +96,7 @@ def check_text_vector(fn) -> None:
         ("saw hen hen hen hen hen", [0.0, 1.0], "Opposite directions take each other away."),
         ("unicorn", [0.0, 0.0], "No known word: as many zeros as a vector has numbers."),
         ("", [0.0, 0.0], "No words: as many zeros as a vector has numbers."),
+        ("hen saw hen", [0.0, 0.0], "These vectors add up to zeros, which have no direction: no division by 0."),
     ):
         vectors = {word: vector.clone() for word, vector in VECTORS.items()}
         what = f"text_vector({text.split()}, vectors)"
@@ -97,6 +106,9 @@ def check_text_vector(fn) -> None:
         expect(same, f"{what} has changed `vectors`: begin with zeros of your own, and add to them.")
     one = {"fox": torch.tensor([0.0, 3.0, 4.0])}
     expect_close("The vector of ['fox'] with three numbers", fn(["fox"], one), torch.tensor([0.0, 0.6, 0.8]))
+    short = {"fox": torch.tensor([0.0, 0.06, 0.08])}
+    hint = "However short the sum is, the result has length 1."
+    expect_close("The vector of ['fox'] with a short vector", fn(["fox"], short), torch.tensor([0.0, 0.6, 0.8]), hint)
     expect_close("The vector of [] with three numbers", fn([], one), torch.zeros(3), "Ask `vectors` for the size.")
 
 

@@ -1,6 +1,7 @@
 """Checks of chapter 3's exercises: one query, masks, the scale, heads, cross-attention, induction, windows."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,12 @@ def check_look_up(fn) -> None:
     expect_close("With the query [200, 0], the output", loud, torch.tensor([8.0, 8.0]), hint)
     one = fn(torch.ones(2), keys[:1], values[:1])
     expect_close("With a single token, the output", one, torch.tensor([8.0, 0.0]), "It gets the whole share.")
-    _expect_gradients(fn, query=torch.tensor([1.0, 0.0]), keys=keys, values=values)
+    query, keys, values = (torch.randn(size, generator=_dice()) for size in ((3,), (4, 3), (4, 2)))
+    hint = "A query may have any width, and numbers below 0."
+    for asked in (query, -query):
+        expected = (keys @ asked).softmax(dim=0) @ values
+        expect_close("For a query of three numbers, the output", fn(asked, keys, values), expected, hint)
+    _expect_gradients(fn, lambda q, k, v: (k @ q).softmax(dim=0) @ v, query=query, keys=keys, values=values)
 
 
 def check_may_attend(fn) -> None:
@@ -66,7 +72,7 @@ def check_masked_attention(answer) -> None:
     hint = "With a causal mask the first token sees only itself, so its output is its own value."
     expect_close("The first token's output", masked[..., 0, :], v[..., 0, :], hint, tolerance=1e-7)
     expect_close("With a causal mask, the output", masked, F.scaled_dot_product_attention(q, k, v, causal))
-    loud = fn(q * 0 - 3.0, k * 0 + 30.0, v, causal)  # scores near -255
+    loud = fn(q * 0 - 60.0, k * 0 + 600.0, v, causal)  # scores near -100,000
     hint = "The scores are very negative here. A finite floor is higher than they are: use minus infinity."
     expect_close("The first token's output for loud scores", loud[..., 0, :], v[..., 0, :], hint)
     hint = "What is hidden has by far the highest score here: hide it before the softmax, and not afterwards."
@@ -84,7 +90,8 @@ def check_masked_attention(answer) -> None:
     expect_close("With another mask, the output", fn(q, k, v, odd), F.scaled_dot_product_attention(q, k, v, odd), hint)
     for name, tensor, before in zip(("q", "k", "v", "mask"), (q, k, v, odd), kept):
         expect(torch.equal(tensor, before), f"{name} was changed: make a new tensor, as `x / 2` does and `x /= 2` not.")
-    _expect_gradients(lambda q, k, v: fn(q, k, v, causal), q=q, k=k, v=v)
+    expected = partial(F.scaled_dot_product_attention, is_causal=True)
+    _expect_gradients(lambda q, k, v: fn(q, k, v, causal), expected, q=q, k=k, v=v)
 
 
 class _WithoutTheKernel(TorchFunctionMode):
@@ -96,16 +103,20 @@ class _WithoutTheKernel(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _expect_gradients(fn, **given: torch.Tensor) -> None:
-    """Require that every input could learn."""
-    inputs = [tensor.clone().double().requires_grad_() for tensor in given.values()]
+def _expect_gradients(fn, reference, **given: torch.Tensor) -> None:
+    """Require that every input could learn, and would learn the same as with the reference."""
+    inputs, others = ([tensor.double().clone().requires_grad_() for tensor in given.values()] for _ in range(2))
     got = fn(*inputs)
     expect_equal("The dtype for inputs of float64", got.dtype, torch.float64, "Keep the numbers of the inputs.")
     expect(got.requires_grad, "Nothing could learn: no gradient flows back. Leave out detach, .data and torch.no_grad.")
     got.pow(2).sum().backward()
+    reference(*others).pow(2).sum().backward()
     for name, tensor in zip(given, inputs):
         reached = tensor.grad is not None and bool(tensor.grad.any())
         expect(reached, f"{name} could not learn: no gradient reaches it.")
+    hint = "Every use of it must be undetached."
+    for name, tensor, other in zip(given, inputs, others):
+        expect_close(f"The gradient of {name}", tensor.grad, other.grad, hint)
 
 
 def _name_the_slip(got, q, k, v) -> None:
@@ -144,6 +155,9 @@ def check_split_into_heads(fn) -> None:
             f"The heads for (1, 5, 6) and n_heads={n_heads}", got, x.view(1, 5, n_heads, d_head).transpose(1, 2), hint
         )
         expect(got.requires_grad and got.dtype == x.dtype, "Only regroup the numbers: no new tensor, detach or dtype.")
+        _expect_gradients(
+            lambda x, n=n_heads: fn(x, n), lambda x, n=n_heads: x.view(1, 5, n, 6 // n).transpose(1, 2), x=x.detach()
+        )
 
 
 def check_padded_mask(fn) -> None:
@@ -186,9 +200,16 @@ def check_read_other(fn) -> None:
     expect(not torch.allclose(got, causal, atol=1e-5), "What is read is finished: no causal mask here.")
     unscaled = (written @ w_q @ (read @ w_k).transpose(-2, -1)).softmax(dim=-1) @ (read @ w_v)
     _unlike("The output", got, unscaled, "Yours has no scale: divide the scores by √K.")
-    expected = F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_v)
+    expected = _reads_other(written, read, w_q, w_k, w_v)
     expect_close("The output", got, expected, "softmax(q kᵀ / √K) v with q = written w_q, k = read w_k, v = read w_v.")
-    _expect_gradients(fn, written=written, read=read, w_q=w_q, w_k=w_k, w_v=w_v)
+    _expect_gradients(fn, _reads_other, written=written, read=read, w_q=w_q, w_k=w_k, w_v=w_v)
+    narrow = [w[:, :3] for w in (w_q, w_k, w_v)]
+    hint = "Here K is 3, and the scale is √3: take it from what you are given."
+    expect_close("The output for K = 3", fn(written, read, *narrow), _reads_other(written, read, *narrow), hint)
+
+
+def _reads_other(written, read, w_q, w_k, w_v):
+    return F.scaled_dot_product_attention(written @ w_q, read @ w_k, read @ w_v)
 
 
 def check_induction_score(fn) -> None:
@@ -218,6 +239,7 @@ def check_induction_score(fn) -> None:
     uneven[3, 1], uneven[4, 2], uneven[5, 3] = 0.6, 0.3, 0.9
     hint = "The period is an argument: with three tokens, said twice, the weights are 0.6, 0.3 and 0.9."
     expect_close("The score with the period 3", fn(uneven, 3), 0.6, hint)
+    _expect_gradients(lambda w: fn(w, 3), lambda w: w[..., [3, 4, 5], [1, 2, 3]].mean(dim=-1), weights=uneven)
 
 
 def check_window_mask(fn) -> None:
@@ -234,8 +256,11 @@ def check_window_mask(fn) -> None:
     whole = torch.ones(3, 3, dtype=torch.bool).tril()
     expect_equal("The mask for a window longer than the text", fn(3, 9).int(), whole.int(), "That is the causal mask.")
     expect_equal("The mask for window 1", fn(4, 1).int(), torch.eye(4).int(), "Each token sees itself alone.")
-    seen = fn(6, 4).sum(dim=1).tolist()
+    wide = fn(6, 4)
+    seen = wide.sum(dim=1).tolist()
     expect_equal("How many tokens each of 6 sees with window 4", seen, [1, 2, 3, 4, 4, 4], "The window is an argument.")
+    expected = torch.ones(6, 6, dtype=torch.bool).tril().triu(-3)
+    expect_equal("The mask of 6 tokens for window 4", wide.int(), expected.int(), "The newest four, and no others.")
 
 
 def _unlike(what: str, got, wrong: torch.Tensor, message: str) -> None:
