@@ -74,10 +74,9 @@ class WordVectors:
     """
 
     def __init__(self, words: list[str], vectors: Tensor):
-        if len(words) != len(vectors):
-            raise ValueError(f"found {len(words)} words and {len(vectors)} vectors; expected one vector a word")
-        if len(set(words)) < len(words):
-            raise ValueError(f"found {len(words)} words, of which {len(set(words))} differ; expected no word twice")
+        if not len(set(words)) == len(words) == len(vectors):
+            found = f"{len(words)} words and {len(vectors)} vectors, and of the words {len(set(words))} differ"
+            raise ValueError(f"found {found}; expected one vector a word, and no word twice")
         self.words, self.ids = list(words), {word: id_ for id_, word in enumerate(words)}
         self.vectors = F.normalize(vectors, dim=-1)  # (V, D)
 
@@ -105,10 +104,8 @@ class WordVectors:
             n_steps, batch_size, seed: of the training.
 
         Raises:
-            ValueError: no word is frequent enough, or d_model is no whole number of at least 1.
+            ValueError: no word is frequent enough.
         """
-        if not isinstance(d_model, int) or d_model < 1:
-            raise ValueError(f"found d_model={d_model!r}; expected a whole number of at least 1")
         generator = torch.Generator().manual_seed(seed)
         corpus = [plain_words(text) for text in texts]
         counts = Counter(word for text in corpus for word in text)
@@ -135,12 +132,7 @@ class WordVectors:
 
     def __getitem__(self, word: str) -> Tensor:
         """Return the vector (D,) of one word."""
-        return self.vectors[self._id(word)]
-
-    def _id(self, word: str) -> int:
-        if word not in self.ids:
-            raise ValueError(f"found the word {word!r}; expected one of the {len(self.words)} words of the vocabulary")
-        return self.ids[word]
+        return self.vectors[_known_id(word, self.ids)]
 
     def nearest(self, query: str | Tensor, k: int = 5, exclude: Iterable[str] = ()) -> list[tuple[str, float]]:
         """Return the words whose vectors point most nearly the same way, with the cosine of the angle.
@@ -151,13 +143,13 @@ class WordVectors:
             exclude: words to leave out.
 
         Raises:
-            ValueError: k is below 1, or a word has no vector.
+            ValueError: k is below 1, a word has no vector, or all words are left out.
         """
         if isinstance(query, str):
             exclude, query = {query, *exclude}, self[query]
-        excluded = {self._id(word) for word in exclude}
-        if k < 1:
-            raise ValueError(f"found k={k}; expected at least 1 word")
+        excluded = {_known_id(word, self.ids) for word in exclude}
+        if k < 1 or len(excluded) == len(self.words):
+            raise ValueError(f"found k={k} and {len(self.words) - len(excluded)} words left; expected 1 or more")
         cosines = self.vectors @ F.normalize(query, dim=-1)  # (V,)
         cosines[list(excluded)] = -torch.inf
         best = cosines.topk(min(k, len(self.words) - len(excluded)))
@@ -169,15 +161,19 @@ class WordVectors:
         Raises:
             ValueError: one of the three has no vector, or the vocabulary holds no other word.
         """
-        answers = self.nearest(self[b] - self[a] + self[c], 1, exclude=(a, b, c))
-        if not answers:
-            raise ValueError(f"found {len(self.words)} words, all of them in the question; expected another to answer")
-        return answers[0][0]
+        return self.nearest(self[b] - self[a] + self[c], 1, exclude=(a, b, c))[0][0]
 
     def average(self, text: str) -> Tensor:
         """Return the mean vector (D,) of the words of a text, scaled to length 1; zeros where no word is known."""
         ids = [self.ids[word] for word in plain_words(text) if word in self.ids]
         return F.normalize(self.vectors[ids].sum(dim=0), dim=0)
+
+
+def _known_id(word: str, ids: dict[str, int]) -> int:
+    """Return the id of a word that has a vector."""
+    if word not in ids:
+        raise ValueError(f"found the word {word!r}; expected one of the {len(ids)} words of the vocabulary")
+    return ids[word]
 
 
 def _corpus_pairs(
