@@ -20,6 +20,7 @@ from ch03_attention.attention import attention_weights, causal_mask
 from ch04_gpt_model.generation import KVCache
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel, require_ids
+from ch04_gpt_model.modern_ranges import refuse_out_of_range, refuse_wrong_kinds, require_rotation
 
 __all__ = ["ModernConfig", "rms_norm", "rotate", "RMSNorm", "SwiGLU", "GroupedQueryAttention", "ModernBlock",
            "ModernGPT"]  # fmt: skip
@@ -45,7 +46,7 @@ class ModernConfig(GPTConfig):
         others: see `GPTConfig`.
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: a value is of a wrong kind or out of range.
 
     Source: Touvron et al. (2023), section 2.2 and table 2. Taught in ch04, modern_gpt.ipynb, section M.7.
     """
@@ -70,23 +71,11 @@ class ModernConfig(GPTConfig):
         return {"d_ff": 8 * math.ceil(self.d_model / 3), "n_kv_heads": self.n_heads}
 
     def __post_init__(self) -> None:
+        refuse_wrong_kinds(self)
         super().__post_init__()
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_kv_heads={self.n_kv_heads} does not divide n_heads={self.n_heads}; choose a divisor")
-        if not isinstance(self.d_head, int) or self.d_head < 2 or self.d_head % 2:
-            raise ValueError(f"a head is {self.d_head} wide; give an even whole number, because rotations turn pairs")
-        if not 1 < self.rope_base < math.inf:
-            raise ValueError(f"rope_base={self.rope_base} is not a number above 1; Llama takes 10000")
-        if self.dropout:
-            raise ValueError(f"dropout={self.dropout} was given and this model has none; give 0")
-        if not 0 < self.norm_eps < 1:
-            raise ValueError(f"norm_eps={self.norm_eps} is not between 0 and 1; Llama takes 1e-5")
-        if self.rope_factors is not None:
+        if isinstance(self.rope_factors, list):
             object.__setattr__(self, "rope_factors", tuple(self.rope_factors))  # JSON gives a list
-            if len(self.rope_factors) != self.d_head // 2 or not all(0 < f < math.inf for f in self.rope_factors):
-                raise ValueError(
-                    f"rope_factors={self.rope_factors} are not {self.d_head // 2} numbers above 0, one a pair"
-                )
+        refuse_out_of_range(self)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
@@ -141,9 +130,13 @@ def rotate(x: Tensor, start: int = 0, base: float = 10_000.0, factors: tuple[flo
     Shape:
         (..., T, K) -> (..., T, K). Lengths do not change.
 
+    Raises:
+        ValueError: K is odd, x is not of floating point, the base is not above 0, or there are not K/2 factors above 0.
+
     Source: Su et al. (2021), section 3.4.2; the factors: Chen et al. (2023), section 2.3. Taught in ch04,
     modern_gpt.ipynb, section M.3.
     """
+    require_rotation(x, base, factors)
     n_tokens, n_pairs = x.shape[-2], x.shape[-1] // 2
     dtype, device = torch.promote_types(x.dtype, torch.float32), x.device
     speeds = base ** (-torch.arange(n_pairs, dtype=dtype, device=device) / n_pairs)  # (K/2,) radians a token

@@ -360,6 +360,23 @@ def test_a_rotation_that_forgets_its_place_would_be_noticed(model):
         ({"rope_factors": (1.0,)}, r"rope_factors=\(1.0,\) are not 2 numbers above 0"),
         ({"rope_factors": (1.0, 0.0)}, "are not 2 numbers above 0"),
         ({"rope_factors": (1.0, 2.0), "head_width": 8}, "are not 4 numbers above 0"),
+        ({"rope_factors": 5}, "rope_factors=5 are not 2 numbers above 0"),
+        ({"rope_factors": ("1", "2")}, "are not 2 numbers above 0"),
+        ({"rope_factors": "12"}, "rope_factors=12 are not 2 numbers above 0"),
+        ({"rope_factors": True}, "rope_factors=True are not 2 numbers above 0"),
+        ({"rope_base": "10000"}, "rope_base='10000' is not a number"),
+        ({"rope_base": None}, "rope_base=None is not a number"),
+        ({"rope_base": float("nan")}, "rope_base=nan is not a number above 1"),
+        ({"norm_eps": "x"}, "norm_eps='x' is not a number"),
+        ({"norm_eps": None}, "norm_eps=None is not a number"),
+        ({"dropout": "0"}, "dropout='0' is not a number"),
+        ({"n_kv_heads": True}, "n_kv_heads=True is not a whole number"),
+        ({"n_kv_heads": True, "n_heads": 1}, "n_kv_heads=True is not a whole number"),
+        ({"n_layers": True}, "n_layers=True is not a whole number"),
+        ({"head_width": True}, "head_width=True is not a whole number"),
+        ({"qkv_bias": "false"}, "qkv_bias='false' is neither True nor False"),
+        ({"qk_norm": "no"}, "qk_norm='no' is neither True nor False"),
+        ({"tie_weights": 1}, "tie_weights=1 is neither True nor False"),
         ({"n_heads": 5}, "n_heads=5 does not divide d_model=24"),
         ({"vocab_size": 0}, "vocab_size=0 is not a whole number"),
     ],
@@ -367,6 +384,24 @@ def test_a_rotation_that_forgets_its_place_would_be_noticed(model):
 def test_a_bad_shape_is_refused_in_one_sentence(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(TINY, **changes)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (torch.ones(3, 8), {"factors": (2.0,)}, r"factors=\(2.0,\) are not 4 numbers above 0"),
+        (torch.ones(3, 8), {"factors": (2.0, 1.0, 0.0, 1.0)}, "are not 4 numbers above 0"),
+        (torch.ones(3, 8, dtype=torch.int64), {}, r"found torch.int64 of shape \(3, 8\); give"),
+        (torch.ones(3, 7), {}, "with K even"),
+        (torch.ones(8), {}, "with K even"),
+        (torch.ones(3, 8), {"base": 0.0}, "base=0.0 is not a number above 0"),
+        (torch.ones(3, 8), {"base": -10.0}, "base=-10.0 is not a number above 0"),
+        (torch.ones(3, 8), {"base": float("nan")}, "base=nan is not a number above 0"),
+    ],
+)
+def test_a_rotation_that_cannot_be_is_refused(x, options, message):
+    with pytest.raises(ValueError, match=message):
+        rotate(x, **options)
 
 
 def test_bad_ids_are_refused_in_one_sentence(model):

@@ -60,14 +60,15 @@ def check_grouped_attention(answer) -> None:
     hint = "Mask with minus infinity; softmax takes the largest score off first, so that no exponential overflows."
     what = "The output at scores 3000 times as large"
     expect_close(what, fn(3000 * q, k, v), _grouped(3000 * q, k, v, causal_mask(6)), hint)
-    learning, expected = ([x.clone().requires_grad_() for x in (q, k, v)] for _ in range(2))
+    learning = [x.clone().requires_grad_() for x in (q, k, v)]
     got = fn(*learning)
     expect(got.requires_grad, "A training must reach q, k and v through yours: leave `detach` and `no_grad` out.")
     gradients = torch.autograd.grad(got.square().sum(), learning, allow_unused=True)
-    of_ours = torch.autograd.grad(_grouped(*expected, causal_mask(6)).square().sum(), expected)
-    for name, mine, ours in zip("qkv", gradients, of_ours):
+    ours = _grouped(learning[0], learning[1], learning[2], causal_mask(6))
+    of_ours = torch.autograd.grad(ours.square().sum(), learning)
+    for name, mine, wanted in zip("qkv", gradients, of_ours):
         expect(mine is not None, f"No gradient reaches {name}: leave `detach` and `no_grad` out.")
-        expect_close(f"The gradient that reaches {name}", mine, ours, "Is a part of it cut off?")
+        expect_close(f"The gradient that reaches {name}", mine, wanted, "Is a part of it cut off?")
 
 
 def check_cache_bytes_per_token(fn) -> None:
