@@ -105,6 +105,12 @@ def faded_in_place(state, key, value, write, keep):
     return state + torch.outer(key, write * (value - key @ state))
 
 
+def changed_value(state, key, value, write, keep):
+    faded = keep * state
+    value -= key @ faded
+    return faded + torch.outer(key, write * value)
+
+
 def sizes_of_the_key(state, key, value, write, keep):
     faded = keep * state
     return faded + torch.outer(key.abs(), write * (value - key @ faded))
@@ -143,6 +149,7 @@ WRONG = {
         (faded_at_the_end, "after fading to a half"),
         (written_in_place, "Return a new one"),
         (faded_in_place, "Return a new one"),
+        (changed_value, "The value that was given"),
         (sizes_of_the_key, "Every row changes by its number in the key"),
         (strongest_row, "Every row changes by its number in the key"),
     ],

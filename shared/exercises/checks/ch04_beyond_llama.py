@@ -48,6 +48,7 @@ def check_write_note(fn) -> None:
     before = state.clone()
     fn(state, key, value, 0.5, 0.5)
     expect_equal("The state that was given, afterwards", state, before, "Return a new one.")
+    expect_equal("The value that was given, afterwards", value, torch.tensor([7.0, 8.0, 9.0]).double(), "Keep it.")
     expected, got = torch.stack([value, before[1]]), fn(state, key, value, 1.0, 1.0)
     expect_close("The state after a whole exchange at the first row", got, expected, "7, 8, 9 takes that row's place.")
     expected = torch.stack([(before[0] + value) / 2, before[1]])
