@@ -276,8 +276,8 @@ def load_base(source: str | Path = "story") -> tuple[GPTModel, Any]:
     """
     if source == "story":
         return load_story_gpt()
-    place = find_own(source, "story_gpt", "assistant") or source
-    if place == source and find_own(source, "classifier"):
+    place = find_own(source, "story_gpt", "assistant", "classifier") or source
+    if (Path(place) / "classifier.safetensors").is_file():
         raise ValueError(f"{source} is a classifier, which nothing goes on from: take what it was made from, or story")
     return load_pretrained(place) if is_pretrained(place) else load_story_gpt(place)
 

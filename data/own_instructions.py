@@ -60,9 +60,9 @@ def read_instructions(path: str | Path, *, keys: dict[str, str] | None = None) -
     if not instructions:
         raise ValueError(f"{path} holds an empty list; expected records like {RECORD_FORM}")
     for key, places in unread.items():
-        found = f"in {len(places):,} of {len(records):,} records (the first: {places[0]})"
-        remedy = f"{found}; other keys are read with {_advice([key], names, 'input')}"
-        told = f"{key} is not read, {found}" if key == SYSTEM else f"text under {key!r} is not read, {remedy}"
+        where = f"in {len(places):,} of {len(records):,} records (the first: {places[0]})"
+        remedy = f"{where}; other keys are read with {_advice([key], names, 'input')}"
+        told = f"{key} is not read, {where}" if key == SYSTEM else f"text under {key!r} is not read, {remedy}"
         warnings.warn(f"{path}: {told}", stacklevel=2)
     return instructions
 
