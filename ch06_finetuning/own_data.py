@@ -96,7 +96,7 @@ def _groups(keys: list[tuple[str, ...]], near: float, answers: Sequence[Hashable
     distinct = list(same)
     leader = list(range(len(distinct)))
     said = [{answers[row] for row in same[key]} if answers else {""} for key in distinct]
-    pairs = [frozenset(zip(key, key[1:])) or frozenset([key]) for key in distinct]
+    pairs: list[frozenset] = [frozenset(zip(key, key[1:])) or frozenset([key]) for key in distinct]
     for one, other in _near_pairs(pairs, said, near, leader):
         leader[_root(leader, one)] = _root(leader, other)
     groups: dict[int, list[int]] = defaultdict(list)
