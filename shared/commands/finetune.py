@@ -237,7 +237,7 @@ def _beside(right: list[bool], name: str, other: list[bool] | str) -> Iterator[s
         verdict = f"Better than {name} ({p})."
     else:
         verdict = f"**Worse than {name}** ({p}): do not use it."
-    yield f"Beside {name}, {str(pair.second).strip()}. {verdict}"
+    yield f"Beside it, {name} gets {str(pair.second).strip()}. {verdict}"
 
 
 def _assistant_scores(work: Work, model: Any) -> list[str]:
@@ -348,7 +348,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 130
     print(f"\n{text}\nEverything is in {work.folder}: report.md and the {KINDS[work.about['kind']]}.")
     talk = " --remember" if any(getattr(row, "history", ()) for row in work.split.train) else ""
-    print(f"Try it: python course.py chat {name}{talk}, or serve {name}")
+    doubt = ", but read the verdict above first" if "**Not shown" in text or "**Worse" in text else ""
+    print(f"Try it: python course.py chat {name}{talk}, or serve {name}{doubt}")
     return 0
 
 
