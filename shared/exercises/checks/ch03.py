@@ -90,8 +90,8 @@ def check_masked_attention(answer) -> None:
     expect_close("With another mask, the output", fn(q, k, v, odd), F.scaled_dot_product_attention(q, k, v, odd), hint)
     for name, tensor, before in zip(("q", "k", "v", "mask"), (q, k, v, odd), kept):
         expect(torch.equal(tensor, before), f"{name} was changed: make a new tensor, as `x / 2` does and `x /= 2` not.")
-    expected = partial(F.scaled_dot_product_attention, is_causal=True)
-    _expect_gradients(lambda q, k, v: fn(q, k, v, causal), expected, q=q, k=k, v=v)
+    kernel = partial(F.scaled_dot_product_attention, is_causal=True)
+    _expect_gradients(lambda q, k, v: fn(q, k, v, causal), kernel, q=q, k=k, v=v)
 
 
 class _WithoutTheKernel(TorchFunctionMode):
@@ -259,8 +259,8 @@ def check_window_mask(fn) -> None:
     wide = fn(6, 4)
     seen = wide.sum(dim=1).tolist()
     expect_equal("How many tokens each of 6 sees with window 4", seen, [1, 2, 3, 4, 4, 4], "The window is an argument.")
-    expected = torch.ones(6, 6, dtype=torch.bool).tril().triu(-3)
-    expect_equal("The mask of 6 tokens for window 4", wide.int(), expected.int(), "The newest four, and no others.")
+    band = torch.ones(6, 6, dtype=torch.bool).tril().triu(-3)
+    expect_equal("The mask of 6 tokens for window 4", wide.int(), band.int(), "The newest four, and no others.")
 
 
 def _unlike(what: str, got, wrong: torch.Tensor, message: str) -> None:
