@@ -56,7 +56,7 @@ def test_the_share_of_the_tables_of_gpt2_and_gpt3():
         whole = gpt_parameter_count(
             vocab_size=50_257, context_length=context_length, d_model=d_model, n_layers=n_layers
         )
-        assert f"{tables:,}" in said and f"{100 * tables / whole:.1f} %" in said
+        assert f"{tables:,}" in said and f"{100 * tables / whole:.1f}%" in said
 
 
 def test_the_toy_sentence_with_order_four():

@@ -347,9 +347,8 @@ def test_ctrl_c_ends_the_server_in_a_word(tmp_path, moment):
         "        while True:\n"
         "            time.sleep(0.05)\n"
         "            yield 'word', [('word', 1.0)]\n"
-        "import ch06_finetuning.assistant as assistant\n"
-        "assistant.load_assistant = lambda *_: Slow()\n"
-        "serve.welcome_of = lambda assistant: serve.Welcome('', [])\n"
+        "serve.load_talker = lambda *_: Slow()\n"
+        "serve.welcome_of = lambda *_: serve.Welcome('', [])\n"
         "sys.exit(serve.main(['--port', '0']))\n"
     )
     process = subprocess.Popen(
@@ -369,7 +368,7 @@ def test_ctrl_c_ends_the_server_in_a_word(tmp_path, moment):
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http", "1e3", ""])
 def test_a_port_that_is_none_is_refused_before_the_assistant_is_loaded(port, capsys, monkeypatch):
-    monkeypatch.setattr("ch06_finetuning.assistant.load_assistant", lambda _: pytest.fail("it was loaded"))
+    monkeypatch.setattr("shared.commands.serve.load_talker", lambda *_: pytest.fail("it was loaded"))
     assert serve.main(["--port", port]) == 1
     told = capsys.readouterr().err
     assert told.startswith(f"course.py serve: argument --port: {port!r} is no whole number from 0 to 65535")
