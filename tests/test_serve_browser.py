@@ -176,9 +176,7 @@ def test_the_page_says_what_this_assistant_is_good_for(page):
     assert not page.run("document.getElementById('remember').checked")
     page.point("#remember", click=True)
     assert "mixes them up" in page.run("document.getElementById('meaning').textContent")
-    page.server.welcome = Welcome(
-        "It knows <b>much</b>.", ["One?", "Two?", "Three?"], remember=True, temperature=0.2, top_p=0.9
-    )
+    page.server.welcome = Welcome("It knows <b>much</b>.", ["One?", "Two?", "Three?"], remember=True)
     page.open(page.url, ready="document.querySelectorAll('#examples button').length == 3")
     assert page.run("document.getElementById('says').textContent") == "It knows <b>much</b>."
     assert page.run("document.getElementById('remember').checked")
