@@ -12,11 +12,13 @@ import random
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS, add_special_tokens, special_tokens_of
 from ch04_gpt_model.gpt_model import GPTModel
@@ -24,7 +26,7 @@ from ch05_pretraining.hugging_face import export_hugging_face
 from ch05_pretraining.open_weights import is_pretrained, load_pretrained
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.published_tokenizers import PublishedTokenizer
-from ch05_pretraining.run_state import History, Progress
+from ch05_pretraining.run_state import History, Progress, TrainOptions
 from ch05_pretraining.saved_models import find_model, load_story_gpt, save_model
 from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
 from ch06_finetuning.bag_of_words import words_of
@@ -409,14 +411,12 @@ def finetune_on_messages(
         train_loader = create_message_loader(split.train, tokenizer, labels, seed=settings.seed, **options)
         val_loader = create_message_loader(split.validation, tokenizer, labels, shuffle=False, **options)
         config = _config(CLASSIFIER_CONFIG, settings, len(train_loader))
-        if settings.lora:
-            apply_lora(classifier, LORA_RANK, LORA_ALPHA, seed=settings.seed)
         checkpoints = checkpoint_folder(folder, resume)
-        history = train_classifier(
-            classifier, train_loader, val_loader, config, checkpoint_dir=checkpoints, resume=resume, on_step=on_step
-        )
+        kept: TrainOptions = {"checkpoint_dir": checkpoints, "resume": resume, "on_step": on_step}
+        with _thin_if_asked(classifier, settings):
+            history = train_classifier(classifier, train_loader, val_loader, config, **kept)
         recipe = _recipe(settings, config, batch_size, history)
-        save_classifier(folder, merge_lora(classifier), tokenizer, labels, recipe, max_length=classifier.max_length)
+        save_classifier(folder, classifier, tokenizer, labels, recipe, max_length=classifier.max_length)
         shutil.rmtree(checkpoints, ignore_errors=True)
     return load_classifier(folder)[0]
 
@@ -452,18 +452,25 @@ def finetune_on_instructions(
         val_loader = create_instruction_loader(split.validation, tokenizer, shuffle=False, **options)
         settings = replace(settings, lora=settings.lora or published)
         config = _config(ASSISTANT_CONFIG, settings, len(train_loader), PUBLISHED_STEPS if published else STEPS)
-        if settings.lora:
-            apply_lora(model, LORA_RANK, LORA_ALPHA, seed=settings.seed)
         checkpoints = checkpoint_folder(folder, resume)
-        history = train_assistant(
-            model, train_loader, val_loader, config, checkpoint_dir=checkpoints, resume=resume, on_step=on_step
-        )
+        kept: TrainOptions = {"checkpoint_dir": checkpoints, "resume": resume, "on_step": on_step}
+        with _thin_if_asked(model, settings):
+            history = train_assistant(model, train_loader, val_loader, config, **kept)
         if published:
-            export_hugging_face(merge_lora(model), tokenizer, folder)
+            export_hugging_face(model, tokenizer, folder)
         else:
-            save_model(folder, merge_lora(model), tokenizer, _recipe(settings, config, batch_size, history))
+            save_model(folder, model, tokenizer, _recipe(settings, config, batch_size, history))
         shutil.rmtree(checkpoints, ignore_errors=True)
     return load_assistant(folder)
+
+
+@contextmanager
+def _thin_if_asked(model: nn.Module, settings: OwnSettings) -> Iterator[None]:
+    """Let thin corrections learn where that is asked for, and add them to the weights when the training is done."""
+    if settings.lora:
+        apply_lora(model, LORA_RANK, LORA_ALPHA, seed=settings.seed)
+    yield
+    merge_lora(model)
 
 
 def ready_to_chat(model: GPTModel, tokenizer: Any) -> tuple[GPTModel, Any]:
