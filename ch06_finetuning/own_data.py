@@ -406,18 +406,15 @@ def finetune_on_messages(
         _refuse_published(tokenizer)
         labels = sorted({row.label for row in split.train})
         classifier = TextClassifier(model, tokenizer, labels)
-        batch_size = _batch_size(len(split.train))
-        options: Any = {"batch_size": batch_size, "max_length": classifier.max_length}
+        options: Any = {"batch_size": _batch_size(len(split.train)), "max_length": classifier.max_length}
         train_loader = create_message_loader(split.train, tokenizer, labels, seed=settings.seed, **options)
         val_loader = create_message_loader(split.validation, tokenizer, labels, shuffle=False, **options)
         config = _config(CLASSIFIER_CONFIG, settings, len(train_loader))
-        checkpoints = checkpoint_folder(folder, resume)
-        kept: TrainOptions = {"checkpoint_dir": checkpoints, "resume": resume, "on_step": on_step}
-        with _thin_if_asked(classifier, settings):
+        with _taught(classifier, settings, folder, resume, on_step) as kept:
             history = train_classifier(classifier, train_loader, val_loader, config, **kept)
-        recipe = _recipe(settings, config, batch_size, history)
+        recipe = _recipe(settings, config, options["batch_size"], history)
         save_classifier(folder, classifier, tokenizer, labels, recipe, max_length=classifier.max_length)
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        shutil.rmtree(checkpoint_folder(folder, resume=True), ignore_errors=True)
     return load_classifier(folder)[0]
 
 
@@ -452,24 +449,24 @@ def finetune_on_instructions(
         val_loader = create_instruction_loader(split.validation, tokenizer, shuffle=False, **options)
         settings = replace(settings, lora=settings.lora or published)
         config = _config(ASSISTANT_CONFIG, settings, len(train_loader), PUBLISHED_STEPS if published else STEPS)
-        checkpoints = checkpoint_folder(folder, resume)
-        kept: TrainOptions = {"checkpoint_dir": checkpoints, "resume": resume, "on_step": on_step}
-        with _thin_if_asked(model, settings):
+        with _taught(model, settings, folder, resume, on_step) as kept:
             history = train_assistant(model, train_loader, val_loader, config, **kept)
         if published:
             export_hugging_face(model, tokenizer, folder)
         else:
             save_model(folder, model, tokenizer, _recipe(settings, config, batch_size, history))
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        shutil.rmtree(checkpoint_folder(folder, resume=True), ignore_errors=True)
     return load_assistant(folder)
 
 
 @contextmanager
-def _thin_if_asked(model: nn.Module, settings: OwnSettings) -> Iterator[None]:
-    """Let thin corrections learn where that is asked for, and add them to the weights when the training is done."""
+def _taught(
+    model: nn.Module, settings: OwnSettings, folder: Path, resume: bool, on_step: Callable[[Progress], None] | None
+) -> Iterator[TrainOptions]:
+    """Give the options of a training; thin corrections, where they learn, are added to the weights at its end."""
     if settings.lora:
         apply_lora(model, LORA_RANK, LORA_ALPHA, seed=settings.seed)
-    yield
+    yield {"checkpoint_dir": checkpoint_folder(folder, resume), "resume": resume, "on_step": on_step}
     merge_lora(model)
 
 
@@ -493,8 +490,8 @@ def ready_to_chat(model: GPTModel, tokenizer: Any) -> tuple[GPTModel, Any]:
     if special_tokens_of(tokenizer).keys() >= set(SPECIAL_TOKENS):
         return model, tokenizer
     tokenizer = add_special_tokens(tokenizer)
-    n_tokens = max(special_tokens_of(tokenizer).values()) + 1
-    return grow_vocabulary(model, max(n_tokens, model.config.vocab_size)), tokenizer
+    n_tokens = max(model.config.vocab_size, 1 + max(special_tokens_of(tokenizer).values()))
+    return grow_vocabulary(model, n_tokens), tokenizer
 
 
 def fitting_notes(rows: Sequence, model: GPTModel, tokenizer: Any) -> list[str]:
