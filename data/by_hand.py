@@ -9,22 +9,8 @@ from typing import Any
 from data.paths import DATA_DIR
 from data.story_world.marking import Question
 from data.story_world.message_task import Message
-
-SAYS_NOT = (
-    "do not know",
-    "don't know",
-    "does not say",
-    "doesn't say",
-    "does not tell",
-    "doesn't tell",
-    "cannot know",
-    "can't know",
-    "not in the story",
-)
-TALK_WANTED = {
-    "greeting": ("hello", "hi", "good morning", "good evening", "good night"), "thanks": ("welcome", "my pleasure"),
-    "you": ("language model", "computer", "program", "assistant"), "can": ("I can", "you can ask"),
-}  # fmt: skip
+from data.story_world.reading_questions import SAYS_NOT
+from data.story_world.word_questions import TALK_WANTED
 
 
 def load_questions_by_hand() -> list[Question]:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from data.paths import CACHE_DIR, DATA_DIR
 from data.story_cache import cached_stories
 from data.story_world.engine import SPLITS, Story
-from data.story_world.instruction_task import write_instructions
+from data.story_world.instruction_task import INSTRUCTION_SPLITS, write_instructions
 from data.story_world.marking import Instruction
 from data.story_world.message_task import Message, write_messages
 from data.story_world.preference_task import Preference, write_preferences
@@ -87,18 +87,25 @@ def load_messages(split: str) -> list[Message]:
     return list(_records(write_messages, _require_known("split", split, TASK_SPLITS)))
 
 
-def load_instructions(split: str) -> list[Instruction]:
-    """Load questions and requests with answers that `mark` can check exactly.
+def load_instructions(split: str, *, n_wordings: int | None = None) -> list[Instruction]:
+    """Load questions and requests with answers that `mark` can check.
 
     Args:
-        split: "train", "validation" or "test"; no combination that decides an answer is in two of them.
+        split: "train", "validation" or "test", where no combination that decides an answer is in two of them; or
+            "new_wordings", which asks as somebody else would.
+        n_wordings: ask in the first so many wordings of each kind only, at least 1; None asks in all of them.
 
     Raises:
-        ValueError: the split is unknown.
+        ValueError: the split is unknown, or n_wordings is below 1.
 
     Source: this course. Taught in ch06, section 6.9.
     """
-    return list(_records(write_instructions, _require_known("split", split, TASK_SPLITS)))
+    _require_known("split", split, INSTRUCTION_SPLITS)
+    if n_wordings is not None and n_wordings < 1:
+        raise ValueError(f"n_wordings={n_wordings} asks nothing: give at least 1, or None for all")
+    return list(
+        _records(write_instructions, split) if n_wordings is None else write_instructions(split, n_wordings=n_wordings)
+    )
 
 
 def load_preferences(split: str) -> list[Preference]:

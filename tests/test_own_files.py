@@ -10,7 +10,7 @@ from data.files import read_utf8
 from data.own_instructions import read_instructions
 from data.own_messages import NAMES, read_messages
 from data.paths import DATA_DIR
-from data.story_world.marking import mark
+from data.story_world.marking import Instruction, mark
 
 
 def _write(path, content):
@@ -44,7 +44,10 @@ def test_a_file_is_read_whole_whatever_ends_its_lines(read, reader, text, end, b
     expected = {
         read_utf8: LINES,
         read_messages: [tuple(reversed(line.split("\t"))) for line in LINES.split("\n")[:2]],
-        read_instructions: [("own", "a", "b", ("b",), ()), ("own", "c", "d\u2028e\x85f", ("d\u2028e\x85f",), ())],
+        read_instructions: [
+            Instruction("own", "a", "b", ("b",)),
+            Instruction("own", "c", "d\u2028e\x85f", ("d\u2028e\x85f",)),
+        ],
     }[reader]
     assert read(reader, bom + content.encode("utf-8")) == expected
 
@@ -215,7 +218,7 @@ def test_instructions_of_your_own_are_read(read):
         {"instruction": "Name a tree.", "input": None, "output": "An oak.", "id": 3, "score": 0.5, "note": ""},
     ]
     first, second, third = read(read_instructions, b"\xef\xbb\xbf" + json.dumps(records, indent=2).encode("utf-8"))
-    assert first == ("own", "Name a color.", "Red", ("Red",), ())
+    assert first == Instruction("own", "Name a color.", "Red", ("Red",))
     assert second.prompt == "Translate.\nGuten Tag" and third.prompt == "Name a tree."
 
 
@@ -233,7 +236,7 @@ def test_instructions_of_your_own_are_read(read):
     ],
 )
 def test_json_lines_and_talks_of_one_question_are_read(read, content, n):
-    assert read(read_instructions, content) == [("own", "a", "b", ("b",), ())] * n
+    assert read(read_instructions, content) == [Instruction("own", "a", "b", ("b",))] * n
 
 
 def test_other_keys_are_read_where_they_are_named(tmp_path):
@@ -243,7 +246,7 @@ def test_other_keys_are_read_where_they_are_named(tmp_path):
         read_instructions(path)
     with pytest.warns(UserWarning, match=r"own\.json: text under 'category' is not read, in 1 of 1 records .*line 1"):
         records = read_instructions(path, keys={"input": "context", "output": "response"})
-    assert records == [("own", "Who?\nMira rows.", "Mira.", ("Mira.",), ())]
+    assert records == [Instruction("own", "Who?\nMira rows.", "Mira.", ("Mira.",))]
     for keys in ({"in": "context"}, {"input": "output"}):
         with pytest.raises(ValueError, match="keys=.* is unclear; expected other names of instruction, input, output"):
             read_instructions(path, keys=keys)
@@ -373,4 +376,4 @@ def test_the_readme_of_the_data_names_every_column_that_is_found_and_its_example
     keys = re.search(r"keys=({[^}]+})", section)[1]
     record = {"instruction": "a", **{other: "b" for other in json.loads(keys).values()}}
     path = _write(tmp_path / "own.jsonl", json.dumps(record))
-    assert read_instructions(path, keys=json.loads(keys)) == [("own", "a\nb", "b", ("b",), ())]
+    assert read_instructions(path, keys=json.loads(keys)) == [Instruction("own", "a\nb", "b", ("b",))]

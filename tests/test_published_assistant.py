@@ -143,7 +143,7 @@ def test_the_oldest_turns_are_left_out_when_its_context_is_full(assistant):
 def test_it_is_marked_like_ours(assistant):
     records = load_instructions("test")[:3]
     report = mark_assistant(assistant, records, max_new_tokens=3)
-    firsts = (itertools.islice(assistant._written(record.prompt, (), {}), 3) for record in records)
+    firsts = (itertools.islice(assistant._written(record.prompt, record.history, {}), 3) for record in records)
     assert report.answers == [assistant._text(list(tokens)) for tokens in firsts]
 
 

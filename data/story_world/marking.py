@@ -14,15 +14,21 @@ CLOSING = re.compile(  # all signs at the end of an answer, and those behind a w
     rf"""(?<=[^\s{SIGNS}])(?:[\s{SIGNS}]*[{SIGNS}](?=["']?\Z)|[{SIGNS}]+(?=["']?\s))"""
 )
 OUTER_QUOTES = re.compile(r"""(["'])((?:(?!\1).|(?<=\w)\1(?=\w))+)\1""")  # an apostrophe in a word is no quotation mark
+SHORTEST_END = 5  # words that go on with a story: an empty answer finishes nothing
 COUNTED = ("count", "people")  # who counts aloud says other numbers on the way: only the last sentence is marked
 LONGEST_SENTENCE = 30  # words: an answer that lists everything is no answer
 
 
 class Instruction(NamedTuple):
-    """A prompt, the answer we would give, and every answer that is accepted.
+    """A prompt, the answer we would give, and what makes an answer right.
 
     Attributes:
+        accepted: answers that are right as they stand.
         history: earlier (prompt, answer) pairs of the same conversation, oldest first.
+        wanted: an answer that holds one of these is right as well, unless it holds one of `rivals`.
+        rivals: what no right answer holds, such as the other animal's name.
+        told: what a story must hold, all of it.
+        opening: the beginning of a story that the answer goes on with.
     """
 
     kind: str
@@ -30,6 +36,10 @@ class Instruction(NamedTuple):
     response: str
     accepted: tuple[str, ...]
     history: tuple[tuple[str, str], ...] = ()
+    wanted: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    opening: str = ""
 
 
 class Question(NamedTuple):
@@ -53,9 +63,9 @@ class Question(NamedTuple):
 def mark(record: Instruction | Question, answer: str) -> bool:
     """Say whether an answer is right.
 
-    To an instruction, right is an answer that equals an accepted one but for capital letters, closing signs and outer
-    quotes. To a question, every short answer is right that holds what is wanted and no rival. A story must hold all
-    that was asked for. A whole story (kind "tell") must also be one in which `check_story` finds no fault.
+    Right is an answer that equals an accepted one but for capital letters, closing signs and outer quotes, and every
+    short answer that holds what is wanted and no rival. A story must hold all that was asked for. A whole story (kind
+    "tell", or an opening with its end) must also be one in which `check_story` finds no fault.
 
     Closing signs are commas, periods, colons, semicolons and exclamation marks behind a word. Signs that stand anywhere
     else count, because they can carry the meaning: -5 is not 5, 1.5 is not 15, and C# is not C++. So do line ends and
@@ -63,15 +73,20 @@ def mark(record: Instruction | Question, answer: str) -> bool:
 
     Source: this course. Taught in ch06, section 6.11.
     """
-    if isinstance(record, Question):
-        return _is_story(record, answer) if record.told else _says_what_is_wanted(record, answer)
-    return any(_as_marked(answer, accepted) == _as_marked(accepted, accepted) for accepted in record.accepted)
+    accepted, opening = (record.accepted, record.opening) if isinstance(record, Instruction) else ((), "")
+    if opening:
+        return len(answer.split()) >= SHORTEST_END and not check_story(f"{opening}\n{answer}")
+    if record.told:
+        return _holds_all(record.told, answer) and not (record.kind == "tell" and check_story(answer))
+    return any(_as_marked(answer, right) == _as_marked(right, right) for right in accepted) or (
+        _says_what_is_wanted(record, answer)
+    )
 
 
-def _says_what_is_wanted(question: Question, answer: str) -> bool:
-    if question.kind in COUNTED:
+def _says_what_is_wanted(record: Instruction | Question, answer: str) -> bool:
+    if record.kind in COUNTED:
         answer = re.split(r"[.!?]\s+", answer.strip())[-1]
-    return _holds(question.wanted, answer) and not _holds(question.rivals, answer)
+    return _holds(record.wanted, answer) and not _holds(record.rivals, answer)
 
 
 def _holds(phrases: Sequence[str], answer: str) -> bool:
@@ -82,10 +97,9 @@ def _holds(phrases: Sequence[str], answer: str) -> bool:
     return any(re.search(rf"(?<!\w){re.escape(phrase.casefold())}(?!\w)", text) for phrase in phrases)
 
 
-def _is_story(record: Question, answer: str) -> bool:
-    words = set(re.findall(r"[\w-]+", answer.casefold()))
-    asked = {word for part in record.told for word in part.casefold().split()}
-    return asked <= words and not (record.kind == "tell" and check_story(answer))
+def _holds_all(told: Sequence[str], answer: str) -> bool:
+    asked = {word for part in told for word in part.casefold().split()}
+    return asked <= set(re.findall(r"[\w-]+", answer.casefold()))
 
 
 def _as_marked(text: str, accepted: str) -> list[str]:
