@@ -85,6 +85,7 @@ _MODULES = {
     "ch06_finetuning.instructions": """
         answer_ends prompt_ids InstructionDataset collate_instructions create_instruction_loader ReplayBatches
     """,
+    "ch06_finetuning.lesson": "WHO_IS_WHO LessonBatches LessonStage lesson_row mark_lesson",
     "ch06_finetuning.assistant": "Assistant load_assistant mark_assistant",
     "ch06_finetuning.lora": "LoRALinear apply_lora merge_lora",
     "ch06_finetuning.preferences": """
@@ -117,6 +118,7 @@ _MODULES = {
     "data.by_hand": "load_messages_by_hand load_questions_by_hand",
     "data.story_world.instruction_task": "INSTRUCTION_KINDS",
     "data.story_world.marking": "mark Instruction Question",
+    "data.story_world.who_is_who": "Lesson Statement write_lesson",
     "data.story_world.message_task": "Message MESSAGE_LABELS",
     "data.story_world.preference_task": "Preference reward_parts story_reward",
     "data.durable_folders": "CheckpointError",

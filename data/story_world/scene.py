@@ -56,60 +56,27 @@ def invented_name(rng: PortableRandom) -> str:
     return invented_name(rng) if any(name in names for names in words().names.values()) else name
 
 
-class Scene:
-    """Tells one scene: `parts` says what must be in it, the dice add the rest.
+class Telling:
+    """Tells of people in the sentences of the table.
 
     Args:
         rng: the dice.
-        parts: of "kinds", "names", "thing", "place", "feelings", "said", "deed", "order".
+        people: three, of whom the third may stay away.
     """
 
-    def __init__(self, rng: PortableRandom, *parts: str):
-        self.rng, self.rules, self.facts = rng, templates("scenes"), Facts()
-        modes = [mode for mode in MODES if not ("kinds" in parts and mode != "full")]
-        mode = rng.pick([mode for mode in modes if not ("names" in parts and mode == "kinds")])
-        self.facts.kinds_told, self.facts.names_told = mode != "names", mode != "kinds"
-        self.a, self.b, self.c = self._people(mode)
-        body = [self._part(part) for part in self._chosen(parts)]
-        fillers = [fill(line, {}, rng) for line in rng.sample(self.rules["filler"], rng.pick((0, 0, 1, 1, 2)))]
-        told = [*self._introduced(mode, "people" in parts or not body), *rng.shuffled([*body, *fillers])]
-        self.facts.text = text = " ".join(_capital(sentence) for sentence in told)
-        at = {person: text.casefold().find(person.name.casefold()) for person in (self.a, self.b, self.c)}
-        self.facts.people = sorted((person for person in at if at[person] >= 0), key=lambda person: at[person])
+    def __init__(self, rng: PortableRandom, people: tuple[Person, Person, Person]):
+        self.rng, self.rules, self.people = rng, templates("scenes"), people
+        self.a, self.b, self.c = people
 
-    # ---- who and what
-    def _people(self, mode: str) -> tuple[Person, Person, Person]:
-        rng, kinds = self.rng, self.rng.sample(words().animals, 3)
-        people: list[Person] = []
-        for kind in kinds:
-            person = rng.person([other.name for other in people])
-            sex, name = person["sex"], person["n"]
-            if rng.below(INVENTED_SHARE) == 0:
-                name = invented_name(rng)
-            if rng.below(6) == 0 and not any(other.kind in ("girl", "boy") for other in people):
-                kind = "girl" if sex == "f" else "boy"
-            people.append(Person(f"the {kind}" if mode == "kinds" else name, kind, sex))
-        return people[0], people[1], people[2]
-
-    def _chosen(self, parts: tuple[str, ...]) -> list[str]:
-        """The parts that need sentences: those that must be there and some others."""
-        needed = [part for part in parts if part in PARTS]
-        others = [part for part in PARTS if part not in needed and self.rng.below(PARTS[part]) == 0]
-        others = [part for part in others if not {part, *needed} >= {"deed", "thing"}]  # one thing is enough
-        if "deed" in others and "thing" in others:
-            others.remove("deed")
-        return [*needed, *others]
-
-    def _introduced(self, mode: str, needed: bool) -> list[str]:
-        third = needed and self.rng.below(3) == 0
-        if mode != "full":
-            told = [self._say("intro.bare")] if needed or self.rng.below(2) else []
-            return told + ([self._say("intro.third.bare")] if third else [])
+    def introduced(self, *, third: bool, kinds_and_names: bool = True) -> list[str]:
+        """Say who they are, in one sentence or several; without kinds or names, only that they are there."""
+        if not kinds_and_names:
+            return [self.say(rule) for rule in ("intro.bare", *(["intro.third.bare"] if third else []))]
         rules = ["intro.both"] if self.rng.below(2) else ["intro.first", "intro.second"]
-        return [self._say(rule) for rule in [*rules, *(["intro.third"] if third else [])]]
+        return [self.say(rule) for rule in [*rules, *(["intro.third"] if third else [])]]
 
-    # ---- sentences
-    def _say(self, rule: str, swap: bool = False, **more: str) -> str:
+    def say(self, rule: str, swap: bool = False, **more: str) -> str:
+        """A sentence of a rule, or a template as it stands, with the slots filled; {X} is the second where `swap`."""
         slots = {"adj": self.rng.pick(ADJECTIVES), **more}
         one, two = (self.b, self.a) if swap else (self.a, self.b)
         for letter, person in (("A", self.a), ("B", self.b), ("C", self.c), ("X", one), ("Y", two)):
@@ -120,29 +87,66 @@ class Scene:
         line = self.rng.pick(self.rules[rule]) if rule in self.rules else rule
         return fill(fill(line, slots, self.rng), slots, self.rng)
 
+
+class Scene(Telling):
+    """Tells one scene: `parts` says what must be in it, the dice add the rest.
+
+    Args:
+        rng: the dice.
+        parts: of "kinds", "names", "thing", "place", "feelings", "said", "deed", "order".
+    """
+
+    def __init__(self, rng: PortableRandom, *parts: str):
+        modes = [mode for mode in MODES if not ("kinds" in parts and mode != "full")]
+        mode = rng.pick([mode for mode in modes if not ("names" in parts and mode == "kinds")])
+        super().__init__(rng, _people(rng, mode))
+        self.facts = Facts(kinds_told=mode != "names", names_told=mode != "kinds")
+        body = [self._part(part) for part in self._chosen(parts)]
+        fillers = [fill(line, {}, rng) for line in rng.sample(self.rules["filler"], rng.pick((0, 0, 1, 1, 2)))]
+        told = [*self._beginning(mode, "people" in parts or not body), *rng.shuffled([*body, *fillers])]
+        self.facts.text = text = " ".join(_capital(sentence) for sentence in told)
+        at = {person: text.casefold().find(person.name.casefold()) for person in self.people}
+        self.facts.people = sorted((person for person in at if at[person] >= 0), key=lambda person: at[person])
+
+    # ---- what is in it
+    def _chosen(self, parts: tuple[str, ...]) -> list[str]:
+        """The parts that need sentences: those that must be there and some others."""
+        needed = [part for part in parts if part in PARTS]
+        others = [part for part in PARTS if part not in needed and self.rng.below(PARTS[part]) == 0]
+        others = [part for part in others if not {part, *needed} >= {"deed", "thing"}]  # one thing is enough
+        if "deed" in others and "thing" in others:
+            others.remove("deed")
+        return [*needed, *others]
+
+    def _beginning(self, mode: str, needed: bool) -> list[str]:
+        third = needed and self.rng.below(3) == 0
+        if mode == "full":
+            return self.introduced(third=third)
+        return self.introduced(third=third, kinds_and_names=False) if needed or self.rng.below(2) else []
+
     def _part(self, part: str) -> str:
         return getattr(self, f"_{part}")(self.rng.below(2) == 1)
 
     def _thing(self, swap: bool) -> str:
         self.facts.thing = label, noun = a_thing(self.rng)
-        return self._say("thing", swap, o=label, noun=noun)
+        return self.say("thing", swap, o=label, noun=noun)
 
     def _place(self, swap: bool) -> str:
         self.facts.place = self.rng.pick(words().places)[0]
-        return self._say("place", swap, p=self.facts.place)
+        return self.say("place", swap, p=self.facts.place)
 
     def _feelings(self, swap: bool) -> str:
         one, two = (self.b, self.a) if swap else (self.a, self.b)
         first, second = self.rng.sample(self.rules["feeling"], 2)
         if self.rng.below(3) == 0:
             self.facts.feelings = {one.name: first}
-            return self._say("feel.one", swap, f=first)
+            return self.say("feel.one", swap, f=first)
         self.facts.feelings = {one.name: first, two.name: second}
-        return self._say("feel.both", swap, f=first, g=second)
+        return self.say("feel.both", swap, f=first, g=second)
 
     def _said(self, swap: bool) -> str:
         one, two = (self.b, self.a) if swap else (self.a, self.b)
-        line = self._say("speech" if self.rng.below(4) else "speech.one", swap)
+        line = self.say("speech" if self.rng.below(4) else "speech.one", swap)
         for who, part in zip((one, two), line.split(" // ")):
             words_said = part.split('"')[1]
             self.facts.said.append((who.name, words_said.removesuffix(",") + "." * words_said.endswith(",")))
@@ -153,13 +157,27 @@ class Scene:
         give, gave = self.rng.pick(self.rules["verb"]).split()
         self.facts.thing = label, noun = a_thing(self.rng)
         self.facts.deed = one.name, give, gave, two.name
-        return self._say("deed", swap, o=label, noun=noun, give=give, gave=gave)
+        return self.say("deed", swap, o=label, noun=noun, give=give, gave=gave)
 
     def _order(self, swap: bool) -> str:
         one = self.b if swap else self.a
-        did, then = (self._say(act, swap) for act in self.rng.sample(self.rules["act"], 2))
+        did, then = (self.say(act, swap) for act in self.rng.sample(self.rules["act"], 2))
         self.facts.order = one.name, did, then
-        return self._say("order", swap, did=did, next=then)
+        return self.say("order", swap, did=did, next=then)
+
+
+def _people(rng: PortableRandom, mode: str) -> tuple[Person, Person, Person]:
+    kinds = rng.sample(words().animals, 3)
+    people: list[Person] = []
+    for kind in kinds:
+        person = rng.person([other.name for other in people])
+        sex, name = person["sex"], person["n"]
+        if rng.below(INVENTED_SHARE) == 0:
+            name = invented_name(rng)
+        if rng.below(6) == 0 and not any(other.kind in ("girl", "boy") for other in people):
+            kind = "girl" if sex == "f" else "boy"
+        people.append(Person(f"the {kind}" if mode == "kinds" else name, kind, sex))
+    return people[0], people[1], people[2]
 
 
 PARTS = {"thing": 2, "place": 2, "feelings": 3, "said": 4, "deed": 6, "order": 5}  # unasked, in one scene of so many
