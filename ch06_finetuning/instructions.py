@@ -52,7 +52,7 @@ def prompt_ids(tokenizer: Tokenizer, prompt: str, history: Iterable[tuple[str, s
 
 def answer_row(
     tokenizer: Tokenizer, prompt: str, response: str, max_length: int, index: int, *, mask_prompt: bool = True,
-    history: Iterable[tuple[str, str]] = (),
+    history: Iterable[tuple[str, str]] = (), grade_history: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Build the ids and targets of one record; only the answer and its end are graded.
 
@@ -63,7 +63,8 @@ def answer_row(
         max_length: the row may be longer, but its first graded target must come before this.
         index: number of the record, for the message.
         mask_prompt: False grades the prompt too.
-        history: earlier (prompt, answer) pairs, oldest first; they are read and not graded.
+        history: earlier (prompt, answer) pairs, oldest first; they are read.
+        grade_history: grade the earlier answers, too, with their ends.
 
     Shape:
         -> ids (T,), targets (T,).
@@ -73,7 +74,8 @@ def answer_row(
 
     Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section 6.9.
     """
-    asked = prompt_ids(tokenizer, prompt, history)
+    turns = list(history)
+    asked = prompt_ids(tokenizer, prompt, turns)
     if len(asked) > max_length:
         raise ValueError(
             f"record {index}: its prompt takes {len(asked)} tokens, so max_length={max_length} leaves no answer "
@@ -83,6 +85,10 @@ def answer_row(
     ids, targets = row[:-1], row[1:].clone()
     if mask_prompt:
         targets[: len(asked) - 1] = IGNORE_INDEX
+    for number, (question, answer) in enumerate(turns if grade_history else []):
+        start = len(prompt_ids(tokenizer, question, turns[:number]))
+        end = start + len(encode_text(tokenizer, answer)) + 1  # and the token that ends it
+        targets[start - 1 : end - 1] = row[start:end]
     return ids, targets
 
 
@@ -98,6 +104,7 @@ class InstructionDataset(Dataset):
         tokenizer: as for `prompt_ids`.
         max_length: longest row in tokens, at least 2.
         mask_prompt: False grades the prompt too (to see what that costs).
+        grade_history: grade the earlier answers of a record, too.
 
     Raises:
         ValueError: a record lacks one of the two texts, or its prompt leaves no room for an answer; names the record.
@@ -105,14 +112,18 @@ class InstructionDataset(Dataset):
     Source: Ouyang et al. (2022), section 3.5. Taught in ch06, section 6.9.
     """
 
-    def __init__(self, records: Iterable, tokenizer: Tokenizer, max_length: int, *, mask_prompt: bool = True):
+    def __init__(
+        self, records: Iterable, tokenizer: Tokenizer, max_length: int, *, mask_prompt: bool = True,
+        grade_history: bool = False,
+    ):  # fmt: skip
         self.items, self.n_truncated = [], 0
         for index, record in enumerate(records):
             prompt, response = texts_of(record, index, "prompt", "response")
             earlier = getattr(record, "history", ())
             ids, targets = answer_row(
-                tokenizer, prompt, response, max_length, index, mask_prompt=mask_prompt, history=earlier
-            )
+                tokenizer, prompt, response, max_length, index, mask_prompt=mask_prompt, history=earlier,
+                grade_history=grade_history,
+            )  # fmt: skip
             self.n_truncated += len(ids) > max_length
             self.items.append((ids[:max_length], targets[:max_length]))
 
@@ -188,7 +199,8 @@ class ReplayBatches:
 
 def create_instruction_loader(
     records: Iterable, tokenizer: Tokenizer, *, batch_size: int, max_length: int, shuffle: bool = True, seed: int = 0,
-    mask_prompt: bool = True, stories: Sequence = (), replay_share: float = 0.1, replay_batch: int = 16,
+    mask_prompt: bool = True, grade_history: bool = False, stories: Sequence = (), replay_share: float = 0.1,
+    replay_batch: int = 16,
 ) -> DataLoader:  # fmt: skip
     """Serve instruction batches, with batches of stories slipped in when stories are given.
 
@@ -200,6 +212,7 @@ def create_instruction_loader(
         shuffle: False serves all records in their order, without stories.
         seed: seed of the order.
         mask_prompt: False grades the prompts too.
+        grade_history: grade the earlier answers of a record too.
         stories: stories to replay, as text or objects with `.text`.
         replay_share: share of all batches that are stories, 0 to 0.5.
         replay_batch: stories in such a batch, 1 to the number of stories.
@@ -209,7 +222,7 @@ def create_instruction_loader(
 
     Source: this course. Taught in ch06, section 6.10.
     """
-    dataset = InstructionDataset(records, tokenizer, max_length, mask_prompt=mask_prompt)
+    dataset = InstructionDataset(records, tokenizer, max_length, mask_prompt=mask_prompt, grade_history=grade_history)
     lengths = [len(ids) for ids, _ in dataset.items]
     batches = EpochBatches(lengths, batch_size, shuffle=shuffle, drop_last=shuffle, seed=seed, group_by_length=shuffle)
     collate = partial(collate_instructions, pad_id=_fills_up(tokenizer))

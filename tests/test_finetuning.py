@@ -463,6 +463,18 @@ def test_unmasked_prompts_are_graded_too(tokenizer):
     assert torch.equal(targets[:-1], ids[1:])
 
 
+def test_every_answer_of_a_talk_is_graded_where_that_is_asked_for(tokenizer):
+    talk = SimpleNamespace(prompt="And Tom?", response="A bear.", history=(("Who is Mia?", "An owl."), ("Why?", "So.")))
+    (_, last_only), (ids, every) = (
+        InstructionDataset([talk], tokenizer, 64, grade_history=grade)[0] for grade in (False, True)
+    )
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    said = [[*tokenizer.encode(answer), end] for answer in ("An owl.", "So.", "A bear.")]
+    assert every[every != IGNORE_INDEX].tolist() == sum(said, [])
+    assert last_only[last_only != IGNORE_INDEX].tolist() == said[-1]
+    assert torch.equal(every[every != IGNORE_INDEX][:-1], ids[1:][every[:-1] != IGNORE_INDEX])
+
+
 def test_padding_is_never_graded_and_never_changes_the_loss(model, tokenizer, pad):
     rows = InstructionDataset([records(1)[0], SimpleNamespace(prompt="Who?", response="The owl.")], tokenizer, 64)
     ids, targets = collate_instructions([rows[0], rows[1]], pad)
