@@ -87,25 +87,27 @@ def load_messages(split: str) -> list[Message]:
     return list(_records(write_messages, _require_known("split", split, TASK_SPLITS)))
 
 
-def load_instructions(split: str, *, n_wordings: int | None = None) -> list[Instruction]:
+def load_instructions(split: str, *, n: int | None = None, n_wordings: int | None = None) -> list[Instruction]:
     """Load questions and requests with answers that `mark` can check.
 
     Args:
         split: "train", "validation" or "test", where no combination that decides an answer is in two of them; or
             "new_wordings", which asks as somebody else would.
+        n: number of records, at least 1; other numbers draw other records. None gives the split its own number.
         n_wordings: ask in the first so many wordings of each kind only, at least 1; None asks in all of them.
 
     Raises:
-        ValueError: the split is unknown, or n_wordings is below 1.
+        ValueError: the split is unknown, or a number is below 1.
 
     Source: this course. Taught in ch06, section 6.9.
     """
     _require_known("split", split, INSTRUCTION_SPLITS)
-    if n_wordings is not None and n_wordings < 1:
-        raise ValueError(f"n_wordings={n_wordings} asks nothing: give at least 1, or None for all")
-    return list(
-        _records(write_instructions, split) if n_wordings is None else write_instructions(split, n_wordings=n_wordings)
-    )
+    for name, value in (("n", n), ("n_wordings", n_wordings)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value} asks nothing: give at least 1, or None for all")
+    if n is None and n_wordings is None:
+        return list(_records(write_instructions, split))
+    return write_instructions(split, n=n, n_wordings=n_wordings)
 
 
 def load_preferences(split: str) -> list[Preference]:

@@ -20,23 +20,30 @@ from .word_questions import TALK_KINDS, WORD_KINDS, talk
 INSTRUCTION_SPLITS = ("train", "validation", "test", "new_wordings")
 INSTRUCTION_SIZES = {"train": 12_000, "validation": 580, "test": 1_160, "new_wordings": 1_160}
 """Records of each split."""
-WEIGHTS = {"unknown": 4, "yesno": 3, "choice": 3, "did": 3, "follow": 3, "tell": 2, "who": 3, "animal": 2, "felt": 2}
-EARLIER_TURNS = (0, 1, 2, 3, 3)  # how many other questions about the same text come before
+WEIGHTS = {
+    "who": 6, "animal": 6, "what": 2, "where": 2, "feeling": 6, "felt": 7, "said": 6, "first": 2, "yesno": 10,
+    "choice": 8, "did": 8, "people": 4, "order": 8, "unknown": 12, "follow": 6, "tell": 7, "finish": 3,
+    "past": 8, "plural": 4, "opposite": 6, "swap": 2, "count": 5, "last": 2, "group": 5, "repeat": 2,
+    "greeting": 1, "thanks": 1, "you": 1, "can": 1,
+}  # fmt: skip
+"""How often each kind comes in training: the hard ones most. In the other splits all come equally often."""
+EARLIER_TURNS = (0, 1, 2, 3, 4, 5)  # how many other questions about the same text come before
 MOST_TRIES = 3_000
 INSTRUCTION_KINDS = (*READING_KINDS, *WORD_KINDS, *TALK_KINDS)
 
 
-def write_instructions(split: str, *, n_wordings: int | None = None) -> list[Instruction]:
+def write_instructions(split: str, *, n: int | None = None, n_wordings: int | None = None) -> list[Instruction]:
     """Write the records of a split, no prompt twice.
 
     Args:
         split: "train", "validation", "test", or "new_wordings".
+        n: number of records; None gives the split its own.
         n_wordings: use only the first so many wordings of each kind; None uses all.
 
     Source: this course. For ch06, section 6.9.
     """
     writer = _Writer(split, n_wordings)
-    return writer.write(INSTRUCTION_SIZES[split])
+    return writer.write(n or INSTRUCTION_SIZES[split])
 
 
 class _Writer:
@@ -51,7 +58,7 @@ class _Writer:
 
     def write(self, size: int) -> list[Instruction]:
         train = self.split == "train"
-        turns = [kind for kind in INSTRUCTION_KINDS for _ in range(WEIGHTS.get(kind, 1) if train else 1)]
+        turns = [kind for kind in INSTRUCTION_KINDS for _ in range(WEIGHTS[kind] if train else 1)]
         records = [self._new(turns[number % len(turns)]) for number in range(size)]
         return self.rng.shuffled(records)
 
