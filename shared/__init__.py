@@ -94,7 +94,7 @@ _MODULES = {
     """,
     "ch06_finetuning.dpo": "dpo_loss train_preferences",
     "ch06_finetuning.recipes": """
-        CLASSIFIER_CONFIG ASSISTANT_CONFIG classifier_report baseline_report finetune_classifier
+        CLASSIFIER_CONFIG ASSISTANT_CONFIG LESSON_CONFIG classifier_report baseline_report finetune_classifier
         finetune_assistant
     """,
     "ch06_finetuning.finetuned_models": """

@@ -21,11 +21,12 @@ STEPS = 4
 
 
 CLASSIFIER = SimpleNamespace(
-    train=recipes.finetune_classifier, model=lambda run: run.classifier, loader="create_message_loader"
+    train=recipes.finetune_classifier, model=lambda run: run.classifier, loader="create_message_loader", phases=1
 )
 ASSISTANT = SimpleNamespace(
-    train=recipes.finetune_assistant, model=lambda run: run.assistant.model, loader="create_instruction_loader"
-)
+    train=recipes.finetune_assistant, model=lambda run: run.assistant.model, loader="create_instruction_loader",
+    phases=2,
+)  # fmt: skip
 each_kind = pytest.mark.parametrize("kind", [CLASSIFIER, ASSISTANT], ids=["classifier", "assistant"])
 
 
@@ -35,7 +36,7 @@ def base(tmp_path_factory):
     stories = [story.text for story in load_stories("train", n=200)]
     prompts = [record.prompt for record in load_instructions("train")[:200]]
     tokenizer = BPETokenizer.train(stories + prompts, 600, SPECIAL_TOKENS)
-    model = tiny_model(vocab_size=tokenizer.vocab_size, context_length=320, d_model=16, n_layers=1)
+    model = tiny_model(vocab_size=tokenizer.vocab_size, context_length=512, d_model=16, n_layers=1)
     return save_model(tmp_path_factory.mktemp("base") / "story_gpt", model, tokenizer, {}, dtype="float32")
 
 
@@ -45,17 +46,19 @@ def small(monkeypatch):
     monkeypatch.setattr(recipes, "QUICK_STEPS", STEPS)
     monkeypatch.setattr(recipes, "load_messages", lambda split: load_messages(split)[:200])
     monkeypatch.setattr(recipes, "load_stories", lambda split, n: load_stories(split, n=min(n, 8)))
-    instructions = {split: load_instructions(split)[:150] for split in ("train", "validation", "test")}
-    instructions["test"] = instructions["test"][:12]
-    monkeypatch.setattr(recipes, "load_instructions", instructions.__getitem__)
+    few = {"train": 150, "validation": 150, "test": 12, "new_wordings": 12}
+    monkeypatch.setattr(recipes, "load_instructions", lambda split, n=None: load_instructions(split)[: few[split]])
 
 
-@each_kind
-def test_a_fine_tuning_that_was_stopped_ends_in_the_weights_of_one_that_was_not(kind, base, tmp_path):
+@pytest.mark.parametrize(
+    "kind, stops", [(CLASSIFIER, [2]), (ASSISTANT, [2, STEPS + 2])], ids=["classifier", "assistant"]
+)
+def test_a_fine_tuning_that_was_stopped_ends_in_the_weights_of_one_that_was_not(kind, stops, base, tmp_path):
     whole = kind.train(tmp_path / "whole", base, quick=True, seed=2)
-    with pytest.raises(TrainingInterrupted, match=f"stopped after step 2 of {STEPS}"):
-        kind.train(tmp_path / "parts", base, quick=True, seed=2, on_step=press_at(2))
-    assert not (tmp_path / "parts").exists(), "a model that is not finished stands in the place of a finished one"
+    for stop in stops:
+        with pytest.raises(TrainingInterrupted, match=f"stopped after step 2 of {STEPS}"):
+            kind.train(tmp_path / "parts", base, quick=True, seed=2, on_step=press_at(stop))
+        assert not (tmp_path / "parts").exists(), "a model that is not finished stands in the place of a finished one"
     parts = kind.train(tmp_path / "parts", base, quick=True, seed=2)
     assert_close(weights(kind.model(parts)), weights(kind.model(whole)), rtol=0, atol=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "whole"], "checkpoints were left behind"
@@ -78,7 +81,8 @@ def test_a_finished_one_is_only_loaded_and_one_begun_anew_trains(kind, base, tmp
     steps = []
     kind.train(tmp_path / "it", base, quick=True, seed=1, resume=False, on_step=steps.append)
     anew = kind.train(tmp_path / "it", base, quick=True)
-    assert len(steps) == STEPS
+    assert [progress.step for progress in steps] == list(range(1, kind.phases * STEPS + 1))
+    assert {progress.max_steps for progress in steps} == {kind.phases * STEPS}
     before, after = weights(kind.model(first)), weights(kind.model(anew))
     assert any(not torch.equal(before[name], after[name]) for name in before)
 
@@ -93,19 +97,24 @@ def test_the_pretrained_model_stays_as_it_was(kind, base, tmp_path):
     assert not torch.equal(embedding[name].float(), load_model(base)[0].token_embedding.weight)
 
 
+def all_of(record):
+    """A message, or a whole talk: a short second question stands in many."""
+    return getattr(record, "text", None) or (*record.history, record.prompt)
+
+
 @each_kind
 def test_validation_and_test_records_never_reach_the_training_loader(kind, base, tmp_path, monkeypatch):
     seen, create = [], getattr(recipes, kind.loader)
 
     def watched(records, *arguments, **options):
-        seen.append((options.get("shuffle", True), {getattr(r, "prompt", None) or r.text for r in records}))
+        seen.append((options.get("shuffle", True), {all_of(record) for record in records}))
         return create(records, *arguments, **options)
 
     monkeypatch.setattr(recipes, kind.loader, watched)
     kind.train(tmp_path / "it", base, quick=True)
     trained = set().union(*(texts for shuffled, texts in seen if shuffled))
     others = set().union(*(texts for shuffled, texts in seen if not shuffled))
-    others |= {record.prompt for record in load_instructions("test")} | {row.text for row in load_messages("test")}
+    others |= {all_of(record) for record in [*load_instructions("test"), *load_messages("test")]}
     assert trained and others and not trained & others
 
 
@@ -147,6 +156,8 @@ def test_classifier_and_baseline_are_graded_on_the_same_messages(base, tmp_path)
 def test_the_assistant_is_marked_by_kind_and_its_stories_before_and_after(base, tmp_path):
     run = recipes.finetune_assistant(tmp_path / "it", base, quick=True)
     assert run.marks.overall.n == 12 == sum(rate.n for rate in run.marks.kinds.values())
+    assert run.new_wordings.overall.n == 12 == len({record.prompt for record in run.new_wordings.records})
+    assert set(run.lesson) == {"who", "animal", "name", "kind", "feeling", "felt"}
     assert run.stories_before.n_stories == run.stories_after.n_stories == 8
     assert run.stories_before.nats_per_token != run.stories_after.nats_per_token
     assert [record.prompt for record in run.by_hand.records] == [
