@@ -702,6 +702,9 @@ def test_the_whole_chain_works_on_a_few_steps(small_recipes, tmp_path, capsys):
         "coherent stories",
         "messages sorted",
         "questions by hand",
+        "questions in new wordings",
+        "share of the test questions | in new wordings",
+        "the lesson *who is who*: ",
         "new names",
         "Ten samples",
     ):

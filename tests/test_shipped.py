@@ -101,7 +101,7 @@ def test_the_assistant_answers_held_out_questions(recipes):
     assistant, told = load_assistant(), recipes[1]["results"]["overall"]
     records = load_instructions("test")
     records = records[:: max(1, len(records) // n(60, 600))]
-    right = sum(mark(record, assistant.reply(record.prompt)) for record in records)
+    right = sum(mark(record, assistant.reply(record.prompt, record.history)) for record in records)
     assert right / len(records) >= told["n_correct"] / told["n"] - 0.15, percent(
         {"n_correct": right, "n": len(records)}
     )
