@@ -41,6 +41,7 @@ def generated_splits() -> list[tuple[str, str, int, str]]:
     made: list[tuple[str, str, Sequence[tuple]]]
     made = [("stories", split, write_stories(split, N_STORIES, seed=0)) for split in SPLITS]
     made += [(name, split, load(split)) for name, load in loaders.items() for split in TASK_SPLITS]
+    made.append(("instructions", "new_wordings", load_instructions("new_wordings")))
     return [(name, split, len(records), _checksum(records)) for name, split, records in made]
 
 
