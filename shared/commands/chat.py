@@ -124,7 +124,7 @@ def example_questions(n: int = 4) -> list[str]:
     from data.loaders import load_instructions
 
     shortest: dict[str, str] = {}
-    for record in load_instructions("validation"):
+    for record in [record for record in load_instructions("validation") if not record.history]:
         known = shortest.get(record.kind, record.prompt)
         shortest[record.kind] = min(known, record.prompt, key=len)
     return [prompt for prompt in shortest.values() if "\n" not in prompt][:n]

@@ -173,9 +173,15 @@ def assistant_scores(outcome) -> dict:
         "stories_before": outcome.stories_before.bits_per_word,
         "stories_after": outcome.stories_after.bits_per_word,
         "examples": [
-            [outcome.marks.records[k].prompt, outcome.marks.answers[k], bool(outcome.marks.right[k])] for k in shown
+            [_asked(outcome.marks.records[k]), outcome.marks.answers[k], bool(outcome.marks.right[k])] for k in shown
         ],
     }
+
+
+def _asked(record) -> str:
+    """What was asked, after what was said before it."""
+    said = [f"{question} ({answer})" for question, answer in record.history]
+    return " ".join([*said, record.prompt])
 
 
 def _rate(rate) -> dict:
