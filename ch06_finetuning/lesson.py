@@ -49,7 +49,7 @@ class LessonStage:
 WHO_IS_WHO = (
     LessonStage(300, 4, plain_share=1.0), LessonStage(100, 4, plain_share=0.5), LessonStage(100, 4),
     LessonStage(100, 8), LessonStage(100, 16), LessonStage(100, 32), LessonStage(100, 64), LessonStage(100, 80),
-    LessonStage(800, 80, feelings=True),
+    LessonStage(1000, 80, feelings=True),
 )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Claims about the lesson *who is who*: its statements are true, it widens as planned, only its words are graded."""
 
+from collections import Counter, defaultdict
+
 import pytest
 import torch
 from torch import nn
@@ -8,10 +10,12 @@ from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
 from ch05_pretraining.curriculum import batches_from
 from ch06_finetuning.lesson import WHO_IS_WHO, LessonBatches, LessonStage, lesson_row, mark_lesson
+from data.story_world.scene import invented_name
 from data.story_world.tasks import PortableRandom, words
 from data.story_world.who_is_who import write_lesson
 
 STAGES = [dict(n_names=4, plain=True), dict(n_names=4), dict(n_names=80), dict(n_names=80, feelings=True)]
+FORMS = {"who", "animal", "name", "kind", "feeling", "felt", "yesno", "unknown"}
 NAMES = {name for names in words().names.values() for name in names}
 
 
@@ -55,10 +59,37 @@ def test_in_the_first_stage_name_and_kind_stand_in_one_sentence():
         assert all([{*pair} <= {*sentence} for sentence in sentences].count(True) == 1 for pair in pairs_of(lesson))
 
 
+def test_yes_and_no_are_right_and_what_is_not_known_was_not_told():
+    checked = Counter()
+    for lesson in lessons(400, **STAGES[3]):
+        by_form = defaultdict(list)
+        for statement in lesson.statements:
+            by_form[statement.form].append(statement)
+        true = dict(pairs_of(lesson))
+        felt = {one.begins.split()[3]: one.word.strip() for one in by_form["feeling"]}
+        for _, begins, word in by_form["yesno"]:
+            _, name, *_, asked = begins.rstrip("?").split()
+            known = true if begins.startswith(" Is") else felt
+            if name in known:
+                checked[word] += 1
+                assert word == (" Yes" if known[name] == asked else " No"), lesson
+        for _, begins, word in by_form["unknown"]:
+            checked[word] += 1
+            feeling = begins.rstrip("?").split()[-1]
+            assert not any(feeling in one.begins + one.word for one in by_form["felt"] + by_form["feeling"]), lesson
+    assert min(checked[word] for word in (" Yes", " No", " I do not know")) >= 40, checked
+
+
+def test_no_two_in_a_text_have_the_same_name():
+    rng, taken = PortableRandom("names"), ["Balek", "Toto"]
+    names = [invented_name(rng, taken) for _ in range(3_000)]
+    assert not {*taken} & {*names} and len(set(names)) > 1_000
+
+
 def test_feelings_are_those_of_the_text_and_some_names_are_known_from_nowhere():
     told = lessons(200, **STAGES[3])
     forms = {form for lesson in told for form, _, _ in lesson.statements}
-    assert forms == {"who", "animal", "name", "kind", "feeling", "felt"}
+    assert forms == FORMS
     for lesson in told:
         for form, begins, word in lesson.statements:
             if form in ("feeling", "felt"):
@@ -137,5 +168,5 @@ class Peeks(nn.Module):
 def test_who_knows_every_word_gets_all_marks_and_who_knows_none_gets_none(tokenizer):
     for knows in (True, False):
         marks = mark_lesson(Peeks(tokenizer.vocab_size, knows), tokenizer, n_lessons=12)
-        assert set(marks) == {"who", "animal", "name", "kind", "feeling", "felt"}
+        assert set(marks) == FORMS
         assert all(rate.n_correct == knows * rate.n for rate in marks.values())

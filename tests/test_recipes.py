@@ -157,7 +157,7 @@ def test_the_assistant_is_marked_by_kind_and_its_stories_before_and_after(base, 
     run = recipes.finetune_assistant(tmp_path / "it", base, quick=True)
     assert run.marks.overall.n == 12 == sum(rate.n for rate in run.marks.kinds.values())
     assert run.new_wordings.overall.n == 12 == len({record.prompt for record in run.new_wordings.records})
-    assert set(run.lesson) == {"who", "animal", "name", "kind", "feeling", "felt"}
+    assert set(run.lesson) == {"who", "animal", "name", "kind", "feeling", "felt", "yesno", "unknown"}
     assert run.stories_before.n_stories == run.stories_after.n_stories == 8
     assert run.stories_before.nats_per_token != run.stories_after.nats_per_token
     assert [record.prompt for record in run.by_hand.records] == [

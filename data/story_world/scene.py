@@ -5,6 +5,7 @@ one of the world's stories keeps those facts of the story that the piece still s
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -49,11 +50,12 @@ class Facts:
     order: tuple[str, str, str] | None = None  # (who, first act, next act)
 
 
-def invented_name(rng: PortableRandom) -> str:
-    """A name of two or three syllables that no table holds."""
+def invented_name(rng: PortableRandom, taken: Sequence[str] = ()) -> str:
+    """A name of two or three syllables that no table holds, and that is not a part of a taken one, nor one of it."""
     middle = rng.pick(SYLLABLES) if rng.below(3) == 0 else ""
     name = (rng.pick(SYLLABLES) + middle + rng.pick(LAST_SYLLABLES)).capitalize()
-    return invented_name(rng) if any(name in names for names in words().names.values()) else name
+    known = any(name in names for names in words().names.values())
+    return invented_name(rng, taken) if known or any(name in one or one in name for one in taken) else name
 
 
 class Telling:
@@ -173,7 +175,7 @@ def _people(rng: PortableRandom, mode: str) -> tuple[Person, Person, Person]:
         person = rng.person([other.name for other in people])
         sex, name = person["sex"], person["n"]
         if rng.below(INVENTED_SHARE) == 0:
-            name = invented_name(rng)
+            name = invented_name(rng, [other.name for other in people])
         if rng.below(6) == 0 and not any(other.kind in ("girl", "boy") for other in people):
             kind = "girl" if sex == "f" else "boy"
         people.append(Person(f"the {kind}" if mode == "kinds" else name, kind, sex))

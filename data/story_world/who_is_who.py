@@ -12,14 +12,14 @@ from .scene import Person, Telling, invented_name
 from .tasks import PortableRandom, fill, templates, with_article, words
 
 PLAIN = ("{A} the {a} came.", "There was a {a} called {A}.", "{A} was a {a}.", "The {a} {A} was there.")
-MOST_STATEMENTS = 8
+MOST_STATEMENTS = 10
 INVENTED_SHARE = 4  # with feelings, one person of so many has a name that nobody taught
 
 
 class Statement(NamedTuple):
     """A sentence about the people of a lesson: its beginning, and the word that ends it."""
 
-    form: str  # what the word is: "who" and "animal" in the sentence of an answer, "name" and "kind" in three words
+    form: str  # what is to be known: "who" and "animal" in the sentence of an answer, "name" and "kind" in three words
     begins: str
     word: str
 
@@ -39,7 +39,8 @@ def write_lesson(rng: PortableRandom, n_names: int, *, plain: bool = False, feel
         n_names: names and kinds of animals that may come, the same ones every time, at least 3; all where there are
             fewer.
         plain: introduce two people in one short sentence each, not in the many ways of a scene.
-        feelings: tell how two of them felt, too, and call some by names that no table holds.
+        feelings: tell how two of them felt, too, ask what is so and what nobody told, and call some by names that no
+            table holds.
 
     Source: this course. For ch06, section 6.10.
     """
@@ -50,7 +51,9 @@ def write_lesson(rng: PortableRandom, n_names: int, *, plain: bool = False, feel
         told += rng.shuffled([_says_how(telling, felt), *_fillers(rng)])
     text = " ".join(sentence[0].upper() + sentence[1:] for sentence in told)
     statements = [one for person in telling.people if person.name in text for one in _of_kind(person)]
-    statements += [one for person in felt for one in _of_feeling(person, felt[person])]
+    if felt:
+        statements += [one for person in felt for one in _of_feeling(person, felt[person])]
+        statements += [_yes_or_no(telling, felt), _not_told(rng, felt)]
     return Lesson(text, tuple(rng.shuffled(statements)[:MOST_STATEMENTS]))
 
 
@@ -64,8 +67,9 @@ def _known() -> tuple[list[tuple[str, str]], list[str]]:
 def _people(rng: PortableRandom, n: int, *, invented: bool) -> tuple[Person, Person, Person]:
     names, kinds = _known()
     named = rng.sample(names[:n], 3)
-    if invented:
-        named = [(invented_name(rng), rng.pick("fm")) if rng.below(INVENTED_SHARE) == 0 else known for known in named]
+    for place in range(3):
+        if invented and rng.below(INVENTED_SHARE) == 0:
+            named[place] = invented_name(rng, [name for name, _ in named]), rng.pick("fm")
     a, b, c = (Person(name, kind, sex) for (name, sex), kind in zip(named, rng.sample(kinds[:n], 3)))
     return a, b, c
 
@@ -105,3 +109,20 @@ def _of_feeling(person: Person, feeling: str) -> list[Statement]:
         Statement("feeling", f" In this story, {person.name} was", f" {feeling}"),
         Statement("felt", f" Who was {feeling}?", f" {person.name}"),
     ]
+
+
+def _yes_or_no(telling: Telling, felt: dict[Person, str]) -> Statement:
+    """Whether one of two is what one of them is: as often yes as no."""
+    rng, (person, other) = telling.rng, telling.rng.shuffled(felt)
+    meant = rng.pick((person, other))
+    if rng.below(2):
+        asked = f" Is {person.name} {with_article(meant.kind)}?"
+    else:
+        asked = f" Was {person.name} {felt[meant]}?"
+    return Statement("yesno", asked, " Yes" if meant is person else " No")
+
+
+def _not_told(rng: PortableRandom, felt: dict[Person, str]) -> Statement:
+    """A question for somebody of whom the text says nothing."""
+    feeling = rng.pick([other for other in templates("scenes")["feeling"] if other not in felt.values()])
+    return Statement("unknown", f" Who was {feeling}?", " I do not know")
