@@ -113,7 +113,7 @@ def _of_feeling(person: Person, feeling: str) -> list[Statement]:
 
 def _yes_or_no(telling: Telling, felt: dict[Person, str]) -> Statement:
     """Whether one of two is what one of them is: as often yes as no."""
-    rng, (person, other) = telling.rng, telling.rng.shuffled(felt)
+    rng, (person, other) = telling.rng, telling.rng.shuffled([*felt])
     meant = rng.pick((person, other))
     if rng.below(2):
         asked = f" Is {person.name} {with_article(meant.kind)}?"
