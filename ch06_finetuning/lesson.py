@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ch02_text_data.any_tokenizer import Tokenizer, encode_text
 from ch02_text_data.batches import IGNORE_INDEX, pad_batch
+from ch02_text_data.datasets import StoryDataset
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import in_mode, to_device_of
 from ch06_finetuning.metrics import Rate
@@ -24,6 +25,7 @@ from data.story_world.who_is_who import Lesson, write_lesson
 
 __all__ = ["WHO_IS_WHO", "LessonBatches", "LessonStage", "lesson_row", "mark_lesson"]
 
+REPLAY_EVERY = 10  # one batch of so many is of stories
 Span = tuple[str, int, int]  # form of a statement, first position of its word, position behind it
 
 
@@ -84,13 +86,15 @@ class LessonBatches:
         stages: how wide the lesson is, one stage after the other.
         batch_size: rows of a batch.
         max_length: longest row in tokens; a longer one loses its end.
+        stories: rows (ids (T,), targets (T,)) of earlier work; every tenth batch is of them.
+        replay_batch: rows of such a batch, 1 to the number of stories.
         seed: batch n is a function of (seed, n) alone.
 
     Shape:
         batches of ids (B, T), targets (B, T).
 
     Raises:
-        ValueError: no stage, or one without steps.
+        ValueError: no stage, or one without steps, or more stories for a batch than there are.
 
     Source: this course, after Bengio et al. (2009). For ch06, section 6.10.
     """
@@ -99,12 +103,18 @@ class LessonBatches:
 
     def __init__(
         self, tokenizer: Tokenizer, stages: Sequence[LessonStage] = WHO_IS_WHO, *, batch_size: int = 32,
-        max_length: int = 320, seed: int = 0,
+        max_length: int = 320, stories: Sequence[tuple[Tensor, Tensor]] | StoryDataset = (), replay_batch: int = 8,
+        seed: int = 0,
     ):  # fmt: skip
         if not stages or min(stage.n_steps for stage in stages) < 1:
             raise ValueError(f"the stages {list(stages)} leave nothing to learn: give each at least one step")
+        if len(stories) and not 1 <= replay_batch <= len(stories):
+            raise ValueError(
+                f"replay_batch={replay_batch} does not fit {len(stories)} stories: choose 1 to {len(stories)}"
+            )
         self.tokenizer, self.stages, self.seed = tokenizer, stages, seed
         self.batch_size, self.max_length = batch_size, max_length
+        self.stories, self.replay_batch = stories, replay_batch
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Begin at batch `start`; every epoch is the same."""
@@ -126,6 +136,8 @@ class LessonBatches:
 
     def _batch(self, number: int) -> tuple[Tensor, Tensor]:
         rng, stage = PortableRandom(f"lesson {self.seed}, batch {number}"), self.stage_of(number)
+        if len(self.stories) and number % REPLAY_EVERY == REPLAY_EVERY - 1:
+            return pad_batch([self.stories[k] for k in rng.sample(range(len(self.stories)), self.replay_batch)])
         return pad_batch([self._row(rng, stage) for _ in range(self.batch_size)])
 
     def _row(self, rng: PortableRandom, stage: LessonStage) -> tuple[Tensor, Tensor]:

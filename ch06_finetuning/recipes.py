@@ -3,8 +3,9 @@
 Steps, batches and learning rates are fixed numbers, tuned on the validation split and reported on the test split. The
 order of the rows is a function of the seed, so an interrupted run that is started again ends in the same weights.
 
-The assistant learns in two phases: first the lesson *who is who* (`lesson.py`), then questions and their answers. Tried
-without the lesson: in as many steps it stayed at chance where the question is which of two people is meant.
+The assistant learns in three phases: first the lesson *who is who* (`lesson.py`), then questions in few wordings, then
+in all. Tried without the lesson: in as many steps it stayed at chance where the question is which of two people is
+meant. Without the few wordings: it stayed at chance where the answer is yes or no.
 """
 
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 import torch
 
 from ch02_text_data.any_tokenizer import Encodes, Tokenizer, pad_id_of
+from ch02_text_data.datasets import StoryDataset
 from ch02_text_data.encoding_files import KeptTokenizer
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.machine import choose_device
@@ -39,6 +41,7 @@ from ch06_finetuning.lesson import WHO_IS_WHO, LessonBatches, mark_lesson
 from ch06_finetuning.metrics import ClassificationReport, Rate, classification_report
 from data.by_hand import load_messages_by_hand, load_questions_by_hand
 from data.loaders import load_instructions, load_messages, load_stories
+from data.story_world.engine import Story
 from data.story_world.marking import Instruction
 from data.story_world.message_task import MESSAGE_LABELS, Message
 
@@ -62,7 +65,9 @@ ASSISTANT_CONFIG = TrainConfig(
     max_steps=3300, learning_rate=1.8e-3, warmup_steps=50, optimizer="muon", muon_learning_rate=6e-3,
     weight_decay=0.05, schedule="linear", decay_fraction=0.7, precision="auto", products="auto", eval_every=500,
 )  # fmt: skip
-ASSISTANT_BATCH, ASSISTANT_ROWS = 16, 60_000
+FEW_WORDINGS = 2  # of each kind, before all wordings come
+FEW_CONFIG = replace(ASSISTANT_CONFIG, max_steps=1000, decay_fraction=0.3)
+ASSISTANT_BATCH = 16
 LONGEST_ANSWER = 200  # tokens, when it is marked: a story on request is long
 REPLAY_SHARE, REPLAY_BATCH, REPLAY_STORIES = 0.1, 8, 2000
 QUICK_STEPS = 20
@@ -243,7 +248,7 @@ def finetune_assistant(
         base: folder of the pretrained model.
         seed: order of the rows.
         quick: a few steps only, to see the chain work.
-        on_step: called with a Progress after every step; it counts the steps of both phases.
+        on_step: called with a Progress after every step; it counts the steps of all phases.
         resume: go on where an earlier call stopped; a finished assistant is only loaded.
         device: where to train: "cpu", "cuda", "mps" or "auto".
 
@@ -277,9 +282,13 @@ def _train_and_save_assistant(
     place = choose_device(device)
     model, tokenizer = load_model(base)
     checkpoints = checkpoint_folder(folder, resume)
-    phases = {"lesson": (LESSON_CONFIG, _lesson_loaders), "assistant": (ASSISTANT_CONFIG, _question_loaders)}
+    phases: dict[str, tuple[TrainConfig, Callable[..., Loaders]]] = {
+        "lesson": (LESSON_CONFIG, _lesson_loaders),
+        "few_wordings": (FEW_CONFIG, partial(_question_loaders, n_rows=16_000, n_wordings=FEW_WORDINGS)),
+        "assistant": (ASSISTANT_CONFIG, partial(_question_loaders, n_rows=54_000)),
+    }
     recipe: dict = {"lesson_batch_size": LESSON_BATCH, "stages": [asdict(stage) for stage in WHO_IS_WHO],
-                    "batch_size": ASSISTANT_BATCH, "rows": ASSISTANT_ROWS, "replay_share": REPLAY_SHARE,
+                    "n_few_wordings": FEW_WORDINGS, "batch_size": ASSISTANT_BATCH, "replay_share": REPLAY_SHARE,
                     "replay_stories": REPLAY_STORIES}  # fmt: skip
     configs = {name: _config(config, seed, quick) for name, (config, _) in phases.items()}
     done, total = 0, sum(config.max_steps for config in configs.values())
@@ -298,25 +307,33 @@ Loaders = tuple[Iterable, Iterable]  # of rows to learn from, and of rows to be 
 
 
 def _lesson_loaders(model: GPTModel, tokenizer: Tokenizer, seed: int, quick: bool) -> Loaders:
-    """The lesson, and what it has come to in the end, in other texts."""
-    create = partial(LessonBatches, tokenizer, batch_size=LESSON_BATCH, max_length=model.config.context_length)
-    return create(seed=seed), create([replace(WHO_IS_WHO[-1], n_steps=4)], seed=-1)
+    """The lesson, with stories slipped in, and what it has come to in the end, in other texts."""
+    context = model.config.context_length
+    create = partial(LessonBatches, tokenizer, batch_size=LESSON_BATCH, max_length=context)
+    stories = StoryDataset(_replayed(quick), tokenizer, context)
+    return create(stories=stories, seed=seed), create([replace(WHO_IS_WHO[-1], n_steps=4)], seed=-1)
 
 
-def _question_loaders(model: GPTModel, tokenizer: Tokenizer, seed: int, quick: bool) -> Loaders:
+def _question_loaders(
+    model: GPTModel, tokenizer: Tokenizer, seed: int, quick: bool, n_rows: int, n_wordings: int | None = None
+) -> Loaders:
     """Questions with stories slipped in, and questions to be graded on; every answer of a talk is graded."""
     context = model.config.context_length
     create = partial(
         create_instruction_loader, tokenizer=tokenizer, batch_size=ASSISTANT_BATCH, max_length=context,
         grade_history=True,
     )  # fmt: skip
-    rows, validation = load_instructions("train", n=1000 if quick else ASSISTANT_ROWS), load_instructions("validation")
+    rows = load_instructions("train", n=1000 if quick else n_rows, n_wordings=n_wordings)
     train_loader = create(
-        _that_fit(rows, tokenizer, context), seed=seed,
-        stories=load_stories("train", n=200 if quick else REPLAY_STORIES),
-        replay_share=REPLAY_SHARE, replay_batch=REPLAY_BATCH,
+        _that_fit(rows, tokenizer, context), seed=seed, stories=_replayed(quick), replay_share=REPLAY_SHARE,
+        replay_batch=REPLAY_BATCH,
     )  # fmt: skip
-    return train_loader, create(_that_fit(validation, tokenizer, context)[: 64 if quick else None], shuffle=False)
+    validation = _that_fit(load_instructions("validation"), tokenizer, context)
+    return train_loader, create(validation[: 64 if quick else None], shuffle=False)
+
+
+def _replayed(quick: bool) -> list[Story]:
+    return load_stories("train", n=200 if quick else REPLAY_STORIES)
 
 
 def _that_fit(records: list[Instruction], tokenizer: Tokenizer, n_tokens: int) -> list[Instruction]:

@@ -147,6 +147,17 @@ def test_the_stages_come_one_after_another(tokenizer):
         LessonBatches(tokenizer, [LessonStage(0, 4)])
 
 
+def test_every_tenth_batch_is_of_stories(tokenizer):
+    stories = [(torch.full((5,), k), torch.full((5,), k)) for k in range(1, 5)]
+    rows = LessonBatches(tokenizer, [LessonStage(20, 4)], batch_size=2, stories=stories, replay_batch=3)
+    old = [number for number, (ids, targets) in enumerate(rows) if torch.equal(ids, targets)]
+    assert old == [9, 19]
+    ids, _ = list(rows)[9]
+    assert ids.shape == (3, 5) and len(set(ids[:, 0].tolist())) == 3
+    with pytest.raises(ValueError, match="replay_batch=5 does not fit 4 stories: choose 1 to 4"):
+        LessonBatches(tokenizer, [LessonStage(20, 4)], stories=stories, replay_batch=5)
+
+
 def test_the_lesson_of_the_recipe_never_narrows():
     assert all(a.n_names <= b.n_names and a.plain_share >= b.plain_share for a, b in zip(WHO_IS_WHO, WHO_IS_WHO[1:]))
     assert WHO_IS_WHO[-1].n_names == len(NAMES) and WHO_IS_WHO[-1].feelings

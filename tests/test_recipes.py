@@ -25,7 +25,7 @@ CLASSIFIER = SimpleNamespace(
 )
 ASSISTANT = SimpleNamespace(
     train=recipes.finetune_assistant, model=lambda run: run.assistant.model, loader="create_instruction_loader",
-    phases=2,
+    phases=3,
 )  # fmt: skip
 each_kind = pytest.mark.parametrize("kind", [CLASSIFIER, ASSISTANT], ids=["classifier", "assistant"])
 
@@ -47,11 +47,13 @@ def small(monkeypatch):
     monkeypatch.setattr(recipes, "load_messages", lambda split: load_messages(split)[:200])
     monkeypatch.setattr(recipes, "load_stories", lambda split, n: load_stories(split, n=min(n, 8)))
     few = {"train": 150, "validation": 150, "test": 12, "new_wordings": 12}
-    monkeypatch.setattr(recipes, "load_instructions", lambda split, n=None: load_instructions(split)[: few[split]])
+    monkeypatch.setattr(
+        recipes, "load_instructions", lambda split, n=None, n_wordings=None: load_instructions(split)[: few[split]]
+    )
 
 
 @pytest.mark.parametrize(
-    "kind, stops", [(CLASSIFIER, [2]), (ASSISTANT, [2, STEPS + 2])], ids=["classifier", "assistant"]
+    "kind, stops", [(CLASSIFIER, [2]), (ASSISTANT, [2, STEPS + 2, 2 * STEPS + 2])], ids=["classifier", "assistant"]
 )
 def test_a_fine_tuning_that_was_stopped_ends_in_the_weights_of_one_that_was_not(kind, stops, base, tmp_path):
     whole = kind.train(tmp_path / "whole", base, quick=True, seed=2)
