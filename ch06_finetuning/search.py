@@ -29,7 +29,9 @@ __all__ = [
 ]  # fmt: skip
 
 MOST_WORDS = 120  # in a passage
-THRESHOLD = 1.46  # chosen with the questions of ch06, section D.6
+THRESHOLD = 0.254  # chosen with the questions of ch06, section D.6
+N_OTHERS = 40  # texts about other things that a small collection is imagined to lie among
+ENOUGH = 1.5  # about so many words that no other text holds are a full score
 FORM = "{passage}\n{question}"
 NOTHING = "I found nothing about that in the documents."
 TITLES = "".join(rf"(?<!\b{title}\.)" for title in ("Mr", "Mrs", "Ms", "Dr", "Prof", "St", r"\w"))  # Prof. Li, 7. May
@@ -147,9 +149,11 @@ def _end_of_text(piece: list[tuple[int, str]]) -> int:
 
 
 class Index(Protocol):
-    """Anything that scores all passages for a question."""
+    """Anything that scores all passages for a question, and knows how much a question could earn."""
 
     def scores(self, question: str) -> Tensor: ...
+
+    def best_score(self, question: str) -> float: ...
 
 
 class BM25:
@@ -164,6 +168,8 @@ class BM25:
         k1: how slowly repetitions of a word stop to count, at least 0.
         b: how much a long text has to repeat a word to count as much as a short one, 0 to 1.
         ignore: words that are not counted.
+        n_others: texts about other things that N counts too, at least 0; without them a few texts cannot tell which
+            words are rare.
 
     Raises:
         ValueError: there are no texts, one string stands for a list, or a number is out of its range.
@@ -172,10 +178,13 @@ class BM25:
     """
 
     def __init__(self, texts: Sequence[str], *, k1: float = 1.2, b: float = 0.75,
-                 ignore: Iterable[str] = EVERYDAY_WORDS):  # fmt: skip
-        if not texts or not k1 >= 0 or not 0 <= b <= 1:
-            raise ValueError(f"found {len(texts)} texts, k1={k1}, b={b}: give texts, k1 of at least 0 and b in 0 to 1")
-        self.n, self.ignore = len(texts), _ignored(texts, ignore)
+                 ignore: Iterable[str] = EVERYDAY_WORDS, n_others: int = N_OTHERS):  # fmt: skip
+        if not texts or not k1 >= 0 or not 0 <= b <= 1 or not n_others >= 0:
+            raise ValueError(
+                f"found {len(texts)} texts, k1={k1}, b={b}, n_others={n_others}: give texts, b in 0 to 1, and the "
+                "others of at least 0"
+            )
+        self.n, self.n_others, self.ignore = len(texts), n_others, _ignored(texts, ignore)
         counts = [Counter(_counted_words(text, self.ignore)) for text in texts]
         mean = sum(count.total() for count in counts) / self.n or 1.0
         self.holders: dict[str, list[tuple[int, float]]] = defaultdict(list)  # word -> texts that hold it, weights
@@ -187,15 +196,26 @@ class BM25:
     def rarity(self, word: str) -> float:
         """Return the weight of a word: the larger, the fewer texts hold it."""
         n_holders = len(self.holders.get(word, ()))
-        return math.log(1 + (self.n - n_holders + 0.5) / (n_holders + 0.5))
+        return math.log(1 + (self.n + self.n_others - n_holders + 0.5) / (n_holders + 0.5))
 
     def scores(self, question: str) -> Tensor:
         """Score each text: a question -> (N,); a word that is asked twice counts once."""
         scores = torch.zeros(self.n, dtype=torch.float64)
-        for word in dict.fromkeys(_counted_words(question, self.ignore)):
+        for word in self._asked(question):
             for number, weight in self.holders.get(word, ()):
                 scores[number] += self.rarity(word) * weight
         return scores
+
+    def best_score(self, question: str) -> float:
+        """Say what is a full score: the rarities of all words of a question, and at most 1.5 · ln(2 N + 20).
+
+        Nobody needs all words of a long question. The logarithm grows as rarities do: among more texts, more of them
+        share some word with a question by chance.
+        """
+        return min(sum(map(self.rarity, self._asked(question))), ENOUGH * math.log(2 * self.n + 20)) or 1.0
+
+    def _asked(self, question: str) -> list[str]:
+        return list(dict.fromkeys(_counted_words(question, self.ignore)))
 
 
 class MeanVectors:
@@ -222,6 +242,10 @@ class MeanVectors:
         """Score each text: a question -> (N,), each from -1 to 1, and 0 where no word has a vector."""
         return self.means @ self._mean(question)
 
+    def best_score(self, question: str) -> float:
+        """Say what is a full score: 1, the cosine of equal means."""
+        return 1.0
+
     def _mean(self, text: str) -> Tensor:
         return self.vectors.average(" ".join(_counted_words(text, self.ignore)))
 
@@ -243,12 +267,15 @@ def search(
 ) -> list[Found]:
     """Return the passages that suit a question best, the best one first; equal ones in their order.
 
+    A `Found` has its score as a share of the full score of the question, so that scores of different questions, and of
+    collections of any size, can be compared; a passage that shares very many words has more than 1.
+
     Args:
         question: some words.
         passages: those whose texts the index was made of, in the same order.
         index: a BM25 or MeanVectors.
         k: most passages, at least 1.
-        threshold: of the score; passages with less, and with 0 or less, are left out.
+        threshold: of the share; passages with less, and with 0 or less, are left out.
 
     Raises:
         ValueError: the question is empty, `k` is below 1, the threshold is no number, or the index was made of more or
@@ -264,7 +291,8 @@ def search(
     scores = index.scores(question).tolist()
     if len(scores) != len(passages):
         raise ValueError(f"found {len(passages)} passages and an index of {len(scores)}: make the index of their texts")
-    ranked = sorted(map(Found, passages, scores), key=lambda found: -found.score)
+    full = index.best_score(question)
+    ranked = sorted((Found(each, score / full) for each, score in zip(passages, scores)), key=lambda one: -one.score)
     return [found for found in ranked[:k] if found.score > 0 and found.score >= threshold]
 
 

@@ -22,6 +22,7 @@ from ch06_finetuning.search import (
     read_passages,
     search,
 )  # fmt: skip
+from data.loaders import load_stories
 from data.paths import DATA_DIR
 from shared.commands import search as command
 from tests.sizes import n
@@ -89,7 +90,7 @@ def test_a_folder_is_read_with_its_folders_and_what_was_passed_over_is_named(tmp
 
 
 def test_bm25_is_its_formula_by_hand():
-    index = BM25([OWL, FOX, BOTH])
+    index = BM25([OWL, FOX, BOTH], n_others=0)
     lengths = [2, 4, 6]  # owl sleeps; fox red fox hen; owl saw fox noon beside river
     rare = math.log(1 + (3 - 1 + 0.5) / (1 + 0.5))  # one of three texts holds the word
     common = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))  # two of three do
@@ -99,6 +100,18 @@ def test_bm25_is_its_formula_by_hand():
     both = common * 2 / (2 + middle) + rare / (1 + middle)
     assert_close(index.scores("red Fox, red fox").tolist(), [0.0, both, common / (1 + long)])
     assert index.scores("who was it").tolist() == [0.0] * 3 and index.scores("whale").tolist() == [0.0] * 3
+
+
+def test_texts_about_other_things_count_as_texts_that_hold_none_of_the_words():
+    texts, others = [OWL, FOX, BOTH], ["Rain falls."] * 5
+    assert BM25(texts, n_others=5).rarity("fox") == BM25([*texts, *others], n_others=0).rarity("fox")
+
+
+def test_the_full_score_of_a_question_is_all_its_words_up_to_a_limit():
+    index = BM25([OWL] * 30)
+    assert index.best_score("The owl?") == index.rarity("owl")
+    assert index.best_score("owl, owl sleeps") == index.rarity("owl") + index.rarity("sleeps")
+    assert_close(index.best_score("Which owl told the fox about the whale and the mouse?"), 1.5 * math.log(80))
 
 
 def test_without_damping_only_rarity_counts():
@@ -122,6 +135,9 @@ def test_mean_vectors_compare_the_means_of_the_known_words():
     vectors = WordVectors(["owl", "fox", "hen"], torch.eye(3))
     scores = MeanVectors([OWL, FOX, BOTH, "the rain"], vectors).scores("the owl")
     assert_close(scores, torch.tensor([1.0, 0.0, 0.5**0.5, 0.0]))
+    passages = [*PASSAGES, Passage("the rain", "3.md", 1)]
+    found = search("the owl", passages, MeanVectors([each.text for each in passages], vectors), threshold=0.9)
+    assert [(one.passage, one.score) for one in found] == [(PASSAGES[0], 1.0)]
 
 
 def test_the_best_passages_come_first_and_bad_ones_not_at_all():
@@ -140,6 +156,7 @@ def test_the_best_passages_come_first_and_bad_ones_not_at_all():
         (lambda: BM25([]), "found 0 texts"),
         (lambda: BM25([OWL], b=2), "b=2"),
         (lambda: BM25([OWL], k1=math.nan), "k1=nan"),
+        (lambda: BM25([OWL], n_others=-1), "n_others=-1"),
         (lambda: BM25(OWL), "one string, 'The owl sleeps.'"),
         (lambda: BM25([OWL], ignore="owl"), "one string, 'owl'"),
         (lambda: MeanVectors(OWL, WordVectors(["owl"], torch.eye(1))), "one string"),
@@ -218,16 +235,75 @@ def test_where_nothing_was_found_nobody_is_asked():
     assert answer.refused and str(answer) == NOTHING
 
 
+NOTES, _ = read_passages(DATA_DIR / "own_examples" / "notes")
+QUESTIONS = json.loads((DATA_DIR / "own_examples" / "questions_about_notes.json").read_text(encoding="utf-8"))
+
+
+def holds(passage, row):
+    return passage.name == row["note"] and row["wanted"] in passage.text
+
+
+def asked_of_three(rows):
+    """Each question with three passages: one that holds the answer and two others, and three others."""
+    for number, row in enumerate(rows):
+        at = next((n for n, passage in enumerate(NOTES) if holds(passage, row)), number)
+        for first in (at, at + 1) if row["note"] else (at,):
+            yield row, [NOTES[(first + n) % len(NOTES)] for n in range(3)]
+
+
+def best_hit(row, passages):
+    found = search(row["question"], passages, BM25([passage.text for passage in passages]), k=1)
+    return (found[0].score, holds(found[0].passage, row)) if found else (0.0, False)
+
+
 def test_the_shipped_threshold_is_the_one_chosen_with_the_questions_for_it():
-    passages, _ = read_passages(DATA_DIR / "own_examples" / "notes")
-    index = BM25([passage.text for passage in passages])
-    questions = json.loads((DATA_DIR / "own_examples" / "questions_about_notes.json").read_text(encoding="utf-8"))
-    rows = questions["to_choose_with"]
-    best = [search(row["question"], passages, index, k=1) for row in rows]
-    right = [bool(found and row["note"]) and found[0].passage.name == row["note"] for row, found in zip(rows, best)]
-    assert abs(best_threshold([found[0].score if found else 0.0 for found in best], right) - THRESHOLD) < 0.01
-    asked = [{row["question"] for row in part} for part in questions.values()]
+    rows = QUESTIONS["to_choose_with"]
+    hits = [*(best_hit(*case) for case in asked_of_three(rows)), *(best_hit(row, NOTES) for row in rows)]
+    assert abs(best_threshold(*zip(*hits)) - THRESHOLD) < 0.001
+    asked = [{row["question"] for row in part} for part in QUESTIONS.values()]
     assert not asked[0] & asked[1]
+
+
+def test_one_threshold_serves_few_passages_and_many():
+    rows = QUESTIONS["to_judge_with"]
+    stories = [piece for n, story in enumerate(load_stories("validation", n=64))
+               for piece in cut_passages(story.text, f"{n}")]  # fmt: skip
+    for cases in (
+        list(asked_of_three(rows)),
+        [(row, NOTES) for row in rows],
+        [(row, [*NOTES, *stories]) for row in rows],
+    ):
+        hits = [(best_hit(row, some), any(holds(each, row) for each in some)) for row, some in cases]
+        found = [right and score >= THRESHOLD for (score, right), here in hits if here]
+        silent = [score < THRESHOLD for (score, _), here in hits if not here]
+        assert sum(found) > 0.75 * len(found) and sum(silent) > 0.55 * len(silent)
+
+
+@pytest.mark.parametrize(
+    ("texts", "question", "best"),
+    [
+        (["The boiler needs 1.5 bar."], "How many bar does the boiler need?", 0),
+        (["The boiler needs 1.5 bar."], "Who is the king of Spain?", None),
+        (["The boiler needs 1.5 bar."], "boiler", 0),
+        (["The boiler needs 1.5 bar."], "the", None),
+        (["The boiler needs 1.5 bar.", "Hens live in the yard."], "Where do the hens live?", 1),
+        (["The boiler needs 1.5 bar."] * 3, "How many bar for the boiler?", 0),
+        (["The boiler needs 1.5 bar."] * 2000, "boiler", 0),
+        (["猫在屋顶上睡觉。", "狗在院子里。"], "猫在哪里睡觉？", 0),
+        (["Котёл стоит в подвале.", "Куры живут во дворе."], "Где живут куры?", 1),
+        (["Der Ofen steht im Keller."], "Wo steht der Ofen?", 0),
+        (
+            ["Air in a radiator gurgles: let it out with the brass key.", "Hens live in the yard.", "Pay on Friday."],
+            "Hello, I moved in last week, and since Sunday night I cannot sleep: the radiator in my bedroom gurgles "
+            "all night long, although I have turned it down, and my neighbor says that hers is silent. Is there a key?",
+            0,
+        ),
+    ],
+)
+def test_a_folder_of_any_size_answers_what_it_holds_and_nothing_else(texts, question, best):
+    passages = [Passage(text, f"{number}.md", 1) for number, text in enumerate(texts)]
+    found = search(question, passages, BM25(texts), threshold=THRESHOLD)
+    assert (found[0].passage if found else None) == (None if best is None else passages[best])
 
 
 # ---------------------------------------------------------------- the command
@@ -235,7 +311,7 @@ def test_the_shipped_threshold_is_the_one_chosen_with_the_questions_for_it():
 
 def test_the_command_answers_cites_and_shows_the_passages(tmp_path, capsys):
     folder_of(tmp_path, house_md="# House\n\nThe boiler needs 1.5 bar.", yard_md="Hens live in the yard.")
-    assert command.main([str(tmp_path), "How many bar does the boiler need?", "--threshold", "0"]) == 0
+    assert command.main([str(tmp_path), "How many bar does the boiler need?"]) == 0
     told = capsys.readouterr()
     assert told.out.startswith("The boiler needs 1.5 bar. [house.md, line 1]\n\nhouse.md, line 1 (score ")
     assert told.err == ""
