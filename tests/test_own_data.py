@@ -39,8 +39,8 @@ from shared.commands import chat, evaluate, finetune, run, sample
 from tests.small_models import press_at, publish, tiktoken_of_bytes, tiny_model, weights
 from tests.test_notebooks import ROOT
 
-TICKETS = ROOT / "tests" / "fixtures" / "support_tickets.csv"
-SHELL = ROOT / "tests" / "fixtures" / "shell_questions.jsonl"
+TICKETS = ROOT / "data" / "own_examples" / "support_tickets.csv"
+SHELL = ROOT / "data" / "own_examples" / "shell_talks.jsonl"
 TALK = [("How do I list files?", "ls"), ("And the hidden ones?", "ls -a")]
 ONCE = OwnSettings(epochs=1)
 
@@ -393,17 +393,20 @@ def test_messages_become_a_classifier_that_is_evaluated_and_talked_with(base, ru
     words = ["--messages", str(TICKETS), "--name", "tickets", "--epochs", "1"]
     assert finetune.main([*words, "--from", str(base)]) == 0
     report = (runs / "tickets" / "report.md").read_text(encoding="utf-8")
-    assert "12 rows kept aside" in report and "bag of words" in report and "wanted:" in report
+    assert "36 rows kept aside" in report and "bag of words" in report and "wanted:" in report
     with open(runs / "tickets" / "test.csv", encoding="utf-8", newline="") as file:
         held = {row["text"] for row in csv.DictReader(file)}
-    assert len(held) == 12 and held <= {message.text for message in read_messages(TICKETS)}
+    assert len(held) == 36 and held <= {message.text for message in read_messages(TICKETS)}
     assert finetune.main([*words, "--from", str(base)]) == 1 and "is there already" in capsys.readouterr().err
     assert evaluate.main(["tickets", str(TICKETS), "--against", "tickets"]) == 0
     told = capsys.readouterr().out
-    assert "60 of 72 rows are left out" in told and "n=12" in told and "p = 1; these rows do not tell" in told
+    assert "288 of 324 rows are left out" in told and "n=36" in told and "p = 1; these rows do not tell" in told
     monkeypatch.setattr("sys.stdin", io.StringIO("I was charged twice.\n/quit\n"))
     assert chat.main(["tickets"]) == 0
-    assert "It sorts what you type: billing, shipping, technical" in (told := capsys.readouterr().out) and "%)" in told
+    told = capsys.readouterr().out
+    assert "It sorts what you type: question, refund, repair" in told and "%)" in told
+    kept = json.loads((runs / "tickets" / "rows.json").read_text(encoding="utf-8"))
+    assert kept["validation"][0][0] in told and not any(text in told for text in held), "test rows stay unseen"
     assert sample.main(["Once", "--model", str(runs / "tickets" / "classifier")]) == 1
 
 

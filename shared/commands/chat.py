@@ -96,15 +96,15 @@ def welcome_of(assistant: "Assistant | Sorter", source: str | Path = "shipped") 
 
     Args:
         assistant: who answers.
-        source: where it was loaded from; one that was made from own rows suggests some of those kept aside.
+        source: where it was loaded from; one that was made from own rows suggests some of its validation set.
     """
     from ch05_pretraining.published_tokenizers import PublishedTokenizer
 
     sorts = SORTS.format(labels=", ".join(assistant.classifier.labels)) if isinstance(assistant, Sorter) else ""
     if made := run_of(source):
         split = kept_rows(made[0], made[1]["kind"])
-        openings = [row.text if sorts else row.prompt for row in split.test if not getattr(row, "history", ())]
-        examples = [" ".join(opening.split()) for opening in openings[:4]]
+        shown = [row for row in split.validation if not getattr(row, "history", ())]  # the test set stays unseen
+        examples = [" ".join((row.text if sorts else row.prompt).split()) for row in shown[:4]]
         told = OWN.format(n=len(split.train), file=made[1]["file"], run=made[0].name)
         return Welcome(f"{sorts} {told}".strip(), examples)
     if isinstance(assistant, Sorter):
