@@ -92,7 +92,11 @@ def _begin(folder: Path, kind: str, file: str, options: argparse.Namespace) -> W
     settings = OwnSettings(**given)
     published = is_pretrained(settings.base)
     if published and kind == "messages":
-        raise ValueError(f"{settings.base} is a published model and cannot become a classifier here: leave --from out")
+        raise ValueError(
+            f"{settings.base} is a published model and cannot become a classifier here, because the folder of a "
+            "classifier has no place for its tokenizer: leave --from out, or give --instructions with the labels as "
+            "answers"
+        )
     rows = read_rows(file, options, kind)
     try:
         split = split_rows(rows, seed=settings.seed)
