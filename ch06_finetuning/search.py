@@ -25,7 +25,7 @@ from data.own_texts import read_documents
 
 __all__ = [
     "BM25", "CitedAnswer", "Found", "MeanVectors", "Passage", "answer_from", "best_threshold", "cut_passages",
-    "read_passages", "search",
+    "is_supported", "read_passages", "search",
 ]  # fmt: skip
 
 MOST_WORDS = 120  # in a passage
@@ -336,8 +336,22 @@ class CitedAnswer:
         return self.text if self.source is None else f"{self.text} [{self.source.place}]"
 
 
+def is_supported(answer: str, passage: str, question: str) -> bool:
+    """Say whether each word of an answer stands in the passage or in the question, everyday words aside.
+
+    Args:
+        answer: what somebody has said; without a word it is not supported.
+        passage: the text that it should rest on.
+        question: what was asked.
+
+    Source: this course. Taught in ch06, section D.6.
+    """
+    said = set(words_of(answer))
+    return bool(said) and said <= {*words_of(passage), *words_of(question), *EVERYDAY_WORDS}
+
+
 def answer_from(
-    question: str, found: Sequence[Found], assistant: Assistant | None = None, form: str = FORM
+    question: str, found: Sequence[Found], assistant: Assistant | None = None, form: str = FORM, *, guard: bool = True
 ) -> CitedAnswer:
     """Answer from the best of the passages that were found, or say that nothing was found.
 
@@ -346,6 +360,7 @@ def answer_from(
         found: what `search` gave; the first is read.
         assistant: who reads the passage and answers; None quotes the sentence that suits the question best.
         form: of the prompt, with {passage} and {question}.
+        guard: let the quoted sentence take the place of an assistant's answer that is not supported.
 
     Raises:
         ValueError: the form lacks one of the two, or both together are longer than the assistant's context allows.
@@ -357,9 +372,10 @@ def answer_from(
     if not found:
         return CitedAnswer(NOTHING)
     best = found[0].passage
-    if assistant is None:
+    said = "" if assistant is None else assistant.reply(form.format(passage=best.text, question=question))
+    if assistant is None or guard and not is_supported(said, best.text, question):
         return CitedAnswer(_best_sentence(question, best.text), best)
-    return CitedAnswer(assistant.reply(form.format(passage=best.text, question=question)), best)
+    return CitedAnswer(said, best)
 
 
 def _best_sentence(question: str, text: str) -> str:

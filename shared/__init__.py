@@ -110,7 +110,8 @@ _MODULES = {
     """,
     "ch06_finetuning.reward_model": "RewardModel bradley_terry_loss rank_pairs train_reward_model",
     "ch06_finetuning.search": """
-        BM25 CitedAnswer Found MeanVectors Passage answer_from best_threshold cut_passages read_passages search
+        BM25 CitedAnswer Found MeanVectors Passage answer_from best_threshold cut_passages is_supported
+        read_passages search
     """,
     "ch06_finetuning.ppo": "ActorCritic generalized_advantages ppo_step",
     # the data and the world it comes from

@@ -19,6 +19,7 @@ from ch06_finetuning.search import (
     answer_from,
     best_threshold,
     cut_passages,
+    is_supported,
     read_passages,
     search,
 )  # fmt: skip
@@ -223,6 +224,35 @@ def test_an_answer_is_a_sentence_of_the_best_passage_and_names_it():
 )
 def test_sentences_of_lists_titles_and_other_scripts_are_cut(text, question, said):
     assert answer_from(question, [Found(Passage(text, "a.md", 1), 2.0)]).text == said
+
+
+class Says:
+    """An assistant with one answer."""
+
+    def __init__(self, answer: str):
+        self.answer = answer
+
+    def reply(self, prompt: str) -> str:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [
+        ("The owl slept at noon, the fox came.", "The owl saw the fox at noon beside the river."),  # slept, came
+        ("At noon, beside the river.", "At noon, beside the river."),
+        ("The owl saw it.", "The owl saw it."),
+        ("Whale!", "The owl saw the fox at noon beside the river."),
+        ("Is it noon? It is.", "Is it noon? It is."),
+        ("", "The owl saw the fox at noon beside the river."),
+        (" ... ", "The owl saw the fox at noon beside the river."),
+    ],
+)
+def test_an_answer_with_a_word_from_nowhere_gives_way_to_the_quoted_sentence(said, given):
+    found = [Found(PASSAGES[2], 1.0)]
+    assert answer_from("When was it noon?", found, Says(said)).text == given
+    assert answer_from("When was it noon?", found, Says(said), guard=False).text == said
+    assert is_supported(said, BOTH, "When was it noon?") == (said == given)
 
 
 def test_an_assistant_reads_the_best_passage_and_the_question():

@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--model", metavar="SOURCE", help=told)
     add_precision(options)
     options.add_argument("--results", type=whole_number(1), default=3, help="most passages to show (default 3)")
-    told = "share of a full score from which on a passage counts as found (default: as chosen in chapter 6; 0 shows all)"
+    told = "least share of a full score with which a passage is found (default: as chosen in chapter 6; 0 shows all)"
     options.add_argument("--threshold", type=_score, metavar="SCORE", help=told)
     return options
 
