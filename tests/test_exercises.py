@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.exercises import NotYet, expect, expect_close, expect_equal, verdict, without
+from shared.exercises.class_numbers import CLASS_SEED, class_seed, dice, use_class_seed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,6 +57,18 @@ def test_classic_mistakes_are_told_apart(exercise):
         assert sentence.startswith("not yet. ") and fragment in sentence, sentence
         said.append(sentence)
     assert len(set(said)) == len(said) >= 3, said
+
+
+@released
+@pytest.mark.parametrize("seed", [4, 2**40])
+def test_a_class_with_numbers_of_its_own_gets_the_same_verdicts(seed):
+    use_class_seed(seed)
+    try:
+        assert {verdict(exercise, answer) for exercise, (answer, _) in SOLUTIONS.items()} == {"correct."}
+        passed = [(e, answer) for e in CHECKS for answer, _ in WRONG[e] if verdict(e, answer) == "correct."]
+    finally:
+        use_class_seed(0)
+    assert not passed
 
 
 def test_checks_solutions_and_wrong_answers_speak_of_the_same_exercises():
@@ -176,6 +189,14 @@ def test_a_classroom_copy_says_that_solutions_are_not_released(classroom, capsys
     shutil.rmtree(Path(classroom.__file__).parent / "solutions")
     classroom.solution("9.1")
     assert capsys.readouterr().out == "9.1: the solution has not been released.\n"
+
+
+def test_the_numbers_of_a_class_stand_in_a_file_of_its_copy(monkeypatch, tmp_path):
+    assert not CLASS_SEED.exists() and class_seed() == 0 and dice(3).initial_seed() == 3
+    (tmp_path / "class_seed.txt").write_text("7", encoding="utf-8")
+    monkeypatch.setattr("shared.exercises.class_numbers.CLASS_SEED", tmp_path / "class_seed.txt")
+    monkeypatch.setattr("shared.exercises.class_numbers._chosen", [])
+    assert class_seed() == 7 and dice(3).initial_seed() not in (3, dice(4).initial_seed())
 
 
 def test_expectations_name_what_came_and_what_was_expected():

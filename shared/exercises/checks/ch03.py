@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from shared.exercises import NotYet, expect, expect_close, expect_equal
+from shared.exercises.class_numbers import dice
 
 
 def check_look_up(fn) -> None:
@@ -27,7 +28,7 @@ def check_look_up(fn) -> None:
     expect_close("With the query [200, 0], the output", loud, torch.tensor([8.0, 8.0]), hint)
     one = fn(torch.ones(2), keys[:1], values[:1])
     expect_close("With a single token, the output", one, torch.tensor([8.0, 0.0]), "It gets the whole share.")
-    query, keys, values = (torch.randn(size, generator=_dice()) for size in ((3,), (4, 3), (4, 2)))
+    query, keys, values = (torch.randn(size, generator=dice(3)) for size in ((3,), (4, 3), (4, 2)))
     hint = "A query may have any width, and numbers below 0."
     for asked in (query, -query):
         expected = (keys @ asked).softmax(dim=0) @ values
@@ -59,7 +60,7 @@ def check_masked_attention(answer) -> None:
         with _WithoutTheKernel():
             return answer(*given)
 
-    q, k, v = torch.randn(3, 2, 3, 5, 8, generator=_dice())  # 3 x (B, H, T, K)
+    q, k, v = torch.randn(3, 2, 3, 5, 8, generator=dice(3))  # 3 x (B, H, T, K)
     everywhere, causal = torch.ones(5, 5, dtype=torch.bool), torch.ones(5, 5, dtype=torch.bool).tril()
     plain = fn(q, k, v, everywhere)
     nothing = isinstance(plain, torch.Tensor) and not plain.nan_to_num().any()
@@ -186,8 +187,8 @@ def check_padded_mask(fn) -> None:
 
 
 def check_read_other(fn) -> None:
-    written, read = torch.randn(2, 3, 6, generator=_dice()), torch.randn(2, 5, 6, generator=_dice())
-    w_q, w_k, w_v = torch.randn(3, 6, 4, generator=_dice())
+    written, read = torch.randn(2, 3, 6, generator=dice(3)), torch.randn(2, 5, 6, generator=dice(3))
+    w_q, w_k, w_v = torch.randn(3, 6, 4, generator=dice(3))
     got = fn(written, read, w_q, w_k, w_v)
     expect(isinstance(got, torch.Tensor), f"Return a tensor, yours is {type(got).__name__}.")
     expect(tuple(got.shape) != (2, 3, 6), "Your values are as wide as the text: multiply them by w_v, too.")
@@ -271,10 +272,6 @@ def _unlike(what: str, got, wrong: torch.Tensor, message: str) -> None:
 
 def _is(got, value: float) -> bool:
     return isinstance(got, (torch.Tensor, float, int)) and torch.as_tensor(got).numel() == 1 and float(got) == value
-
-
-def _dice() -> torch.Generator:
-    return torch.Generator().manual_seed(3)
 
 
 CHECKS = {

@@ -3,6 +3,7 @@
 import torch
 
 from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises.class_numbers import dice
 
 
 def check_rounded_in_groups(fn) -> None:
@@ -19,7 +20,7 @@ def check_rounded_in_groups(fn) -> None:
     expect_close("the same with 8 bits and groups of 4", fn(fine, 8, 4), fine.round(), "The largest number is 127.")
     expect(got.dtype == by_hand.dtype, f"The weights are {by_hand.dtype} and should stay so, yours are {got.dtype}.")
     for n_bits, size in ((3, 6), (5, 3), (8, 2)):
-        weight = torch.randn(3, 12, generator=torch.Generator().manual_seed(n_bits))
+        weight = torch.randn(3, 12, generator=dice(n_bits))
         weight[1] *= 1e-6
         what = f"rounded_in_groups of random numbers, the second row in millionths, {n_bits} bits, groups of {size}"
         steps = torch.tensor([1.0, 1e6, 1.0])[:, None]  # so that an error of the second row counts as much

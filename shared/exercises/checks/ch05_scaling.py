@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ch05_pretraining.scaling import PowerLaw
 from shared.exercises import expect, expect_close, expect_equal, without
+from shared.exercises.class_numbers import dice
 
 
 def check_foretell(fn) -> None:
@@ -61,7 +62,7 @@ def _of_pytorch(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tenso
 
 
 def _expect_gradients(fn, n: int, n_rows: int, larger: float = 1.0, dtype: torch.dtype = torch.float64) -> None:
-    generator = torch.Generator().manual_seed(n)
+    generator = dice(n)
     hidden, weight = torch.randn(n, 13, generator=generator), torch.randn(11, 13, generator=generator) * larger
     hidden, weight, targets = hidden.to(dtype), weight.to(dtype), torch.randint(11, (n,), generator=generator)
     expected, given = _of_pytorch(hidden, weight, targets), [x.clone() for x in (hidden, weight, targets)]
