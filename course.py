@@ -47,6 +47,7 @@ COMMANDS = [  # name, what it needs installed, what it does
     ("serve", "course", "the same in your browser, on this machine only"),
     ("sample", "course", 'let a GPT go on: sample "Once upon a time"'),
     ("search", "course", 'answer from documents of your own: search FOLDER "question"'),
+    ("progress", None, "show which exercises are correct, yours or those of a class: progress FOLDER"),
     ("grade", "course", "mark what a class has handed in: grade FOLDER"),
     ("bench", "bench", "measure speed and memory on this machine"),
     ("fetch", None, "download an optional text or model by its name in data/catalogue.json"),
