@@ -17,6 +17,7 @@ from shared.commands.class_folder import ROOT, Submission, course_exercises, rea
 from shared.commands.command_line import CommandParser, command, seed_number, whole_number
 from shared.commands.grade_pages import feedback_names, feedback_page, grades_table
 from shared.commands.grade_worker import Limits, Marked, Worker
+from shared.commands.quiz_pages import mark_quiz, write_sheets
 from shared.commands.restore import find
 
 ALIKE, LEAST_WORDS = 0.95, 40  # share of the form that two answers have in common; shorter answers are alike by nature
@@ -51,7 +52,8 @@ class Grade:
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
     options = CommandParser("grade", "Mark what a class has handed in, with the course's own checks.")
-    options.add_argument("folder", type=Path, help="what was handed in: a folder for each learner, or a file")
+    told = "what was handed in: a folder for each learner, or a file"
+    options.add_argument("folder", type=Path, nargs="?", help=told)
     told = "mark this notebook only, for instance ch03_attention/exercises (default: every one that was handed in)"
     options.add_argument("--notebook", metavar="NAME", action="append", help=told)
     told = "where grades.csv and feedback/ go (default: runs/grades)"
@@ -62,19 +64,37 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--seconds", type=whole_number(1), default=60, help=told)
     told = "gigabytes for each learner, on Linux and macOS (default 4)"
     options.add_argument("--memory", type=whole_number(1), default=4, help=told)
+    told = "mark a table of answers instead: a column learner, and columns such as 3q1 with the letters"
+    options.add_argument("--quiz", type=Path, metavar="FILE.csv", help=told)
+    options.add_argument("--sheets", action="store_true", help="write the quizzes as pages to print, and their keys")
     return options
 
 
 @command("grade")
 def main(arguments: list[str] | None = None) -> int:
-    """Mark a class, write the table and the pages, and return the exit status."""
+    """Mark a class or its quizzes, or write pages to print; return the exit status."""
     options = parser().parse_args(arguments)
     _require_teachers_copy()
+    target = options.out or RUNS_DIR / "grades"
+    if options.sheets:
+        write_sheets(target, options.seed)
+        print(f"To print: {target / 'quiz'}\nWith what is right and why: {target / 'quiz_key'}")
+    if options.quiz:
+        write_atomically(target / "quiz.csv", mark_quiz(options.quiz, options.seed).encode("utf-8-sig"))
+        print(f"The table: {target / 'quiz.csv'}")
+    if options.folder:
+        _mark_class(options, target)
+    elif not (options.sheets or options.quiz):
+        raise ValueError("give the folder that holds what your learners handed in, or --quiz FILE.csv, or --sheets")
+    return 0
+
+
+def _mark_class(options: argparse.Namespace, target: Path) -> None:
+    """Mark each submission and write the table and the pages."""
     exercises = course_exercises()
     if options.notebook:
         exercises = {name: exercises[name] for name in (find(one, list(exercises)) for one in options.notebook)}
     submissions = read_class(options.folder, exercises)
-    target = options.out or RUNS_DIR / "grades"
     limits = Limits(options.seconds, options.memory << 30)
     grades = []
     with Worker(limits, options.seed, (options.folder.resolve(), target.resolve())) as worker:
@@ -85,7 +105,6 @@ def main(arguments: list[str] | None = None) -> int:
     write(grades, exercises, target)
     print(f"\nThe table: {target / 'grades.csv'}\nA page for each learner: {target / 'feedback'}")
     print("Flags and likeness are reasons to look, no verdicts. Do not grade code of strangers outside a container.")
-    return 0
 
 
 def _require_teachers_copy() -> None:

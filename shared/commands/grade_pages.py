@@ -45,7 +45,7 @@ def grades_table(grades: "list[Grade]", exercises: "dict[str, list[Exercise]]") 
             *results,
             *("; ".join(part) for part in (notes, grade.marked.flags, alike)),
         ]
-        writer.writerow([_safe(cell) for cell in row])
+        writer.writerow([safe_cell(cell) for cell in row])
     return target.getvalue()
 
 
@@ -54,8 +54,12 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + rest
 
 
-def _safe(cell: object) -> object:
-    """Return a cell that no spreadsheet takes for a formula, on one line."""
+def safe_cell(cell: object) -> object:
+    """Return a cell that no spreadsheet takes for a formula, on one line.
+
+    Args:
+        cell: a number, or what somebody wrote.
+    """
     if not isinstance(cell, str):
         return cell
     text = " ".join(cell.split()) if cell[:1] not in FORMULA else f"'{' '.join(cell.split())}"

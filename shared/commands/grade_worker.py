@@ -147,25 +147,24 @@ class Worker:
 
     def _kill(self, pid: int) -> None:
         """End what a submission runs; the process that waits for it goes on, or is ended where it cannot."""
-        if pid and hasattr(os, "killpg"):
+        for kill in (os.killpg, os.kill) if pid and hasattr(os, "killpg") else ():
             with contextlib.suppress(OSError):
-                os.killpg(pid, signal.SIGKILL)
+                kill(pid, signal.SIGKILL)
         self._stop()
 
     def _stop(self) -> None:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-            for pipe in (self.process.stdin, self.process.stdout):
-                with contextlib.suppress(OSError):
-                    if pipe is not None:
-                        pipe.close()
+            with contextlib.suppress(OSError):
+                if self.process.stdin is not None:
+                    self.process.stdin.close()
             self.process = None
 
 
 def _read(report: Any, lines: queue.Queue) -> None:
     """Hand on the lines of a report; a line that never ends comes in pieces that nobody takes for one."""
-    with contextlib.suppress(ValueError, OSError):  # closed meanwhile
+    with report:
         while line := report.readline(LONGEST_LINE):
             lines.put(line)
     lines.put(None)
