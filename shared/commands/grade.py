@@ -60,8 +60,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--out", type=Path, metavar="FOLDER", help=told)
     told = "of the class: the checks ask with other random numbers than the learners' own (default 0: the same)"
     options.add_argument("--seed", type=seed_number, default=0, help=told)
-    told = "for each exercise, and for the cells before the first (default 60)"
-    options.add_argument("--seconds", type=whole_number(1), default=60, help=told)
+    told = "of processor time for each exercise and for the cells before the first (default 30)"
+    options.add_argument("--seconds", type=whole_number(1), default=30, help=told)
     told = "gigabytes for each learner, on Linux and macOS (default 4)"
     options.add_argument("--memory", type=whole_number(1), default=4, help=told)
     told = "mark a table of answers instead: a column learner, and columns such as 3q1 with the letters"
