@@ -1,7 +1,8 @@
 """`python course.py restore NAME`: bring a notebook back as it was released; your copy is kept beside it.
 
-`shared/released.json` lists the hash of every released notebook. Its content comes from the course's git history, so a
-copy of the course that was downloaded without git is told where to get it instead. Nothing of yours is ever lost.
+`shared/released.json` lists the hash of every released notebook. Its content comes from `shared/released/`, which a
+class's hand-out has, or from the course's git history; a copy without either is told where to get it instead. Nothing
+of yours is ever lost.
 """
 
 import hashlib
@@ -82,6 +83,21 @@ def find(name: str, names: list[str]) -> str:
     raise ValueError(f"{name!r} can mean {', '.join(fitting)}: write more of its path")
 
 
+def released_content(name: str, expected: str, root: Path = ROOT) -> bytes:
+    """Return the content of a released notebook: from a hand-out's own copy, or from the git history.
+
+    Args:
+        name: its path in the course.
+        expected: its hash.
+        root: the course's folder.
+
+    Raises:
+        ValueError: neither holds it, see `from_git`.
+    """
+    kept = root / "shared" / "released" / name
+    return kept.read_bytes() if _is_released(kept, expected) else from_git(name, expected, root)
+
+
 def from_git(name: str, expected: str, root: Path = ROOT) -> bytes:
     """Return the content of a released notebook from the git history.
 
@@ -143,20 +159,24 @@ def restore(name: str, root: Path = ROOT) -> str:
     name = path.relative_to(root).as_posix()
     if _is_released(path, listed[name]):
         return f"{name} is as it was released; nothing to do."
-    content = from_git(name, listed[name], root)
+    content = released_content(name, listed[name], root)
     part = path.with_name(f".{path.name}.part")  # beside it and whole, before anything of the learner's is moved
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         write_durably(part, content)
-        kept = _keep_copy(path)
+        kept = keep_copy(path)
         replace(part, path)
     finally:
         part.unlink(missing_ok=True)
     return f"{name} is as it was released." + (f" Your copy: {kept.relative_to(root).as_posix()}" if kept else "")
 
 
-def _keep_copy(path: Path) -> Path | None:
-    """Move a learner's notebook aside under a name that is free."""
+def keep_copy(path: Path) -> Path | None:
+    """Move a learner's notebook aside under a name that is free, and return that; None where there is none.
+
+    Args:
+        path: the notebook.
+    """
     if not os.path.lexists(path):
         return None
     stamp, number = time.strftime("%Y-%m-%d"), 1
