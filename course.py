@@ -22,6 +22,7 @@ ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
 STAMP = os.path.join(VENV, "course-installed.json")  # which requirements are in place
 MARKER = os.path.join(VENV, "course-installing")  # stays behind when an installation is killed
+WHEELS = os.path.join(ROOT, "wheels")  # packages that came with the copy of a class
 LOG = os.path.join(VENV, "course-install.log")
 OLDEST, NEWEST = (3, 11), (3, 14)
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"  # PyTorch without the gigabytes of CUDA
@@ -51,6 +52,8 @@ COMMANDS = [  # name, what it needs installed, what it does
     ("grade", "course", "mark what a class has handed in: grade FOLDER"),
     ("bench", "bench", "measure speed and memory on this machine"),
     ("fetch", None, "download an optional text or model by its name in data/catalogue.json"),
+    ("classroom", "course", "for teachers: make the copy that a class gets, and what stays with you: classroom DIR"),
+    ("update", None, "bring a new release in, from a folder or a ZIP file; your notebooks are kept"),
     ("restore", None, "bring a notebook back as it was released; your copy is kept beside it"),
     ("doctor", None, "look at this machine and this installation, and say what is missing"),
 ]
@@ -189,7 +192,8 @@ def prepare(needs):
     stamp = installed()
     if not os.path.exists(MARKER) and stamp.get(needs) == fingerprint(files):
         return
-    print("Preparing the course's own environment in {0} (once; it needs the network).".format(VENV))
+    source = "from the folder wheels, without a network" if os.path.isdir(WHEELS) else "it needs the network"
+    print("Preparing the course's own environment in {0} (once; {1}).".format(VENV, source))
     try:
         make_environment()
         open(MARKER, "w").close()  # still there at the next start: the installation was killed, so all is made anew
@@ -250,14 +254,17 @@ def own_environment():
 
 
 def install(files):
-    """Install the requirement files; on Linux without an NVIDIA driver, PyTorch's small CPU wheel comes first."""
-    torch = pinned("torch")
-    if sys.platform.startswith("linux") and not has_nvidia() and not has_package(torch):
+    """Install the requirement files, from `wheels` where that came with the course, and else from the network.
+
+    On Linux without an NVIDIA driver, PyTorch's small CPU wheel comes first then.
+    """
+    torch, given = pinned("torch"), os.path.isdir(WHEELS)
+    if not given and sys.platform.startswith("linux") and not has_nvidia() and not has_package(torch):
         print("No NVIDIA driver here: asking for PyTorch's CPU wheel, which is much smaller.")
         wheel = ["--no-deps", "--index-url", CPU_WHEELS, "--retries", "1", "--timeout", "10", torch]
         if pip(wheel) != 0:
             print("PyTorch's CPU wheels cannot be reached; taking the ordinary one.")
-    options = []
+    options = ["--no-index", "--find-links", WHEELS] if given else []
     for name in files:
         options += ["-r", os.path.join(ROOT, name)]
     if pip(options) != 0:
@@ -333,6 +340,10 @@ def trouble_of_pip():
         r"name resolution|getaddrinfo failed|Connection(Reset)?Error|Connection broken|ProxyError|timed out", tail
     ):
         reason = "the package index cannot be reached: check the network (or pip's proxy settings)"
+    elif missing and os.path.isdir(WHEELS):
+        reason = "the folder wheels has no {0} for {1} and Python {2}.{3}: ask who gave you the course".format(
+            missing.group(1), sysconfig.get_platform(), *sys.version_info[:2]
+        )
     elif missing:
         reason = "the package index that pip asks has no {0} for {1} and Python {2}.{3}: see pip config list".format(
             missing.group(1), sysconfig.get_platform(), *sys.version_info[:2]

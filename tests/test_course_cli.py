@@ -178,6 +178,22 @@ def test_without_a_command_the_help_is_shown():
     assert start().returncode == 2 and "python course.py COMMAND" in start("--help").stdout
 
 
+def test_packages_that_came_with_the_course_need_no_network(course, monkeypatch, tmp_path, capsys):
+    (tmp_path / "wheels").mkdir()
+    monkeypatch.setattr(course, "WHEELS", str(tmp_path / "wheels"))
+    course.prepare("course")
+    (options,) = course.pip_calls
+    assert options[:3] == ["--no-index", "--find-links", course.WHEELS] and options[3] == "-r"
+    assert "from the folder wheels, without a network" in capsys.readouterr().out
+
+
+def test_a_package_that_did_not_come_is_named(course, monkeypatch, tmp_path):
+    (tmp_path / "wheels").mkdir()
+    monkeypatch.setattr(course, "WHEELS", str(tmp_path / "wheels"))
+    monkeypatch.setattr(course, "last_words", lambda: "ERROR: No matching distribution found for torch==2.13.0")
+    assert course.trouble_of_pip().startswith("the folder wheels has no torch==2.13.0 for ")
+
+
 def test_arguments_and_the_exit_code_pass_through():
     done = start("restore", "no such notebook")
     assert done.returncode == 1 and "no notebook is called 'no such notebook'" in done.stderr

@@ -1,0 +1,197 @@
+"""`python course.py classroom DIR`: make what a class gets, and what stays with its teacher.
+
+`DIR/course` is a copy for learners: without git history, solutions, planted wrong answers, quizzes and the grader, with
+all notebooks as they were released, so that `restore` and `update` need no git. With `--wheels` it also holds the
+packages for other systems, and then installs without a network. `DIR/teacher` has the answers and the quizzes to print.
+"""
+
+import argparse
+import importlib
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import course
+from data.files import write_atomically
+from data.paths import RUNS_DIR
+from shared.commands.command_line import CommandParser, command, seed_number
+from shared.commands.quiz_pages import write_sheets
+from shared.commands.restore import ROOT, content_hash, released, released_content
+
+HIDDEN = (  # what a learner should not have; a folder ends in a stroke
+    ".git/", "runs/", "data/cache/", ".venv/", "wheels/", "shared/exercises/solutions/",
+    "shared/teaching/", "tests/wrong_answers/", "shared/commands/classroom.py", "shared/commands/quiz_pages.py",
+    "shared/commands/grade", "tests/test_grade.py", "tests/hostile_submissions.py", "tests/test_quiz.py",
+    "tests/test_classroom.py", "tests/test_teaching.py",
+)  # fmt: skip
+LEFT = ("__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".mine-")
+TEACHERS = ("course.py grade", "course.py classroom")  # lines of the README that speak of what learners do not have
+UV = {  # system -> what uv calls it
+    "windows": "x86_64-pc-windows-msvc",
+    "macos": "aarch64-apple-darwin",
+    "linux": "x86_64-manylinux_2_28",
+}
+PIP = {  # system -> what wheels for it are called, the best first
+    "windows": ["win_amd64"],
+    "macos": ["macosx_14_0_arm64", "macosx_11_0_arm64", "macosx_10_9_universal2"],
+    "linux": ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64"],
+}
+GPU = ("nvidia", "triton", "cuda")  # packages that PyTorch's build for the CPU does without
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the options of the command."""
+    options = CommandParser("classroom", "Make what a class gets, and what stays with its teacher.")
+    options.add_argument("folder", type=Path, metavar="DIR", help="a new folder; course/ and teacher/ are made in it")
+    told = "of the class: its checks have other random numbers, its quizzes another order (default 0: as in the course)"
+    options.add_argument("--seed", type=seed_number, default=0, help=told)
+    told = f"packages for an installation without network, for {', '.join(UV)}; getting them needs uv and a network"
+    options.add_argument("--wheels", type=_systems, default=[], metavar="SYSTEM,…", help=told)
+    options.add_argument("--python", default="3.12", metavar="3.x", help="for this Python (default 3.12)")
+    return options
+
+
+def _systems(text: str) -> list[str]:
+    systems = text.split(",")
+    if wrong := [name for name in systems if name not in UV]:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r:.40} is none of {', '.join(UV)}")
+    return systems
+
+
+@command("classroom")
+def main(arguments: list[str] | None = None) -> int:
+    """Make the folders and return the exit status."""
+    options = parser().parse_args(arguments)
+    if options.folder.exists() and any(options.folder.iterdir()):
+        raise ValueError(f"{options.folder} is not empty: name a new folder")
+    if options.wheels:
+        _require_uv()
+    copy = options.folder / "course"
+    hand_out(copy, options.seed)
+    for_teachers(options.folder / "teacher", options.seed)
+    for system in options.wheels:
+        download(system, options.python, copy / "wheels")
+    print(f"For learners: {copy}\nFor you alone: {options.folder / 'teacher'}")
+    print(f"Grade with: python course.py grade FOLDER{f' --seed {options.seed}' if options.seed else ''}")
+    return 0
+
+
+def hand_out(target: Path, seed: int = 0, root: Path = ROOT) -> None:
+    """Make the copy for learners.
+
+    Args:
+        target: where it goes.
+        seed: of the class, 0 for the numbers that the course comes with.
+        root: the whole course.
+
+    Raises:
+        ValueError: a notebook was edited, and its released content cannot be had.
+    """
+    notebooks = {name: as_released(name, expected, root) for name, expected in released(root).items()}
+    for path in _files(root):
+        name = path.relative_to(root).as_posix()
+        if name not in notebooks:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / name)
+    for name, content in notebooks.items():
+        write_atomically(target / name, content)
+        write_atomically(target / "shared" / "released" / name, content)
+    readme = (target / "README.md").read_text(encoding="utf-8").splitlines(keepends=True)
+    write_atomically(target / "README.md", "".join(line for line in readme if not any(t in line for t in TEACHERS)))
+    if seed:
+        write_atomically(target / "shared" / "exercises" / "class_seed.txt", str(seed))
+    if (RUNS_DIR / "site").is_dir():
+        shutil.copytree(RUNS_DIR / "site", target.parent / "site")
+
+
+def as_released(name: str, expected: str, root: Path) -> bytes:
+    """Return a notebook as it was released: the file itself where nobody has edited it.
+
+    Args:
+        name: its path in the course.
+        expected: its hash.
+        root: the course's folder.
+    """
+    content = (root / name).read_bytes() if (root / name).is_file() else b""
+    return content if content_hash(content) == expected else released_content(name, expected, root)
+
+
+def _files(root: Path) -> list[Path]:
+    """Return the files of the course that learners get, whatever else lies in its folder."""
+    found = []
+    for folder, folders, names in os.walk(root):
+        here = Path(folder).relative_to(root).as_posix()
+        inside = "" if here == "." else f"{here}/"
+        folders[:] = [name for name in folders if name not in LEFT and not f"{inside}{name}/".startswith(HIDDEN)]
+        found += [
+            Path(folder) / name
+            for name in names
+            if not f"{inside}{name}".startswith(HIDDEN) and not any(part in name for part in LEFT)
+        ]
+    return [path for path in found if not path.is_symlink()]
+
+
+def for_teachers(target: Path, seed: int = 0) -> None:
+    """Write the answers to the exercises and the quizzes, to print.
+
+    Args:
+        target: the folder.
+        seed: of the class.
+    """
+    parts = []
+    for path in sorted((ROOT / "shared" / "exercises" / "solutions").glob("ch*.py")):
+        table = importlib.import_module(f"shared.exercises.solutions.{path.stem}").SOLUTIONS
+        for exercise, (answer, why) in table.items():
+            code = f"```python\n{inspect.getsource(answer).rstrip()}\n```"
+            parts.append(f"## {exercise}\n\n{code}\n\n{inspect.cleandoc(why)}\n")
+    write_atomically(target / "answers.md", "# Answers to the exercises\n\n" + "\n".join(parts))
+    write_sheets(target, seed)
+
+
+def _require_uv() -> None:
+    done = subprocess.run([sys.executable, "-m", "uv", "--version"], capture_output=True, check=False)
+    if done.returncode:
+        told = f"{sys.executable} -m pip install uv"
+        raise ValueError(f"packages for other systems are chosen by uv, which is not here: install it with {told}")
+
+
+def download(system: str, python: str, target: Path) -> None:
+    """Download the wheels of the course for one system.
+
+    Args:
+        system: one of `UV`.
+        python: version of Python, for instance "3.12".
+        target: the folder.
+
+    Raises:
+        ValueError: uv or pip cannot do it; the message is theirs.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    listed = target.parent / f"wheels-{system}.txt"
+    asked = ["--python-platform", UV[system], "--python-version", python, "--no-header", "--no-annotate"]
+    _run("-m", "uv", "pip", "compile", "--quiet", *asked, str(ROOT / "requirements.txt"), "-o", str(listed))
+    pins = listed.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [pin for pin in pins if not pin.startswith(GPU) and not (system == "linux" and pin.startswith("torch=="))]
+    listed.write_text("".join(kept), encoding="utf-8")
+    wanted = ["--only-binary=:all:", "--python-version", python, "-d", str(target)]
+    wanted += [word for name in PIP[system] for word in ("--platform", name)]
+    _run("-m", "pip", "download", "--quiet", "--no-deps", *wanted, "-r", str(listed))
+    if system == "linux":
+        pin = course.pinned("torch")
+        _run("-m", "pip", "download", "--quiet", "--no-deps", *wanted, "--index-url", course.CPU_WHEELS, pin)
+    listed.unlink()
+
+
+def _run(*words: str) -> None:
+    settings = {**os.environ, "MACOSX_DEPLOYMENT_TARGET": "14.0"}  # uv would choose for macOS 13 else
+    done = subprocess.run([sys.executable, *words], env=settings, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise ValueError(f"{words[1]} could not find all packages, it says: {said[-500:]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""What a class gets holds no answers and needs no git; what a teacher keeps holds them all."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("shared.exercises.solutions.ch03", reason="the solutions are not part of this copy")
+
+from shared.commands import classroom  # noqa: E402
+from shared.commands.restore import differing, restore  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("class") / "term"
+    assert classroom.main([str(folder), "--seed", "7"]) == 0
+    return folder
+
+
+def test_learners_get_no_answers(made):
+    names = {path.relative_to(made / "course").as_posix() for path in (made / "course").rglob("*") if path.is_file()}
+    for hidden in ("solutions", "wrong_answers", "teaching", "grade", "hostile", "quiz", ".git/", ".venv/"):
+        assert not [name for name in names if hidden in name], hidden
+    assert not [name for name in names if name.startswith(("runs/", "data/cache/", "wheels/"))]
+    assert {"course.py", "requirements.txt", "ch06_finetuning/exercises.ipynb", "tests/test_exercises.py"} <= names
+    assert (made / "course" / "shared" / "exercises" / "class_seed.txt").read_text(encoding="utf-8") == "7"
+
+
+def test_notebooks_are_as_released_and_come_back_without_git(made):
+    course = made / "course"
+    assert differing(course) == []
+    (course / "ch03_attention" / "attention.ipynb").write_text("{}", encoding="utf-8")
+    restore("attention.ipynb", course)
+    assert differing(course) == []
+    for path in course.glob("ch*/*.mine-*"):
+        path.unlink()
+
+
+def test_a_teacher_keeps_answers_and_quizzes(made):
+    answers = (made / "teacher" / "answers.md").read_text(encoding="utf-8")
+    assert "## 3.1\n" in answers and "## 6r.3\n" in answers and "def look_up(" in answers
+    assert len(list((made / "teacher" / "quiz_key").iterdir())) == 6
+
+
+def test_a_learners_copy_answers_with_the_numbers_of_the_class(made):
+    code = (
+        "from shared.exercises import solution, verdict; from shared.exercises.class_numbers import class_seed;"
+        "solution('3.1'); print(class_seed(), verdict('3.1', lambda *_: None)[:8])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=made / "course", capture_output=True, text=True, check=True)
+    assert done.stdout == "3.1: the solution has not been released.\n7 not yet.\n"
+
+
+def test_the_commands_of_a_copy_are_those_that_its_readme_names(made):
+    code = "import course, json; print(json.dumps([row[0] for row in course.available()]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=made / "course", capture_output=True, text=True, check=True)
+    commands = set(json.loads(done.stdout))
+    assert {"lab", "test", "restore", "update", "progress"} <= commands and not {"grade", "classroom"} & commands
+    readme = (made / "course" / "README.md").read_text(encoding="utf-8")
+    assert "course.py update" in readme and "course.py grade" not in readme and "course.py classroom" not in readme
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("x", encoding="utf-8")
+    assert classroom.main([str(tmp_path)]) == 1
+    assert "is not empty: name a new folder" in capsys.readouterr().err and os.listdir(tmp_path) == ["mine.txt"]
+
+
+# ---------------------------------------------------------------- packages
+
+
+def test_another_system_is_refused_before_any_work(tmp_path, capsys):
+    assert classroom.main([str(tmp_path / "new"), "--wheels", "windows,amiga"]) == 1
+    assert "'amiga' is none of windows, macos, linux" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_without_uv_the_remedy_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(classroom.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1))
+    assert classroom.main([str(tmp_path / "new"), "--wheels", "linux"]) == 1
+    assert "-m pip install uv" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("system", classroom.UV)
+def test_each_system_gets_its_own_wheels_and_linux_the_small_pytorch(tmp_path, monkeypatch, system):
+    ran = []
+
+    def run(*words):
+        ran.append(words)
+        if "compile" in words:
+            pins = "torch==2.13.0\nnvidia-cublas==1\ntriton==3\nnumpy==2\n"
+            (tmp_path / f"wheels-{system}.txt").write_text(pins, encoding="utf-8")
+        elif "-r" in words:
+            ran.append((tmp_path / f"wheels-{system}.txt").read_text(encoding="utf-8"))
+
+    monkeypatch.setattr(classroom, "_run", run)
+    classroom.download(system, "3.12", tmp_path / "wheels")
+    assert classroom.UV[system] in ran[0] and "3.12" in ran[0] and classroom.PIP[system][0] in ran[1]
+    assert ran[2] == ("numpy==2\n" if system == "linux" else "torch==2.13.0\nnumpy==2\n")
+    assert (len(ran) == 4) == (system == "linux") and not list(tmp_path.glob("*.txt"))
