@@ -85,6 +85,15 @@ def test_contributing_and_the_tests_name_the_same_budgets():
     assert f"{budgets.MOST_BYTES / 1e6:.0f} MB" in text
 
 
+def test_an_assistant_is_told_to_leave_the_answers_to_the_learner():
+    text = text_of("AGENTS.md")
+    assert "**Never write an exercise's answer.**" in text and "[CONTRIBUTING.md](CONTRIBUTING.md)" in text
+    for path in re.findall(r"`([\w./]+/(?:[\w.]+\.ipynb)?)`", text):
+        assert (ROOT / path).exists(), path
+    for command in re.findall(r"`(python course\.py [^`]+)`", text):
+        assert_command_exists(command)
+
+
 def test_there_is_one_version():
     version = project()["version"]
     assert f"version: {version}" in text_of("CITATION.cff").splitlines()
