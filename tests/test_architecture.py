@@ -19,7 +19,7 @@ CHAPTER_MODULES = sorted(path for folder in CHAPTERS for path in (ROOT / folder)
 MODULES = [*CHAPTER_MODULES, *(path for folder in ("data", "shared") for path in sorted((ROOT / folder).rglob("*.py"))),
            ROOT / "course.py"]  # fmt: skip
 OURS = {*CHAPTERS, "shared", "data", "tests", "course"}
-TOP_LEVEL = {*CHAPTERS, "shared", "data", "tests", ".ci", ".github"}
+TOP_LEVEL = {*CHAPTERS, "shared", "data", "tests", ".ci", ".github", ".devcontainer"}
 
 
 def imports(path: Path) -> set[str]:

@@ -85,6 +85,13 @@ def test_contributing_and_the_tests_name_the_same_budgets():
     assert f"{budgets.MOST_BYTES / 1e6:.0f} MB" in text
 
 
+def test_a_container_for_the_course_is_made_with_a_python_and_a_command_that_there_are():
+    container = json.loads(text_of(".devcontainer/devcontainer.json"))
+    major, minor = re.match(r"python:(\d+)\.(\d+)-", container["image"]).groups()
+    assert course.OLDEST <= (int(major), int(minor)) <= course.NEWEST
+    assert_command_exists(container["postCreateCommand"])
+
+
 def test_an_assistant_is_told_to_leave_the_answers_to_the_learner():
     text = text_of("AGENTS.md")
     assert "**Never write an exercise's answer.**" in text and "[CONTRIBUTING.md](CONTRIBUTING.md)" in text
