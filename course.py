@@ -50,6 +50,7 @@ COMMANDS = [  # name, what it needs installed, what it does
     ("search", "course", 'answer from documents of your own: search FOLDER "question"'),
     ("progress", None, "show which exercises are correct, yours or those of a class: progress FOLDER"),
     ("grade", "course", "mark what a class has handed in: grade FOLDER"),
+    ("site", "site", "make a site of all pages, to read without a server (--open shows it, --pdf prints it)"),
     ("bench", "bench", "measure speed and memory on this machine"),
     ("fetch", None, "download an optional text or model by its name in data/catalogue.json"),
     ("classroom", "course", "for teachers: make the copy that a class gets, and what stays with you: classroom DIR"),
@@ -60,7 +61,12 @@ COMMANDS = [  # name, what it needs installed, what it does
 REQUIREMENTS = {
     None: [],
     "course": ["requirements.txt"],
-    "tests": ["requirements.txt", os.path.join("tests", "requirements-test.txt")],
+    "tests": [
+        "requirements.txt",
+        os.path.join("tests", "requirements-test.txt"),
+        os.path.join("tests", "requirements-site.txt"),
+    ],
+    "site": ["requirements.txt", os.path.join("tests", "requirements-site.txt")],
     "bench": ["requirements.txt", os.path.join("tests", "requirements-bench.txt")],
     "models": ["requirements.txt", os.path.join("shared", "requirements-models.txt")],  # the command fetch asks for it
 }

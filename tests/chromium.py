@@ -27,6 +27,7 @@ class Chromium:
 
     Attributes:
         complaints: what the page's console has shown as a warning or an error, refused content among them.
+        requests: the address of everything that pages have asked for.
     """
 
     def __init__(self):
@@ -42,10 +43,10 @@ class Chromium:
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "close_fds": False}
         self.process = subprocess.Popen(command, preexec_fn=place_pipes, **quiet)
         os.close(child_in), os.close(child_out)
-        self.number, self.rest, self.session, self.complaints = 0, b"", None, []
+        self.number, self.rest, self.session, self.complaints, self.requests = 0, b"", None, [], []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for part in ("Page", "Runtime", "Log"):
+        for part in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{part}.enable")
 
     def __enter__(self):
@@ -84,6 +85,8 @@ class Chromium:
 
     def _note(self, message: dict) -> None:
         method, told = message.get("method"), message.get("params", {})
+        if method == "Network.requestWillBeSent":
+            self.requests.append(told["request"]["url"])
         if method == "Log.entryAdded" and told["entry"]["level"] in ("warning", "error"):
             self.complaints.append(told["entry"]["text"])
         if method == "Runtime.exceptionThrown":

@@ -161,6 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = machine_rows()
     rows += package_rows("requirements.txt", optional=False)
     rows += package_rows("tests/requirements-test.txt", optional=True)
+    rows += package_rows("tests/requirements-site.txt", optional=True)
     rows += torch_rows() + course_rows()
     for verdict, sentence in rows:
         print(f"{verdict:>4}  {sentence}")

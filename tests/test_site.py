@@ -1,0 +1,357 @@
+"""Claims about `python course.py site`: what it works out from the files, a small course, and the real one."""
+
+import importlib.util
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from shared.commands import site
+from shared.site import pages
+from tests import chromium
+
+ROOT = Path(__file__).resolve().parent.parent
+RECAP = r"""## Recap
+
+| word | in code | symbol |
+|---|---|---|
+| {word}, and more | `a\|b` | $x$ |
+| never said | | |
+"""
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
+)
+
+
+def markdown(text: str) -> dict:
+    return {"cell_type": "markdown", "id": f"m{abs(hash(text)) % 10**8}", "metadata": {}, "source": text}
+
+
+def figure(source: str) -> dict:
+    output = {"output_type": "display_data", "metadata": {}, "data": {"image/png": PICTURE, "text/plain": "<Figure>"}}
+    return {"cell_type": "code", "id": f"c{abs(hash(source)) % 10**8}", "metadata": {}, "source": source,
+            "execution_count": 1, "outputs": [output]}  # fmt: skip
+
+
+def write_notebook(path: Path, *cells: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    told = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(told), encoding="utf-8")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A course of two chapters, the first with a side room and exercises."""
+    root = tmp_path / "small"
+    first, second = root / "ch01_one", root / "ch02_two"
+    to_second = "[later](../ch02_two/two.ipynb#2.1-A-*mask*,-or-not?)".replace("*", "")
+    write_notebook(
+        first / "one.ipynb",
+        markdown(f"# 1 · One\n\n**A claim.** See {to_second} and [all data](../data)."),
+        markdown("## 1.1 Tokens\n\nA token is a piece: $\\frac{1}{2}$.\n\n<details><summary>Answer</summary>\n\n"
+                 "```python\nprint(1)\n```\n\n</details>"),
+        figure('figure, ax = new_axes("Less is more", xlabel="steps")\nax.set_ylabel(f"loss of {name}")'),
+        markdown(RECAP.format(word="token")),
+    )  # fmt: skip
+    write_notebook(first / "side.ipynb", markdown("# 1 · Side"))
+    write_notebook(first / "exercises.ipynb", markdown("# 1 · Exercises\n\n## 1.1 Tokens\n\nCount them."))
+    write_notebook(first / "one.mine-2026-01-01.ipynb", markdown("# Mine"))
+    write_notebook(
+        second / "two.ipynb", markdown("# 2 · Two"), markdown("## 2.1 A *mask*, or not?\n\nNo."),
+        markdown(RECAP.format(word="mask")),
+    )  # fmt: skip
+    links = "[a](ch01_one/one.ipynb) [b](ch01_one/side.ipynb) [c](ch02_two/two.ipynb) [a](ch01_one/one.ipynb)"
+    (root / "README.md").write_text(f"# Small\n\n{links}\n\n[questions](shared/questions.md)\n", encoding="utf-8")
+    (root / "data").mkdir()
+    (root / "shared" / "site").mkdir(parents=True)
+    (root / "shared" / "questions.md").write_text("# Questions\n\n- [1.1](../ch01_one/one.ipynb#1.1-Tokens)\n")
+    (root / "shared" / "site" / "glossary.md").write_text("# Glossary\n")
+    return root
+
+
+# ---------------------------------------------------------------- from the files
+
+
+def test_a_heading_is_named_as_github_names_it():
+    assert pages.anchor("2.1 A mask, or not?") == "21-a-mask-or-not"
+    assert pages.anchor("3.4 The key–value cache") == "34-the-keyvalue-cache"
+
+
+def test_the_chapters_come_in_the_readmes_order_with_the_exercises_last_and_without_a_learners_copies(small):
+    assert pages.chapters(small) == {
+        "ch01_one": ["ch01_one/one", "ch01_one/side", "ch01_one/exercises"],
+        "ch02_two": ["ch02_two/two"],
+    }
+
+
+def test_links_to_headings_and_to_folders_are_mended(small):
+    mended = pages.mend_links("[x](a.ipynb#2.1-A-mask,-or-not%3F) [d](../data) [e](one.ipynb)", small / "ch01_one")
+    assert mended == "[x](a.ipynb#21-a-mask-or-not) d [e](one.ipynb)"
+
+
+def test_a_figure_is_told_by_its_title_and_axes(small):
+    assert pages.figure_texts(pages.read_notebook(small / "ch01_one" / "one.ipynb")) == [
+        "Figure: Less is more; steps; loss of …"
+    ]
+
+
+@pytest.mark.parametrize("source", ["show(picture)", "%matplotlib inline\nplot(", "ax.set_title(f'{x}')"])
+def test_a_figure_without_words_says_where_to_look(source):
+    told = pages.figure_texts({"cells": [figure(source)]})
+    assert told == ["Figure; the text around it says what to see"]
+
+
+def test_the_glossary_leads_back_to_section_and_recap(small):
+    glossary = pages.glossary(small)
+    assert glossary.count("never said\n") == 1
+    token = glossary[glossary.index("token, and more") :]
+    assert token.splitlines()[1] == "  in code `a|b`; $x$"
+    assert "[1.1 Tokens](/ch01_one/one.ipynb#11-tokens) · [recap of One](/ch01_one/one.ipynb#recap)" in token
+    assert glossary.index("mask, and more") < glossary.index("never said") < glossary.index("token, and more")
+    assert "[recap of One](/ch01_one/one.ipynb#recap) · [recap of Two](/ch02_two/two.ipynb#recap)" in glossary
+
+
+def test_every_notebook_of_the_course_has_words_in_the_glossary():
+    listed = pages.glossary(ROOT)
+    narratives = [page for group in pages.chapters(ROOT).values() for page in group if not page.endswith("exercises")]
+    assert len(narratives) >= 15
+    assert not [page for page in narratives if f"(/{page}.ipynb#recap)" not in listed]
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_without_its_packages_it_says_how_to_get_them(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(site, "NEEDED", ("sphinx_of_nobody",))
+    assert site.main(["--output", str(tmp_path / "new")]) == 1
+    told = capsys.readouterr().err
+    assert "made with sphinx_of_nobody" in told and "python course.py site, which installs" in told
+    assert len(told.splitlines()) == 1 and not (tmp_path / "new").exists()
+
+
+def test_a_folder_with_other_files_is_left_alone(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(site, "NEEDED", ())
+    (tmp_path / "letter.txt").write_text("mine")
+    assert site.main(["--output", str(tmp_path)]) == 1
+    assert "holds other files" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_printing_asks_for_a_browser_before_any_work(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(site, "NEEDED", ())
+    monkeypatch.setattr(site.shutil, "which", lambda name: None)
+    monkeypatch.setattr(site, "BROWSERS_BY_PATH", ())
+    assert site.main(["--pdf", "--output", str(tmp_path / "new")]) == 1
+    assert "none is here: install one, or leave out --pdf" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- pages that were made
+
+
+class Page(HTMLParser):
+    """What a check needs of a page: its ids, its links, what it loads by itself, and its pictures."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path, self.ids, self.links, self.loaded, self.pictures = path, set(), [], [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids |= {given[name] for name in ("id", "name") if given.get(name)}
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        if tag == "img":
+            self.pictures.append(given)
+        if tag != "a":
+            self.loaded += [given[name] for name in ("src", "href", "srcset", "poster", "action") if given.get(name)]
+
+
+def made(folder: Path) -> dict[Path, Page]:
+    return {path.resolve(): Page(path) for path in folder.rglob("*.html") if "_static" not in path.parts}
+
+
+def broken_links(site_pages: dict[Path, Page]) -> list[str]:
+    wrong = []
+    for path, page in site_pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            there = target.is_file() and (not parts.fragment or target.suffix != ".html" or parts.fragment == "top" or
+                                          unquote(parts.fragment) in site_pages[target].ids)  # fmt: skip
+            if not there:
+                wrong.append(f"{path.name}: {link}")
+    return wrong
+
+
+def from_outside(folder: Path) -> list[str]:
+    """Return what the pages and style sheets of a folder would load from elsewhere."""
+    found = [f"{page.path.name}: {url}" for page in made(folder).values() for url in page.loaded
+             if re.match(r"(https?:)?//", url)]  # fmt: skip
+    for path in folder.rglob("*.css"):
+        text = path.read_text(encoding="utf-8")
+        found += re.findall(r"""(?:@import\s*|url\()\s*['"]?((?:https?:)?//[^'")]+)""", text)
+    return found
+
+
+@pytest.fixture
+def small_site(small, tmp_path):
+    pytest.importorskip("myst_nb")
+    site.build(small, tmp_path / "site", strict=True)
+    return tmp_path / "site"
+
+
+def test_a_small_course_becomes_a_site(small_site):
+    site_pages = made(small_site)
+    assert {path.relative_to(small_site).as_posix() for path in site_pages} >= {
+        "index.html", "README.html", "ch01_one/one.html", "ch01_one/exercises.html", "shared/questions.html",
+        "shared/site/glossary.html",
+    }  # fmt: skip
+    assert not list(small_site.rglob("*.mine-*"))
+    assert not broken_links(site_pages) and not from_outside(small_site)
+    one = (small_site / "ch01_one" / "one.html").read_text(encoding="utf-8")
+    assert re.search(r'href="\.\./ch02_two/two\.html#[\w-]*a-mask-or-not"', one)
+    assert "<mfrac>" in one and 'alt="Figure: Less is more; steps; loss of …"' in one
+    assert re.search(r"<details><summary>Answer</summary>.*print.*</details>", one, re.DOTALL)
+    assert (small_site / "_sources" / "ch01_one" / "one.ipynb").is_file() and "_sources/ch01_one/one.ipynb" in one
+    assert ">Exercises</a>" in one and "Chapter 1</span>" in one
+
+
+def test_a_second_build_goes_into_the_same_folder(small, small_site):
+    site.require_folder(small_site)
+    (small / "README.md").write_text("# Small\n\n[two](ch02_two/two.ipynb)\n", encoding="utf-8")
+    site.build(small, small_site)
+    assert "ch02_two/two.html" in (small_site / "README.html").read_text(encoding="utf-8")
+
+
+def test_the_checks_see_a_broken_link_and_a_request_to_elsewhere(small_site):
+    page = small_site / "README.html"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(f'{text}<a href="no.html">x</a><a href="#no">x</a><img src="https://elsewhere.example/x.png">')
+    (small_site / "own.css").write_text("@import 'https://elsewhere.example/a.css'; p { background: url(//b.example) }")
+    assert broken_links(made(small_site)) == ["README.html: no.html", "README.html: #no"]
+    assert len(from_outside(small_site)) == 3
+
+
+def test_a_formula_that_cannot_be_shown_is_shown_as_written_with_a_warning(small, tmp_path, capfd):
+    pytest.importorskip("myst_nb")
+    write_notebook(small / "ch02_two" / "two.ipynb", markdown(r"# 2 · Two" + "\n\n" + r"Here $\nonsense<1$."))
+    site.build(small, tmp_path / "site")
+    assert r"the formula \nonsense<1 cannot be shown" in capfd.readouterr().err
+    assert r"<code>\nonsense&lt;1</code>" in (tmp_path / "site/ch02_two/two.html").read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="could not make the site"):
+        site.build(small, tmp_path / "strict", strict=True)
+
+
+# ---------------------------------------------------------------- the whole course, as a reader meets it
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    pytest.importorskip("myst_nb")
+    folder = tmp_path_factory.mktemp("whole") / "site"
+    site.build(ROOT, folder, strict=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser(whole):
+    if chromium.program() is None:
+        pytest.skip("there is no Chromium here to open the pages with")
+    with chromium.Chromium() as browser:
+        yield browser
+        assert browser.requests and not [url for url in browser.requests if not url.startswith(("file:", "data:"))]
+
+
+CHAPTER = "ch03_attention/attention.html"
+PAGES = ["README.html", CHAPTER, "ch03_attention/exercises.html", "shared/site/glossary.html"]
+VIEWS = {"phone": (390, False), "light": (1280, False), "dark": (1280, True)}
+
+
+def show(browser, folder: Path, page: str, view: str = "light") -> None:
+    width, dark = VIEWS[view]
+    browser.window(width, 900, dark=dark, phone=width < 500)
+    browser.open((folder / page.partition("?")[0]).as_uri() + "?" + (page.partition("?")[2] or view))
+
+
+def test_no_link_is_broken_and_nothing_comes_from_outside(whole):
+    site_pages = made(whole)
+    assert len(site_pages) >= 25
+    assert not broken_links(site_pages)
+    assert not from_outside(whole)
+
+
+def test_every_picture_has_a_text(whole):
+    pictures = [picture for page in made(whole).values() for picture in page.pictures]
+    assert len(pictures) >= 100
+    said = [given.get("alt", "") for given in pictures]
+    assert not [text for text in said if len(text) < 10 or text.endswith((".png", ".svg"))]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_never_scrolled_sideways_and_has_the_parts_a_screen_reader_looks_for(browser, whole, page, view):
+    show(browser, whole, page, view)
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    assert browser.run("[...document.querySelectorAll('.cell_input pre')].every(p => p.scrollWidth <= p.clientWidth)")
+    assert browser.run("document.documentElement.lang") == "en" and browser.run("document.title")
+    count = "[...document.querySelectorAll('{}')].filter(part => part.checkVisibility()).length"
+    assert browser.run(count.format("main")) == 1 and browser.run(count.format("h1")) == 1
+    boxes, reachable = "article pre, article table", "box => box.scrollWidth <= box.clientWidth || box.tabIndex == 0"
+    assert browser.run(f"[...document.querySelectorAll('{boxes}')].every({reachable})")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("page", PAGES)
+def test_axe_finds_nothing_serious(browser, whole, page, view):
+    found = importlib.util.find_spec("axe_core_python")
+    if found is None:
+        pytest.skip("axe-core-python is not installed")
+    show(browser, whole, page, view)
+    browser.run((Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
+    told = browser.run(
+        "axe.run().then(said => said.violations.filter(rule => ['critical', 'serious'].includes(rule.impact))"
+        ".map(rule => [rule.id, rule.nodes[0].html]))"
+    )
+    assert told == []
+
+
+def test_a_search_answers_without_a_server(browser, whole):
+    show(browser, whole, "search.html?q=induction+head")
+    browser.wait("document.querySelectorAll('#search-results li a').length")
+    links = browser.run("[...document.querySelectorAll('#search-results li a')].map(link => link.href)")
+    assert any(CHAPTER in link for link in links)
+    browser.open(links[0])
+    assert browser.run("document.querySelector('h1').textContent")
+
+
+def test_folded_answers_are_opened_for_printing_and_closed_again(browser, whole):
+    show(browser, whole, CHAPTER)
+    count = "document.querySelectorAll('details:not([open])').length"
+    folded = browser.run(count)
+    assert folded >= 12
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    assert browser.run(count) == 0
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    assert browser.run(count) == folded
+
+
+def test_a_figure_lies_on_white_in_the_dark(browser, whole):
+    show(browser, whole, CHAPTER, "dark")
+    color = "getComputedStyle(document.querySelector('{}')).backgroundColor"
+    assert browser.run(color.format(".cell_output img")) == "rgb(255, 255, 255)"
+    assert browser.run(color.format("body")) != "rgb(255, 255, 255)"
+
+
+def test_a_page_is_printed_with_its_structure(small_site):
+    if chromium.program() is None:
+        pytest.skip("there is no Chromium here to print with")
+    printed = site.print_page(chromium.program(), small_site / "ch01_one" / "one.html")
+    content = printed.read_bytes()
+    assert content.startswith(b"%PDF") and b"/StructTreeRoot" in content
