@@ -115,6 +115,22 @@ def test_the_glossary_leads_back_to_section_and_recap(small):
     assert "[recap of One](/ch01_one/one.ipynb#recap) · [recap of Two](/ch02_two/two.ipynb#recap)" in glossary
 
 
+def test_a_word_is_looked_for_in_headings_then_in_prose_then_in_code():
+    first = markdown("# 1 · One\n\nA loss.\n\n## 1.1 First\n\nA mask and a seed.")
+    told = {
+        "cells": [
+            first,
+            figure("plot(hide(5))"),
+            markdown("## 1.2 The mask\n\nIt hides."),
+            markdown("## Recap\n\nA loss."),
+        ]
+    }
+    assert pages.taught_in(told, "mask, or none", "`hide`") == ["1.2 The mask"]
+    assert pages.taught_in(told, "a seed", "") == ["1.1 First"]
+    assert pages.taught_in(told, "hidden part", "`hide(n)`, `n`") == ["1.1 First"]
+    assert pages.taught_in(told, "loss", "") == []
+
+
 def test_every_notebook_of_the_course_has_words_in_the_glossary():
     listed = pages.glossary(ROOT)
     narratives = [page for group in pages.chapters(ROOT).values() for page in group if not page.endswith("exercises")]

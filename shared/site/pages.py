@@ -153,7 +153,9 @@ def glossary(root: Path) -> str:
         notebook = read_notebook(root / f"{page}.ipynb")
         for word, code, symbol in recap_rows(notebook):
             entry = entries.setdefault(word, Entry(code, symbol))
-            entry.places += [f"[{heading}](/{page}.ipynb#{anchor(heading)})" for heading in taught_in(notebook, word)]
+            entry.places += [
+                f"[{heading}](/{page}.ipynb#{anchor(heading)})" for heading in taught_in(notebook, word, code)
+            ]
             entry.places.append(f"[recap of {title(notebook).partition(' · ')[2]}](/{page}.ipynb#recap)")
     rows = []
     for word in sorted(entries, key=lambda word: word.replace("-", " ").lower().removeprefix("a ")):
@@ -175,17 +177,38 @@ def recap_rows(notebook: dict) -> list[list[str]]:
     return [[part.strip().replace(r"\|", "|") for part in re.split(r"(?<!\\)\|", row)] for row in rows[2:]]
 
 
-def taught_in(notebook: dict, word: str) -> list[str]:
-    """Return the heading of the first section that speaks of a word, or nothing where none has it in these letters.
+def taught_in(notebook: dict, word: str, code: str) -> list[str]:
+    """Return the heading of the section that is named after a word, or of the first that speaks of it or uses it.
 
     Args:
         notebook: as `read_notebook` gives it.
         word: for instance "query, key, value", of which the first is looked for.
+        code: what stands for it in code, in Markdown, of which the first name is looked for.
+
+    Returns:
+        One heading, or none.
     """
-    first = re.split(r"[,:(]", word)[0].strip().lower()
-    for section in re.split(r"^## ", "\n\n".join(texts(notebook)), flags=re.MULTILINE)[1:]:
-        heading, _, body = section.partition("\n")
-        numbered = re.match(r"[A-Z\d]+\.\d+ ", heading)
-        if numbered and re.search(rf"\b{re.escape(first)}", (heading + body).lower()):
-            return [heading]
-    return []
+    first = re.escape(re.split(r"[,;:(]", word)[0].strip().removeprefix("a "))
+    spoken, used = re.compile(rf"\b{first}", re.IGNORECASE), re.search(r"`\W*(\w+)", code)
+    found = sections(notebook)
+    named = [heading for heading, _, _ in found if spoken.search(heading)]
+    named += [heading for heading, prose, _ in found if spoken.search(prose)]
+    named += [heading for heading, _, cells in found if used and re.search(rf"\b{used[1]}\b", cells)]
+    return named[:1]
+
+
+def sections(notebook: dict) -> list[tuple[str, str, str]]:
+    """Return heading, prose and code of each numbered section.
+
+    Args:
+        notebook: as `read_notebook` gives it.
+    """
+    found: list[tuple[str, str, str]] = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            found[-1:] = [(heading, prose, f"{code}\n{cell['source']}") for heading, prose, code in found[-1:]]
+            continue
+        before, *parts = re.split(r"^## ", cell["source"], flags=re.MULTILINE)
+        found[-1:] = [(heading, f"{prose}\n{before}", code) for heading, prose, code in found[-1:]]
+        found += [(part.partition("\n")[0], part.partition("\n")[2], "") for part in parts]
+    return [part for part in found if re.match(r"[A-Z\d]+\.\d+ ", part[0])]
