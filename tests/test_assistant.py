@@ -17,8 +17,8 @@ from ch06_finetuning import assistant as assistant_module
 from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
 from ch06_finetuning.finetuning import train_assistant
 from ch06_finetuning.instructions import create_instruction_loader, prompt_ids
-from data.loaders import load_instructions
-from shared.commands.chat import clean, example_questions, talk, welcome_of
+from shared.commands.abilities import Ability, Group, load_groups
+from shared.commands.chat import clean, talk, welcome_of
 from tests.small_models import tiny_model
 
 COLORS = ("red", "blue", "green")
@@ -185,9 +185,9 @@ def script(*lines):
     return read
 
 
-def run_chat(assistant, *lines):
+def run_chat(assistant, *lines, **options):
     shown = []
-    history = talk(assistant, {}, script(*lines), shown.append)
+    history = talk(assistant, {}, script(*lines), shown.append, **options)
     return history, "".join(shown)
 
 
@@ -210,8 +210,8 @@ class StandIn:
 class Counting(StandIn):
     """Says how many earlier turns it was given."""
 
-    def stream(self, prompt, history, **sampling):
-        yield self.reply(prompt, history)
+    def stream_likely(self, prompt, history, **sampling):
+        yield self.reply(prompt, history), [("turn", 0.8), ("tour", 0.2)]
 
     def reply(self, prompt, history):
         return f"turn {len(history)}"
@@ -239,15 +239,40 @@ def test_a_talk_that_outgrows_the_context_is_shortened_with_a_sentence():
 
 def test_what_an_assistant_of_ours_says_first_is_what_it_can_do(assistant):
     welcome = welcome_of(assistant)
-    assert "Asked in other words it is mostly wrong" in welcome.says and not welcome.remember
-    assert welcome.examples == example_questions()
+    assert welcome.says.startswith("Hello! I can answer questions about a short story, tell you a story, and play with")
+    assert welcome.remember and welcome.groups == load_groups() and not welcome.examples
 
 
-def test_the_examples_are_questions_of_the_validation_split_in_one_line():
-    questions = example_questions(4)
-    assert len(questions) == len(set(questions)) == 4
-    assert set(questions) <= {record.prompt for record in load_instructions("validation")}
-    assert not any("\n" in question for question in questions)
+GROUPS = [
+    Group("Talk", [Ability("Hello!", [["Hi."], ["Hello there!"]]), Ability("And then?", [["What?", "And then?"]])]),
+    Group("Play with words", [Ability("Count", [["How many? one, two"]])]),
+]
+
+
+def test_a_number_asks_an_example_and_then_another_one():
+    history, shown = run_chat(Counting(), "1", "1", "1", groups=GROUPS)
+    assert history == [("Hi.", "turn 0")]  # each example begins a talk
+    assert re.findall(r"you> (.+)", shown) == ["Hi.", "Hello there!", "Hi."]
+    assert shown.count("a new talk begins") == 2
+    assert run_chat(Counting(), "2", groups=GROUPS)[0] == [("What?", "turn 0"), ("And then?", "turn 1")]
+
+
+def test_the_abilities_are_listed_by_group_with_their_numbers():
+    _, shown = run_chat(Counting(), groups=GROUPS)
+    assert shown.startswith("Talk             1 Hello!   2 And then?\nPlay with words  3 Count\n")
+    assert run_chat(Counting(), "/examples", groups=GROUPS)[1].count("2 And then?") == 2
+    _, shown = run_chat(Counting(), groups=load_groups())
+    assert max(map(len, shown.splitlines())) <= 105 and "29 Thank you!" in shown
+
+
+@pytest.mark.parametrize("line", ["0", "4", "1.", "one"])
+def test_what_is_the_number_of_no_ability_is_a_question(line):
+    assert run_chat(Counting(), line, groups=GROUPS)[0] == [(line, "turn 0")]
+
+
+def test_where_nothing_is_numbered_a_number_is_a_question():
+    history, shown = run_chat(Counting(), "1")
+    assert history == [("1", "turn 0")] and "A number" not in shown
 
 
 def test_new_forgets_and_quit_ends(assistant):
@@ -261,8 +286,8 @@ def test_ctrl_c_at_the_prompt_ends_the_chat(assistant):
 
 def test_ctrl_c_in_an_answer_stops_the_answer_only():
     class Slow(StandIn):
-        def stream(self, prompt, history, **sampling):
-            yield "Once upon"
+        def stream_likely(self, prompt, history, **sampling):
+            yield "Once upon", [("Once", 0.9)]
             raise KeyboardInterrupt
 
     history, shown = run_chat(Slow(), "Tell.", "Again.")
@@ -271,9 +296,9 @@ def test_ctrl_c_in_an_answer_stops_the_answer_only():
 
 def test_control_characters_are_stripped_both_ways():
     class Echo(StandIn):
-        def stream(self, prompt, history, **sampling):
+        def stream_likely(self, prompt, history, **sampling):
             assert prompt == "red[2J alert"
-            yield "blue\x1b[31m\x07\u202e"
+            yield "blue\x1b[31m\x07\u202e", [("blue", 0.9)]
 
     history, shown = run_chat(Echo(), "red\x1b[2J\u200b alert\x00")
     assert history == [("red[2J alert", "blue[31m")] and "\x1b" not in shown and "\u202e" not in shown

@@ -17,10 +17,13 @@ from types import SimpleNamespace
 import pytest
 
 from shared.commands import serve
+from shared.commands.abilities import Ability, Group
 from shared.commands.chat import Welcome
+from shared.commands.sureness import Sureness
 
 ROOT = Path(__file__).resolve().parent.parent
-WELCOME = Welcome("It knows <b>little</b>.", ["Who?", "<b>Where?</b>"], remember=True)
+GROUPS = [Group("Words", [Ability("<b>Count</b>", [["How many?"], ["One", "And two?"]])])]
+WELCOME = Welcome("It knows <b>little</b>.", ["Who?", "<b>Where?</b>"], remember=True, groups=GROUPS)
 QUESTION = {"prompt": "Who?", "history": [], "temperature": 0, "top_p": 1}
 
 
@@ -85,8 +88,11 @@ def test_an_answer_comes_as_lines_of_text_with_likely_tokens(server):
 
 def test_the_page_gets_its_welcome_as_data(server):
     answer = ask(server, "GET", "/welcome")
-    told = {"says": "It knows <b>little</b>.", "examples": ["Who?", "<b>Where?</b>"], "remember": True}
-    assert json.loads(answer.text) == told
+    told = json.loads(answer.text)
+    assert told.pop("groups") == [
+        {"title": "Words", "abilities": [{"label": "<b>Count</b>", "examples": [["How many?"], ["One", "And two?"]]}]}
+    ]
+    assert told == {"says": "It knows <b>little</b>.", "examples": ["Who?", "<b>Where?</b>"], "remember": True}
     assert answer.headers["Content-Type"].startswith("application/json")
 
 
@@ -108,6 +114,24 @@ def test_a_question_that_trickles_in_is_given_up(server, monkeypatch):
         time.sleep(0.3)
         slow.sendall(b" ")
         assert b" 408 " in slow.recv(100)
+
+
+SURENESS = Sureness((0.3, 0.95), {"fairly sure": (30, 40)})
+
+
+def test_behind_an_answer_stands_how_sure_it_was_where_that_was_measured():
+    told = {"sure": "Fairly sure: of 100 such answers, 75 were right."}
+    assert list(serve.pieces(Echo(), "Who?", [], 0, 1, SURENESS))[-1] == told
+    for drawn in (serve.pieces(Echo(), "Who?", [], 0.7, 1, SURENESS), serve.pieces(Echo(), "Who?", [], 0, 1)):
+        assert not [piece for piece in drawn if "sure" in piece]
+
+
+def test_an_answer_that_was_cut_says_so_and_not_how_sure_it_was():
+    class Cut(Echo):
+        was_cut = True
+
+    last = list(serve.pieces(Cut(), "Who?", [], 0, 1, SURENESS))[-2:]
+    assert "text" in last[0] and last[1] == {"cut": "Cut off here: this is the longest answer it may give."}
 
 
 def test_an_answer_without_an_end_is_stopped(server, monkeypatch):

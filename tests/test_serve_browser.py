@@ -11,20 +11,28 @@ from types import SimpleNamespace
 import pytest
 
 from shared.commands import serve
+from shared.commands.abilities import Ability, Group
 from shared.commands.chat import Welcome
+from shared.commands.sureness import Sureness
 from tests import chromium
 
 if chromium.program() is None:
     pytest.skip("there is no Chromium here to open the page with", allow_module_level=True)
 
-ANSWERS, LAST = "document.querySelectorAll('.it')", "document.querySelector('.it:last-child')"
+ANSWERS, LAST = "document.querySelectorAll('.it')", "[...document.querySelectorAll('.it')].at(-1)"
+SURENESS = Sureness((0.5, 0.95), {"fairly sure": (30, 40)})
+GROUPS = [
+    Group(
+        "Words", [Ability("Count", [["How many? one"], ["How many? one, two"]]), Ability("<b>And?</b>", [["A", "B"]])]
+    )
+]
 IDLE = "document.getElementById('stop').hidden"
 
 
 class Slow:
     """Stands in for an assistant: notes what it was asked and waits in the middle of each answer until it may go on."""
 
-    was_cut = False
+    was_cut, first = False, [("It", 0.75), (" He", 0.25)]
 
     def __init__(self):
         self.may_go_on, self.asked, self.ended = threading.Event(), [], 0
@@ -37,9 +45,10 @@ class Slow:
         if prompt == "too long":
             raise ValueError("the prompt takes 900 tokens, but at most 256 fit: shorten it")
         try:
-            yield "It", [("It", 0.75), (" He", 0.25)]
+            yield "It", self.first
             assert self.may_go_on.wait(30)
-            yield f" was <img src=x onerror=alert(1)>{prompt}", [(" is", 0.9), (" the\n", 0.1)]
+            others = [(" is", 0.9), ("the\n", 0.05), ("<|endoftext|>", 0.04)]
+            yield f" was <img src=x onerror=alert(1)>{prompt}", others
             while prompt == "endless":
                 time.sleep(0.01)
                 yield " on", [(" on", 1.0)]
@@ -56,12 +65,13 @@ def browser():
 @pytest.fixture
 def page(browser):
     """The open page, in front of an assistant of its own."""
-    server = serve.make_server(Slow(), 0, Welcome("It knows little.", ["Who?", "<b>Where?</b>"]))
+    server = serve.make_server(Slow(), 0, Welcome("It knows little.", ["Who?", "<b>Where?</b>"]), SURENESS)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     browser.window()
     browser.complaints.clear()
     browser.server, browser.assistant, browser.url = server, server.assistant, f"http://127.0.0.1:{server.server_port}/"
     browser.open(browser.url, ready="document.querySelectorAll('#examples button').length == 2")
+    browser.run("document.getElementById('settings').open = true")
     yield browser
     server.assistant.may_go_on.set()
     browser.open("data:,")
@@ -110,7 +120,7 @@ def test_pointing_at_a_word_shows_what_else_could_stand_there(page):
     page.point(".it span:first-child")
     page.wait("!document.getElementById('card').hidden")
     assert page.run("document.getElementById('card').innerText").split() == (
-        ["Likeliest", "at", "temperature", "1", "It", "75.0", "%", "·He", "25.0", "%"]
+        "100 draws here would give It 75 He 25 ← and → go through the words.".split()
     )
     bars = "[...document.querySelectorAll('#card .bar')].map(bar => bar.offsetWidth)"
     assert page.run(bars)[0] == pytest.approx(3 * page.run(bars)[1], rel=0.1)
@@ -118,12 +128,15 @@ def test_pointing_at_a_word_shows_what_else_could_stand_there(page):
     page.wait("document.getElementById('card').hidden")
 
 
-def test_tab_and_the_arrow_keys_reach_every_word(page):
-    answered(page)
-    page.run("document.querySelector('.it span').focus()")
+def test_the_keyboard_reaches_every_word(page):
+    answered(page, "broken")
+    page.run("document.querySelector('.under button').focus()")
+    page.press("Enter", 13, "\r")
+    assert page.run("document.activeElement == document.querySelector('.it span')")
     page.press("ArrowRight", 39)
-    shown = page.run("document.getElementById('card').innerText")
-    assert "·is" in shown and "·the↵" in shown and "which is less likely" in shown
+    shown = page.run("document.getElementById('card').innerText").split("\n")
+    assert ["is", "90"] == shown[1:3] and "…the" in shown and "(the end)" in shown and "something else: 1" in shown
+    assert page.run("document.activeElement.getAttribute('aria-describedby')") == "card"
     page.press("Escape", 27)
     assert page.run("document.getElementById('card').hidden")
 
@@ -139,7 +152,7 @@ def test_the_sliders_and_the_box_decide_what_is_sent(page):
     second = page.assistant.asked[1]
     assert (second.temperature, second.top_p) == (1.2, 0.85)
     assert [turn[0] for turn in second.history] == ["one"]
-    shown = page.run("document.getElementById('settings').innerText").split()
+    shown = page.run("document.getElementById('sliders').innerText").split()
     assert shown[:4] == ["Temperature", "1.2", "Top-p", "0.85"]
 
 
@@ -188,19 +201,92 @@ def test_a_talk_that_outgrows_the_context_is_shortened_with_a_note(page):
     for number in range(5):
         answered(page, f"question {number}")
     assert answered(page, "shorter").endswith("shorter")
-    note = "document.querySelector('.note')"
+    note = "document.querySelector('.turn.note')"
     assert page.run(f"{note}.textContent").endswith("the talk goes on without its 2 oldest turns.")
     assert page.run(f"{note}.previousElementSibling.textContent") == "shorter"
     assert page.run("history.map(turn => turn[0])") == ["question 2", "question 3", "question 4", "shorter"]
     answered(page, "next")
-    assert len(page.assistant.asked[-1].history) == 4 and page.run("document.querySelectorAll('.note').length") == 1
+    assert (
+        len(page.assistant.asked[-1].history) == 4 and page.run("document.querySelectorAll('.turn.note').length") == 1
+    )
 
 
-def test_an_example_is_asked_at_a_click(page):
+def test_at_a_higher_temperature_a_word_that_was_drawn_is_named(page):
+    slide(page, "temperature", 1.0)
+    answered(page)
+    page.point(".it span:last-child")
+    assert "It drew was <img" in page.run("document.getElementById('card').innerText")
+
+
+def test_below_an_answer_stands_how_sure_it_was(page):
+    answered(page)
+    assert page.run("document.querySelector('.under span').textContent") == (
+        "Fairly sure: of 100 such answers, 75 were right."
+    )
+    slide(page, "temperature", 1.0)
+    answered(page)
+    assert page.run("[...document.querySelectorAll('.under span')].at(-1).textContent") == ""
+
+
+def test_an_answer_that_was_cut_or_stopped_says_so(page):
+    page.assistant.was_cut = True
+    answered(page)
+    told = "[...document.querySelectorAll('.under span')].at(-1).textContent"
+    assert page.run(told) == "Cut off here: this is the longest answer it may give."
+    ask(page, "endless")
+    page.wait(f"{ANSWERS}.length == 2 && {LAST}.textContent.endsWith(' on on')")
+    page.point("#stop", click=True)
+    page.wait(IDLE)
+    assert page.run(told) == "You stopped it here."
+
+
+def test_where_no_word_had_the_majority_there_are_dots(page):
+    page.assistant.first = [("It", 0.45), (" He", 0.3)]
+    answered(page)
+    assert page.run(f"[...{LAST}.children].map(span => span.className)") == ["torn", ""]
+
+
+def offer_groups(page):
+    page.server.welcome = Welcome("It knows.", [], remember=True, groups=GROUPS)
+    page.open(page.url, ready="document.querySelectorAll('#examples button').length == 2")
+    assert page.run("document.querySelector('#examples h2').textContent") == "Words"
+
+
+def test_a_click_fills_in_an_example_and_another_click_another_one(page):
+    offer_groups(page)
+    for text in ("How many? one", "How many? one, two", "How many? one"):
+        page.point("#examples button", click=True)
+        assert page.run("document.getElementById('prompt').value") == text
+        assert page.run("document.querySelectorAll('#examples [aria-pressed=true]').length") == 1
+    assert "brings another one" in page.run("document.querySelector('[role=status]').textContent")
+    assert page.assistant.asked == []
     page.assistant.may_go_on.set()
-    page.point("#examples button", click=True)
+    page.press("Enter", 13, "\r")
     page.wait(f"{IDLE} && {ANSWERS}.length")
-    assert page.assistant.asked[0].prompt == "Who?"
+    assert page.assistant.asked[0].prompt == "How many? one"
+
+
+def test_an_example_of_two_turns_goes_on_and_begins_a_talk(page):
+    offer_groups(page)
+    answered(page, "before")
+    page.point("#show", click=True)
+    page.point("#examples button:nth-of-type(2)", click=True)
+    assert page.run("document.querySelectorAll('#examples b').length") == 0
+    page.press("Enter", 13, "\r")
+    page.wait(f"{IDLE} && document.getElementById('prompt').value == 'B'")
+    page.press("Enter", 13, "\r")
+    page.wait(f"{IDLE} && {ANSWERS}.length == 3")
+    asked = [(one.prompt, [turn[0] for turn in one.history]) for one in page.assistant.asked]
+    assert asked == [("before", []), ("A", []), ("B", ["A"])]
+    assert page.run("document.querySelector('.turn.note').textContent").startswith("A new talk begins")
+
+
+def test_the_examples_can_be_shown_during_a_talk(page):
+    answered(page)
+    shown = "!document.getElementById('start').hidden"
+    assert not page.run(shown) and page.run("document.getElementById('show').ariaExpanded") == "false"
+    page.point("#show", click=True)
+    assert page.run(shown) and page.run("document.getElementById('show').ariaExpanded") == "true"
 
 
 def test_a_long_talk_never_grows_too_large_to_send(page):
@@ -208,6 +294,7 @@ def test_a_long_talk_never_grows_too_large_to_send(page):
     page.run("history = Array(90).fill(['é'.repeat(4000), 'answer'])")
     assert answered(page, "é" * 4000).endswith("é")
     assert 0 < len(page.assistant.asked[0].history) < 20
+    assert "too long to send" in page.run("document.querySelector('.turn.note').textContent")
 
 
 def test_a_refusal_and_a_broken_answer_are_told_in_a_sentence(page):
@@ -281,8 +368,10 @@ def test_the_command_serves_the_assistant_that_comes_with_the_course(browser):
         url = process.stdout.readline().split()[1]
         browser.window()
         browser.open(url, ready="document.querySelector('#examples button')")
-        prompt = browser.run("document.querySelector('#examples button').textContent")
+        assert browser.run("document.querySelectorAll('#examples button').length") == 29
         browser.point("#examples button", click=True)
+        prompt = browser.run("document.getElementById('prompt').value")
+        browser.press("Enter", 13, "\r")
         browser.wait(f"{IDLE} && {ANSWERS}.length")
         assert browser.run(f"{LAST}.textContent") == load_assistant().reply(prompt)
         assert browser.run(f"{LAST}.childElementCount") > 1

@@ -10,17 +10,17 @@ from pathlib import Path
 EXAMPLES = Path(__file__).resolve().with_name("examples.json")
 GROUPS = {
     "About a story": {
-        "who": "a name", "animal": "what animal", "what": "a thing", "where": "the place", "feeling": "how somebody felt",
-        "felt": "who felt so", "said": "who said it", "did": "who did it", "first": "whose name comes first",
-        "people": "how many they are", "order": "what came first", "yesno": "yes or no", "choice": "this or that",
-        "follow": "and the other one?", "unknown": "what nobody told",
+        "who": "Who is it?", "animal": "What animal?", "what": "What thing?", "where": "Where?",
+        "feeling": "How did they feel?", "felt": "Who felt so?", "said": "Who said it?", "did": "Who did it?",
+        "first": "Whose name comes first?", "people": "How many?", "order": "What came first?", "yesno": "Yes or no?",
+        "choice": "This or that?", "follow": "And the other one?", "unknown": "What nobody told",
     },
-    "Tell me a story": {"tell": "a new story", "finish": "how mine goes on"},
+    "Tell me a story": {"tell": "A new story", "finish": "Go on with mine"},
     "Play with words": {
-        "past": "what happened yesterday", "plural": "more than one", "opposite": "the opposite", "swap": "swap two things",
-        "count": "count", "last": "the last word", "group": "which one belongs", "repeat": "say it again",
+        "past": "Yesterday", "plural": "More than one", "opposite": "The opposite", "swap": "Swap two things",
+        "count": "Count", "last": "The last word", "group": "Which one fits?", "repeat": "Say it again",
     },
-    "Talk": {"greeting": "say hello", "can": "what can you do?", "you": "who are you?", "thanks": "say thank you"},
+    "Talk": {"greeting": "Hello!", "you": "Who are you?", "can": "What can you do?", "thanks": "Thank you!"},
 }  # fmt: skip
 """Title of a group -> kind of question -> what a visitor calls it."""
 

@@ -1,31 +1,37 @@
 """`python course.py chat`: talk with an assistant in the terminal.
 
 Answers appear as they are written. With `--remember`, earlier turns are read again as far as they fit into the model's
-context; it is the default for published models only, because an assistant that was trained on single questions mixes
-them up. Control characters are taken out of what is typed and of what is shown, and a special token that somebody types
+context; it is the default for published models and for the course's own assistant, because one that was trained on
+single questions mixes them up. Where it was measured how sure the answers are, a word says it. Control characters are taken out of what is typed and of what is shown, and a special token that somebody types
 stays text.
 """
 
 import argparse
 import sys
+import textwrap
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared.commands.abilities import Group, load_groups
 from shared.commands.command_line import CommandParser, command, seed_number
 from shared.commands.own_models import Sorter, kept_rows, run_of
 from shared.commands.published_models import add_precision, tell_memory
+from shared.commands.sureness import Sureness, sureness_of
 
 if TYPE_CHECKING:
     from ch06_finetuning.assistant import Assistant
 
 HELP = "Type a question and press Enter. /quit ends the talk, Ctrl-C stops an answer."
-
+NUMBERS = "A number asks an example, and the same number again another one. /examples lists them once more.\n"
+NEW = "(a new talk begins: what was said before is forgotten)\n"
 
 OURS = (
-    "It has learned a few kinds of questions in a few wordings. Asked in other words it is mostly wrong; chapter 6 "
-    "measures how often."
+    "Hello! I can answer questions about a short story, tell you a story, and play with words. I have read nothing but "
+    "children's stories, and I can be wrong; chapter 6 measures how often."
 )
 PUBLISHED = (
     "It is a published model of {n_parameters} and has read much of the web. It answers in fluent English whether it "
@@ -42,6 +48,7 @@ OWN = (
     "kept aside says report.md in the folder of {run}; look there before you believe it."
 )
 SORTS = "It sorts what you type: {labels}."
+LINE = 100  # characters in a line of the terminal
 MODELS = "name of a run, a folder, a published model (smollm2, a folder, a .gguf file), or 'shipped' (default)"
 
 
@@ -70,9 +77,12 @@ def main(arguments: list[str] | None = None) -> int:
     tell_memory(settings.model, settings.precision)
     assistant = load_talker(settings.model, settings.precision)
     welcome = welcome_of(assistant, settings.model)
-    print(f"{welcome.says}\nYou could ask: " + "\n               ".join(welcome.examples[:3]))
+    print(welcome.says)
+    if welcome.examples:
+        print("You could ask: " + "\n               ".join(welcome.examples[:3]))
     remember = welcome.remember if settings.remember is None else settings.remember
-    talk(assistant, sampling, remember=remember)
+    sureness = None if settings.temperature else sureness_of(settings.model)
+    talk(assistant, sampling, remember=remember, groups=welcome.groups, sureness=sureness)
     return 0
 
 
@@ -84,11 +94,13 @@ class Welcome:
         says: what the assistant can do and what it cannot.
         examples: questions to begin with.
         remember: whether it reads the talk so far, for which it must have been trained on talks of several turns.
+        groups: what it can do, with examples; only for an assistant of the course.
     """
 
     says: str
     examples: list[str]
     remember: bool = False
+    groups: list[Group] = field(default_factory=list)
 
 
 def welcome_of(assistant: "Assistant | Sorter", source: str | Path = "shipped") -> Welcome:
@@ -112,46 +124,55 @@ def welcome_of(assistant: "Assistant | Sorter", source: str | Path = "shipped") 
     if isinstance(assistant.tokenizer, PublishedTokenizer):
         n_parameters = f"{assistant.model.n_parameters / 1e6:,.0f} million parameters"
         return Welcome(PUBLISHED.format(n_parameters=n_parameters), EVERYDAY_QUESTIONS, remember=True)
-    return Welcome(OURS, example_questions())
+    return Welcome(OURS, [], remember=True, groups=load_groups())
 
 
-def example_questions(n: int = 4) -> list[str]:
-    """Give short questions of different kinds that the assistant has not seen in training.
+def menu(groups: Sequence[Group]) -> str:
+    """List what an assistant can do, one group a line, with the number of each ability.
 
     Args:
-        n: how many, at most one of each kind.
+        groups: of a welcome.
     """
-    from data.loaders import load_instructions
+    lines, number, width = [], 0, max((len(group.title) for group in groups), default=0)
+    for group in groups:
+        numbered = [f"{number + n} {ability.label}" for n, ability in enumerate(group.abilities, start=1)]
+        number += len(numbered)
+        kept = textwrap.wrap("   ".join(text.replace(" ", "\xa0") for text in numbered), LINE - width - 2)
+        lines += [f"{title:{width}}  {line}\n" for title, line in zip([group.title, *[""] * len(kept)], kept)]
+    return "".join(lines).replace("\xa0", " ")
 
-    shortest: dict[str, str] = {}
-    for record in [record for record in load_instructions("validation") if not record.history]:
-        known = shortest.get(record.kind, record.prompt)
-        shortest[record.kind] = min(known, record.prompt, key=len)
-    return [prompt for prompt in shortest.values() if "\n" not in prompt][:n]
 
-
-def talk(assistant, sampling: dict | None = None, read=input, write=None, *, remember: bool = True) -> list[tuple]:
+def talk(
+    assistant, sampling: dict | None = None, read=input, write=None, *, remember: bool = True,
+    groups: Sequence[Group] = (), sureness: Sureness | None = None,
+) -> list[tuple]:  # fmt: skip
     """Ask and answer until /quit or the end of the input, and return the turns that are still remembered.
 
     Args:
-        assistant: anything with `.stream(prompt, history, **sampling)`, `.turns_that_fit(prompt, history)` and
+        assistant: anything with `.stream_likely(prompt, history, **sampling)`, `.turns_that_fit(prompt, history)` and
             `.was_cut`.
         sampling: temperature, top_p and seed.
         read: gives the next line of the user, raises EOFError at the end.
         write: shows a piece of text.
         remember: let the assistant read the earlier turns too.
+        groups: what it can do; a number asks for an example.
+        sureness: how sure its likeliest answers are; None says nothing about it.
     """
-    write = write or _show
-    write(HELP + (" /new forgets the talk so far.\n" if remember else "\n"))
-    history: list[tuple] = []
+    now = _Talk(assistant, sampling or {}, write or _show, remember, sureness)
+    abilities = [cycle(ability.examples) for group in groups for ability in group.abilities]
+    now.write(menu(groups) + NUMBERS * bool(groups) + HELP + " /new forgets the talk so far." * remember + "\n")
     while (line := _next_line(read)) is not None:
         if line == "/new":
-            history.clear()
-            write("(forgotten)\n")
+            now.history.clear()
+            now.write("(forgotten)\n")
+        elif line == "/examples":
+            now.write(menu(groups))
+        elif line.isdecimal() and 0 < int(line) <= len(abilities):
+            now.show(next(abilities[int(line) - 1]))
         elif line:
-            _one_turn(assistant, line, history, sampling or {}, write, remember)
-    write("Goodbye.\n")
-    return history
+            now.ask(line)
+    now.write("Goodbye.\n")
+    return now.history
 
 
 def forget(assistant, prompt: str, history: list) -> str:
@@ -181,26 +202,55 @@ def _next_line(read) -> str | None:
     return None if line in ("/quit", "/exit") else line
 
 
-def _one_turn(assistant, line: str, history: list, sampling: dict, write, remember: bool) -> None:
-    from ch06_finetuning.assistant import CUT
+@dataclass
+class _Talk:
+    """A talk and what has been said in it."""
 
-    pieces = []
-    try:
-        if remember and (left_out := forget(assistant, line, history)):
-            write(f"({left_out})\n")
-        for piece in assistant.stream(line, history if remember else [], **sampling):
-            pieces.append(clean(piece))
-            write(pieces[-1])
-        if assistant.was_cut:
-            write(f" ({CUT})")
-    except KeyboardInterrupt:
-        write(" (stopped)")
-    except ValueError as error:
-        write(f"({error})\n")
-        return
-    write("\n")
-    if answer := "".join(pieces).strip():
-        history.append((line, answer))
+    assistant: "Assistant | Sorter"
+    sampling: dict
+    write: Callable[[str], None]
+    remember: bool
+    sureness: Sureness | None
+    history: list[tuple] = field(default_factory=list)
+
+    def show(self, prompts: list[str]) -> None:
+        """Ask an example, which is about a text of its own."""
+        if self.history and self.remember:
+            self.write(NEW)
+        self.history.clear()
+        for prompt in prompts:
+            self.write(f"you> {prompt}\n")
+            self.ask(prompt)
+
+    def ask(self, line: str) -> None:
+        """Ask, show the answer and remember both."""
+        pieces: list[str] = []
+        try:
+            self.write(f" ({told})\n" if (told := self._answered(line, pieces)) else "\n")
+        except ValueError as error:
+            self.write(f"({error})\n")
+            return
+        if answer := "".join(pieces).strip():
+            self.history.append((line, answer))
+
+    def _answered(self, line: str, pieces: list[str]) -> str:
+        """Show an answer piece by piece, and return what is to be said about it."""
+        probabilities = []
+        try:
+            if self.remember and (left_out := forget(self.assistant, line, self.history)):
+                self.write(f"({left_out})\n")
+            history = self.history if self.remember else []
+            for piece, likely in self.assistant.stream_likely(line, history, **self.sampling):
+                pieces.append(clean(piece))
+                probabilities.append(likely[0][1])
+                self.write(pieces[-1])
+        except KeyboardInterrupt:
+            return "stopped"
+        if self.assistant.was_cut:
+            from ch06_finetuning.assistant import CUT
+
+            return CUT
+        return self.sureness.sentence("".join(pieces), probabilities) if self.sureness else ""
 
 
 def _show(text: str) -> None:

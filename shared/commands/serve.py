@@ -13,6 +13,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +23,7 @@ from shared.commands.chat import MODELS, Welcome, clean, forget, welcome_of
 from shared.commands.command_line import CommandParser, command, port_number
 from shared.commands.own_models import load_talker
 from shared.commands.published_models import add_precision, tell_memory
+from shared.commands.sureness import Sureness, sureness_of
 
 if TYPE_CHECKING:
     from ch06_finetuning.assistant import Assistant
@@ -65,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     settings = parser().parse_args(arguments)
     tell_memory(settings.model, settings.precision)
     assistant = load_talker(settings.model, settings.precision)
-    server = make_server(assistant, settings.port, welcome_of(assistant, settings.model))
+    welcome, sureness = welcome_of(assistant, settings.model), sureness_of(settings.model)
+    server = make_server(assistant, settings.port, welcome, sureness)
     try:
         print(f"Open http://127.0.0.1:{server.server_port} in your browser. Ctrl-C ends it.", flush=True)
         server.serve_forever()
@@ -80,6 +83,7 @@ class _Server(ThreadingHTTPServer):
     assistant: "Assistant"
     busy: threading.Lock
     welcome: Welcome
+    sureness: Sureness | None
     hosts: set[str]
     allow_reuse_address = os.name != "nt"  # on Windows it would let two programs answer on one port
 
@@ -91,13 +95,16 @@ class _Server(ThreadingHTTPServer):
             print(f"course.py serve: a request failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
 
-def make_server(assistant: "Assistant", port: int, welcome: Welcome) -> ThreadingHTTPServer:
+def make_server(
+    assistant: "Assistant", port: int, welcome: Welcome, sureness: Sureness | None = None
+) -> ThreadingHTTPServer:
     """Bind a server for one assistant to the loopback address.
 
     Args:
         assistant: the assistant to talk with.
         port: 0 to 65535; 0 takes any free one.
         welcome: what the page says before the first question.
+        sureness: how sure its likeliest answers are; None says nothing about it.
 
     Raises:
         ValueError: the port cannot be had.
@@ -107,7 +114,7 @@ def make_server(assistant: "Assistant", port: int, welcome: Welcome) -> Threadin
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or "it is not in 0..65535"
         raise ValueError(f"port {port} cannot be had ({reason}): take any free one with --port 0") from error
-    server.assistant, server.busy, server.welcome = assistant, threading.Lock(), welcome
+    server.assistant, server.busy, server.welcome, server.sureness = assistant, threading.Lock(), welcome, sureness
     server.hosts = {f"{name}:{server.server_port}" for name in ("127.0.0.1", "localhost")}
     return server
 
@@ -174,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(503, "the assistant is busy; try again")
         try:
             self._send(200, "application/x-ndjson")
-            for piece in pieces(self.server.assistant, **question):
+            for piece in pieces(self.server.assistant, **question, sureness=self.server.sureness):
                 self.wfile.write(json.dumps(piece).encode("utf-8") + b"\n")
                 self.wfile.flush()
         finally:
@@ -229,10 +236,13 @@ def _is_turn(turn: object) -> bool:
     return isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) and text for text in turn)
 
 
-def pieces(assistant, prompt: str, history: list, temperature: float, top_p: float):
+def pieces(
+    assistant, prompt: str, history: list, temperature: float, top_p: float, sureness: Sureness | None = None
+) -> Iterator[dict]:
     """Answer piece by piece: dictionaries with `text` and the likeliest tokens, with a `note` or with the `trouble`.
 
-    A note comes first and says how many turns were `forgotten`, because the model's context is too short for them.
+    A note comes first and says how many turns were `forgotten`, because the model's context is too short for them. Last
+    comes where the answer was `cut`, or how `sure` it was.
 
     Args:
         assistant: who answers.
@@ -240,22 +250,33 @@ def pieces(assistant, prompt: str, history: list, temperature: float, top_p: flo
         history: earlier (prompt, answer) pairs; the oldest may be taken out.
         temperature: 0 for the likeliest answer.
         top_p: share of the probability to draw from.
+        sureness: how sure its likeliest answers are; None says nothing about it.
     """
-    from ch06_finetuning.assistant import CUT
-
-    until, prompt, n_turns = time.monotonic() + ANSWER_SECONDS, clean(prompt), len(history)
+    prompt, n_turns = clean(prompt), len(history)
     try:
         if history and (note := forget(assistant, prompt, history)):
             yield {"note": note, "forgotten": n_turns - len(history)}
-        for text, likely in assistant.stream_likely(prompt, history, temperature=temperature, top_p=top_p):
-            yield {"text": clean(text), "likely": [(clean(token), round(p, 4)) for token, p in likely]}
-            if time.monotonic() > until:
-                yield {"trouble": f"stopped after {ANSWER_SECONDS} seconds"}
-                return
-        if assistant.was_cut:
-            yield {"trouble": CUT}
+        answer = assistant.stream_likely(prompt, history, temperature=temperature, top_p=top_p)
+        yield from _written(assistant, answer, None if temperature else sureness)
     except ValueError as error:
         yield {"trouble": str(error)}
+
+
+def _written(assistant, answer: Iterable, sureness: Sureness | None) -> Iterator[dict]:
+    """The pieces of an answer, and what is to be said about it."""
+    until, text, probabilities = time.monotonic() + ANSWER_SECONDS, "", []
+    for piece, likely in answer:
+        text, probabilities = text + clean(piece), [*probabilities, likely[0][1]]
+        yield {"text": clean(piece), "likely": [(clean(token), round(p, 4)) for token, p in likely]}
+        if time.monotonic() > until:
+            yield {"trouble": f"stopped after {ANSWER_SECONDS} seconds"}
+            return
+    if assistant.was_cut:
+        from ch06_finetuning.assistant import CUT
+
+        yield {"cut": f"{CUT.capitalize()}."}
+    elif sureness and (told := sureness.sentence(text, probabilities)):
+        yield {"sure": f"{told.capitalize()}."}
 
 
 if __name__ == "__main__":
