@@ -1,9 +1,9 @@
 """`python course.py chat`: talk with an assistant in the terminal.
 
 Answers appear as they are written. With `--remember`, earlier turns are read again as far as they fit into the model's
-context; it is the default for published models and for the course's own assistant, because one that was trained on
-single questions mixes them up. Where it was measured how sure the answers are, a word says it. Control characters are taken out of what is typed and of what is shown, and a special token that somebody types
-stays text.
+context; an assistant that was trained on single questions mixes them up, so it is the default for the course's own
+assistant and for published models only. Where it was measured how sure the answers are, a word says it. Control
+characters are taken out of what is typed and of what is shown, and a special token that somebody types stays text.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""For maintainers, `python -m shared.maintenance.sureness`: measure what the words for how sure an answer was are worth.
+"""For maintainers, `python -m shared.maintenance.sureness`: measure what the chat's words for how sure it is are worth.
 
-    python -m shared.maintenance.sureness           measures the shipped assistant and writes shared/commands/sureness.json
-    python -m shared.maintenance.sureness NAME      measures the assistant of a run, and only prints
+    python -m shared.maintenance.sureness         measures the shipped assistant, writes shared/commands/sureness.json
+    python -m shared.maintenance.sureness NAME    measures the assistant of a run, and only prints
 
 The borders between "guessing", "fairly sure" and "sure" are chosen on the validation split: "sure" begins where 95 of
 100 answers are right, "fairly sure" where 75 are. Then the answers of the test split and those to other people's

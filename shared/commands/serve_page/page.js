@@ -121,11 +121,12 @@ function inWords(text, begins) {
 function showPiece(box, piece) {
   const atEnd = window.innerHeight + window.scrollY >= document.body.scrollHeight - 60;
   const torn = piece.likely.length > 1 && piece.likely[0][1] < TORN;
-  const begins = !box.hasChildNodes(), [, space, word] = /^(\s*)(.*)$/s.exec(piece.text);
+  const first = !box.hasChildNodes(), begins = first || /\s$/.test(box.textContent);
+  const [, space, word] = /^(\s*)(.*)$/s.exec(piece.text);
   if (word) box.append(space); // so that only the word itself is marked
   const span = add(box, "span", torn ? "torn" : "", word || space);
   const card = { ...piece, begins, greedy: at("temperature").value === "0" };
-  span.tabIndex = begins ? 0 : -1; // Tab reaches an answer, the arrow keys go through it
+  span.tabIndex = first ? 0 : -1; // Tab reaches an answer, the arrow keys go through it
   for (const event of ["pointerenter", "focus"]) span.addEventListener(event, () => showCard(span, card));
   for (const event of ["pointerleave", "blur"]) span.addEventListener(event, hideCard);
   span.addEventListener("click", () => span.focus());
@@ -139,6 +140,7 @@ function showPiece(box, piece) {
 
 function showCard(span, { text: written, likely, begins, greedy }) {
   const card = at("card");
+  hideCard();
   card.replaceChildren();
   add(card, "b", "", "100 draws here would give");
   const chosen = greedy ? 0 : likely.findIndex(([text]) => text.trim() === written.trim());
@@ -155,10 +157,14 @@ function showCard(span, { text: written, likely, begins, greedy }) {
   add(card, "i", "", "← and → go through the words.");
   card.hidden = false;
   span.setAttribute("aria-describedby", "card");
-  place(card, span.getClientRects()[0]);
+  placeCard();
 }
 
-function place(card, word) {
+const described = () => document.querySelector("[aria-describedby=card]");
+
+function placeCard() {
+  if (!described()) return;
+  const card = at("card"), word = described().getClientRects()[0];
   const left = Math.min(word.left, document.documentElement.clientWidth - card.offsetWidth - 8);
   const above = word.top - card.offsetHeight - 6;
   card.style.left = Math.max(8, left) + "px";
@@ -167,6 +173,7 @@ function place(card, word) {
 
 function hideCard() {
   at("card").hidden = true;
+  described()?.removeAttribute("aria-describedby");
 }
 
 // ---- examples
@@ -218,7 +225,8 @@ async function submit() {
   const isExample = asked?.prompt.trim() === prompt;
   if (isExample && asked.begins) begin();
   await ask(prompt);
-  if (isExample && asked.rest.length && !answering && !at("prompt").value) fill(asked.rest, "Now ask this.", false);
+  const isAnswered = !answering && history.at(-1)?.[0] === prompt;
+  if (isExample && asked.rest.length && isAnswered && !at("prompt").value) fill(asked.rest, "Now ask this.", false);
 }
 
 function begin() { // an example is about a text of its own
@@ -267,7 +275,7 @@ at("again").addEventListener("click", () => {
   hideCard();
   at("prompt").focus();
 });
-window.addEventListener("scroll", hideCard, { passive: true });
+window.addEventListener("scroll", placeCard, { passive: true });
 for (const id of ["temperature", "top-p", "remember"]) at(id).addEventListener("input", explain);
 explain();
 fetch("/welcome").then((response) => response.json()).then((welcome) => {
