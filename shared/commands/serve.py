@@ -264,9 +264,11 @@ def pieces(
 
 def _written(assistant, answer: Iterable, sureness: Sureness | None) -> Iterator[dict]:
     """The pieces of an answer, and what is to be said about it."""
-    until, text, probabilities = time.monotonic() + ANSWER_SECONDS, "", []
+    until, text = time.monotonic() + ANSWER_SECONDS, ""
+    probabilities: list[float] = []
     for piece, likely in answer:
-        text, probabilities = text + clean(piece), [*probabilities, likely[0][1]]
+        text += clean(piece)
+        probabilities.append(likely[0][1])
         yield {"text": clean(piece), "likely": [(clean(token), round(p, 4)) for token, p in likely]}
         if time.monotonic() > until:
             yield {"trouble": f"stopped after {ANSWER_SECONDS} seconds"}

@@ -70,8 +70,8 @@ def choose_borders(answers: Iterable[Answer]) -> tuple[float, float]:
     incomplete information".
     """
     pooled: list[tuple[float, int, int]] = []  # least measure, right, all
-    for least, right in sorted((measure(answer.probabilities), answer.right) for answer in answers):
-        block = (least, int(right), 1)
+    for least, wrong in sorted((measure(answer.probabilities), not answer.right) for answer in answers):
+        block = (least, int(not wrong), 1)
         while pooled and pooled[-1][1] * block[2] >= block[1] * pooled[-1][2]:
             before = pooled.pop()
             block = (before[0], before[1] + block[1], before[2] + block[2])
@@ -108,10 +108,11 @@ def measured(assistant: Assistant) -> dict:
     Source: this course.
     """
     validation = answers_of(assistant, load_instructions("validation"))
-    borders = choose_borders(validation)
+    fairly, sure = (math.floor(1e4 * border) / 1e4 for border in choose_borders(validation))
+    borders = fairly, sure
     others = {split: answers_of(assistant, load_instructions(split)) for split in ("test", "new_wordings")}
     counts = {split: count_right(answers, borders) for split, answers in {"validation": validation, **others}.items()}
-    return {"borders": [math.floor(1e4 * border) / 1e4 for border in borders], **counts}
+    return {"borders": borders, **counts}
 
 
 def main(arguments: list[str] | None = None) -> int:

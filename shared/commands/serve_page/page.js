@@ -204,7 +204,7 @@ function fill([prompt, ...rest], hint, begins = true) {
   at("prompt").value = prompt;
   at("hint").textContent = hint;
   grow();
-  if (matchMedia("(hover: hover)").matches) at("prompt").focus(); // on a phone, the keyboard would cover the examples
+  if (!matchMedia("(pointer: coarse)").matches) at("prompt").focus(); // on a phone, the keyboard would cover the examples
 }
 
 function grow() {
