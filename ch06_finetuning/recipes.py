@@ -5,7 +5,7 @@ order of the rows is a function of the seed, so an interrupted run that is start
 
 The assistant learns in three phases: first the lesson *who is who* (`lesson.py`), then questions in few wordings, then
 in all. Tried without the lesson: in as many steps it stayed at chance where the question is which of two people is
-meant. Without the few wordings: it stayed at chance where the answer is yes or no.
+meant. Questions for yes or no stay at chance even so.
 """
 
 import shutil
