@@ -171,18 +171,25 @@ def download(system: str, python: str, target: Path) -> None:
     """
     target.mkdir(parents=True, exist_ok=True)
     listed = target.parent / f"wheels-{system}.txt"
+    try:
+        _choose(system, python, listed)
+        wanted = ["--only-binary=:all:", "--python-version", python, "-d", str(target)]
+        wanted += [word for name in PIP[system] for word in ("--platform", name)]
+        _run("-m", "pip", "download", "--quiet", "--no-deps", *wanted, "-r", str(listed))
+        if system == "linux":
+            pin = course.pinned("torch")
+            _run("-m", "pip", "download", "--quiet", "--no-deps", *wanted, "--index-url", course.CPU_WHEELS, pin)
+    finally:
+        listed.unlink(missing_ok=True)
+
+
+def _choose(system: str, python: str, listed: Path) -> None:
+    """Write the pins of all packages for a system; on Linux without what PyTorch's build for the CPU leaves out."""
     asked = ["--python-platform", UV[system], "--python-version", python, "--no-header", "--no-annotate"]
     _run("-m", "uv", "pip", "compile", "--quiet", *asked, str(ROOT / "requirements.txt"), "-o", str(listed))
     pins = listed.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [pin for pin in pins if not pin.startswith(GPU) and not (system == "linux" and pin.startswith("torch=="))]
     listed.write_text("".join(kept), encoding="utf-8")
-    wanted = ["--only-binary=:all:", "--python-version", python, "-d", str(target)]
-    wanted += [word for name in PIP[system] for word in ("--platform", name)]
-    _run("-m", "pip", "download", "--quiet", "--no-deps", *wanted, "-r", str(listed))
-    if system == "linux":
-        pin = course.pinned("torch")
-        _run("-m", "pip", "download", "--quiet", "--no-deps", *wanted, "--index-url", course.CPU_WHEELS, pin)
-    listed.unlink()
 
 
 def _run(*words: str) -> None:
@@ -190,7 +197,7 @@ def _run(*words: str) -> None:
     done = subprocess.run([sys.executable, *words], env=settings, capture_output=True, text=True, check=False)
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())
-        raise ValueError(f"{words[1]} could not find all packages, it says: {said[-500:]}")
+        raise ValueError(f"{words[1]} could not get all packages, it says: {said[-500:]}")
 
 
 if __name__ == "__main__":
