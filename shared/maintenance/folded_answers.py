@@ -10,6 +10,8 @@ from itertools import takewhile
 import nbformat
 import torch
 
+from shared.needed_files import TAG
+
 ANSWER = re.compile(r"<details><summary>Answer</summary>.*?</details>", re.DOTALL)
 BLOCKS = re.compile(r"\n```python\n(?P<code>.*?)```\n\n```text\n(?P<shown>.*?)```\n", re.DOTALL)
 
@@ -26,11 +28,11 @@ def run_aside(code: str, names: dict) -> None:
         exec(compile(code, "<folded answer>", "exec"), dict(names))
 
 
-def answer_cell(code: str, shown: str) -> nbformat.NotebookNode:
-    """Make a cell that runs an answer and shows what the answer says."""
+def answer_cell(code: str, shown: str, tags: list[str]) -> nbformat.NotebookNode:
+    """Make a cell that runs an answer and shows what the answer says; it needs what the cell above it needs."""
     source = f"from shared.maintenance.folded_answers import run_aside; run_aside({code!r}, globals())"
     output = nbformat.v4.new_output("stream", name="stdout", text=shown)
-    metadata = {"folded_answer": code}
+    metadata = {"folded_answer": code, "tags": [tag for tag in tags if tag.startswith(TAG)]}
     return nbformat.v4.new_code_cell(source, outputs=[output], execution_count=1, metadata=metadata)
 
 
@@ -41,7 +43,8 @@ def with_answers(cells: list) -> list:
         together.append(cell)
         if cell.cell_type == "code":
             below = takewhile(lambda other: other.cell_type != "code", cells[place + 1 :])
-            together += [answer_cell(*answer) for other in below for answer in folded_answers(other.source)]
+            tags = cell.metadata.get("tags", [])
+            together += [answer_cell(*answer, tags) for other in below for answer in folded_answers(other.source)]
     return together
 
 
