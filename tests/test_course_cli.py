@@ -119,6 +119,12 @@ def test_the_tests_install_their_checkers_once(course):
     assert len(course.pip_calls) == calls
 
 
+@pytest.mark.parametrize("needs", ["site", "tests"])
+def test_what_makes_the_site_comes_with_it_and_with_the_tests(course, needs):
+    course.prepare(needs)
+    assert any(word.endswith("requirements-site.txt") for word in course.pip_calls[-1])
+
+
 def test_a_killed_installation_is_made_anew(course):
     course.make_environment()
     Path(course.MARKER).touch()

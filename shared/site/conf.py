@@ -5,8 +5,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 project = html_title = "Build a GPT from scratch"
-author = "the authors of the course"
-copyright = "code MIT, prose and figures CC BY 4.0"
 language = "en"
 extensions = ["myst_nb", "sphinx_copybutton", "shared.site.hooks"]
 root_doc = "README"
@@ -23,6 +21,8 @@ html_theme_options = {
     "home_page_in_toc": True,
     "show_toc_level": 2,
     "toc_title": "On this page",
+    "extra_footer": "Code: MIT. Prose and figures: CC BY 4.0. Data and models: CC0.",
+    "footer_content_items": "extra-footer.html",
     "use_download_button": True,
     "use_fullscreen_button": False,
     # the theme beneath has a header of its own, with a second search
@@ -38,4 +38,4 @@ html_js_files = ["course.js"]
 html_math_renderer = "mathml"
 html_sourcelink_suffix = ""  # a notebook is downloaded under its own name
 html_show_search_summary = False  # for it, the page of the search would have to read the others, which file:// forbids
-html_show_sphinx = False
+html_show_sphinx = html_show_copyright = False
