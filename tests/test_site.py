@@ -1,7 +1,7 @@
 """Claims about `python course.py site`: what it works out from the files, a small course, and the real one."""
 
-import importlib.util
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -293,7 +293,8 @@ VIEWS = {"phone": (390, False), "light": (1280, False), "dark": (1280, True)}
 def show(browser, folder: Path, page: str, view: str = "light") -> None:
     width, dark = VIEWS[view]
     browser.window(width, 900, dark=dark, phone=width < 500)
-    browser.open((folder / page.partition("?")[0]).as_uri() + "?" + (page.partition("?")[2] or view))
+    address = (folder / page.partition("?")[0]).as_uri() + "?" + (page.partition("?")[2] or view)
+    browser.open(address, ready=f"location.href == {json.dumps(address)} && document.readyState == 'complete'")
 
 
 def test_no_link_is_broken_and_nothing_comes_from_outside(whole):
@@ -323,14 +324,47 @@ def test_a_page_is_never_scrolled_sideways_and_has_the_parts_a_screen_reader_loo
     assert browser.run(f"[...document.querySelectorAll('{boxes}')].every({reachable})")
 
 
+PALE = """(() => {
+  const numbers = color => color.match(/[\\d.]+/g).map(Number);
+  const part = value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const light = color => [0.2126, 0.7152, 0.0722].reduce((sum, share, i) => sum + share * part(color[i] / 255), 0);
+  const ground = box => {
+    const color = box ? numbers(getComputedStyle(box).backgroundColor) : [255, 255, 255];
+    return color.length == 3 || color[3] == 1 ? color : ground(box.parentElement);
+  };
+  const says = box => [...box.childNodes].some(node => node.nodeType == 3 && node.textContent.trim());
+  return [...document.querySelectorAll("body *")].filter(box => box.checkVisibility() && says(box)).filter(box => {
+    const style = getComputedStyle(box);
+    const [more, less] = [light(numbers(style.color)), light(ground(box))].sort((a, b) => b - a);
+    const large = parseFloat(style.fontSize) >= (style.fontWeight >= 700 ? 18.66 : 24);
+    return (more + 0.05) / (less + 0.05) < (large ? 3 : 4.5);
+  }).map(box => box.outerHTML.slice(0, 150));
+})()"""
+NAMELESS = """[...document.querySelectorAll("a[href], button, input, summary")].filter(box => box.checkVisibility() &&
+  !(box.textContent.trim() || box.ariaLabel || box.title || box.labels?.length || box.querySelector("img[alt]")))
+  .map(box => box.outerHTML.slice(0, 150))"""
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_text_stands_out_from_its_ground_and_every_control_has_a_name(browser, whole, page, view):
+    show(browser, whole, page, view)
+    assert browser.run(PALE) == []
+    assert browser.run(NAMELESS) == []
+
+
+def test_the_checks_see_a_pale_text_and_a_control_without_a_name(browser, whole):
+    show(browser, whole, PAGES[0])
+    browser.run("document.body.insertAdjacentHTML('beforeend', '<p style=\"color: #999\">pale</p><button></button>')")
+    assert len(browser.run(PALE)) == len(browser.run(NAMELESS)) == 1
+
+
+@pytest.mark.skipif("COURSE_AXE" not in os.environ, reason="COURSE_AXE names no axe.min.js")
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("page", PAGES)
 def test_axe_finds_nothing_serious(browser, whole, page, view):
-    found = importlib.util.find_spec("axe_core_python")
-    if found is None:
-        pytest.skip("axe-core-python is not installed")
     show(browser, whole, page, view)
-    browser.run((Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
+    browser.run(Path(os.environ["COURSE_AXE"]).read_text(encoding="utf-8"))
     told = browser.run(
         "axe.run().then(said => said.violations.filter(rule => ['critical', 'serious'].includes(rule.impact))"
         ".map(rule => [rule.id, rule.nodes[0].html]))"
@@ -343,8 +377,6 @@ def test_a_search_answers_without_a_server(browser, whole):
     browser.wait("document.querySelectorAll('#search-results li a').length")
     links = browser.run("[...document.querySelectorAll('#search-results li a')].map(link => link.href)")
     assert any(CHAPTER in link for link in links)
-    browser.open(links[0])
-    assert browser.run("document.querySelector('h1').textContent")
 
 
 def test_folded_answers_are_opened_for_printing_and_closed_again(browser, whole):
