@@ -532,11 +532,8 @@ def longest_row(model: GPTModel) -> int:
 
 def _refuse_published(tokenizer: Any) -> None:
     if isinstance(tokenizer, PublishedTokenizer):
-        raise ValueError(
-            "a published model cannot become a classifier here, because a classifier's folder has no place for its "
-            "tokenizer: take 'story' or a model that the course has made, or give the texts as questions and their "
-            "labels as answers"
-        )
+        raise ValueError("a published model cannot become a classifier here, whose folder has no place for its "
+                         "tokenizer: take 'story', or give the texts as questions with labels as answers")  # fmt: skip
 
 
 def _batch_size(n_rows: int) -> int:
