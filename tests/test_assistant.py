@@ -17,8 +17,8 @@ from ch06_finetuning import assistant as assistant_module
 from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
 from ch06_finetuning.finetuning import train_assistant
 from ch06_finetuning.instructions import create_instruction_loader, prompt_ids
-from shared.commands.abilities import Ability, Group, load_groups
 from shared.commands.chat import clean, talk, welcome_of
+from shared.commands.chat_abilities import Ability, Group, load_groups
 from tests.small_models import tiny_model
 
 COLORS = ("red", "blue", "green")

@@ -260,7 +260,7 @@ def test_usual_keys_are_read_unasked_and_named(tmp_path, question, answer):
     told = f"'{question}' as the instruction and '{answer}' as the output .*--question {question} --answer {answer}"
     with pytest.warns(UserWarning, match=told):
         found = read_instructions(_write(tmp_path / "own.jsonl", record))
-    assert found == [("own", "a", "b", ("b",), ())]
+    assert found == [Instruction("own", "a", "b", ("b",))]
 
 
 @pytest.mark.parametrize("role, said", [("role", "content"), ("from", "value")])
@@ -269,7 +269,7 @@ def test_what_the_system_says_before_a_talk_is_left_out_with_a_word(tmp_path, ro
     lines = [json.dumps({"messages": turns}), TALK]
     with pytest.warns(UserWarning, match="what the system says is not read, in 1 of 2 records .the first: line 1"):
         found = read_instructions(_write(tmp_path / "own.jsonl", "\n".join(lines)))
-    assert found == [("own", "a", "b", ("b",), ())] * 2
+    assert found == [Instruction("own", "a", "b", ("b",))] * 2
 
 
 @pytest.mark.parametrize("key", ["category", "Input", "history", "context"])

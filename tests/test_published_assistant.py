@@ -110,7 +110,7 @@ def test_chat_and_the_page_say_where_an_answer_was_cut(assistant, writes, monkey
     writes(text, *end)
     rows = list(serve.pieces(assistant, "Hello!", [], 0, 1))
     assert "".join(row.get("text", "") for row in rows) == text[:4]
-    assert ["cut off here" in row["trouble"] for row in rows if "trouble" in row] == [True] * n_told
+    assert ["cut off here" in row["cut"].lower() for row in rows if "cut" in row] == [True] * n_told
 
 
 def test_both_ends_of_the_publishers_files_are_known(assistant):

@@ -17,9 +17,9 @@ from types import SimpleNamespace
 import pytest
 
 from shared.commands import serve
-from shared.commands.abilities import Ability, Group
 from shared.commands.chat import Welcome
-from shared.commands.sureness import Sureness
+from shared.commands.chat_abilities import Ability, Group
+from shared.commands.chat_sureness import Sureness
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = [Group("Words", [Ability("<b>Count</b>", [["How many?"], ["One", "And two?"]])])]

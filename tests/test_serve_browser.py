@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from shared.commands import serve
-from shared.commands.abilities import Ability, Group
 from shared.commands.chat import Welcome
-from shared.commands.sureness import Sureness
+from shared.commands.chat_abilities import Ability, Group
+from shared.commands.chat_sureness import Sureness
 from tests import chromium
 
 if chromium.program() is None:

@@ -9,8 +9,8 @@ from ch06_finetuning.metrics import Rate
 from data.loaders import load_instructions
 from data.paths import DATA_DIR
 from data.story_world.instruction_task import INSTRUCTION_KINDS
-from shared.commands.abilities import EXAMPLES, GROUPS, load_groups
-from shared.commands.sureness import MEASURED, WORDS, Sureness, model_hash, sureness_of
+from shared.commands.chat_abilities import EXAMPLES, GROUPS, load_groups
+from shared.commands.chat_sureness import MEASURED, WORDS, Sureness, model_hash, sureness_of
 from shared.maintenance.examples import choose_examples
 from shared.maintenance.sureness import Answer, answers_of, choose_borders, count_right
 
@@ -69,7 +69,7 @@ def test_an_answer_is_marked_with_the_probabilities_of_its_tokens():
 
 
 def test_only_the_assistant_that_was_measured_is_said_to_be_sure(tmp_path, monkeypatch):
-    monkeypatch.setattr("shared.commands.sureness.MEASURED", tmp_path / "sureness.json")
+    monkeypatch.setattr("shared.commands.chat_sureness.MEASURED", tmp_path / "sureness.json")
     assert sureness_of("shipped") is None
     found = {"borders": [0.5, 0.9], "new_wordings": {"sure": [9, 9]}, "model": model_hash(DATA_DIR / "story_assistant")}
     (tmp_path / "sureness.json").write_text(json.dumps(found), encoding="utf-8")

@@ -16,11 +16,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.commands.abilities import Group, load_groups
+from shared.commands.chat_abilities import Group, load_groups
+from shared.commands.chat_sureness import Sureness, sureness_of
 from shared.commands.command_line import CommandParser, command, seed_number
 from shared.commands.own_models import Sorter, kept_rows, run_of
 from shared.commands.published_models import add_precision, tell_memory
-from shared.commands.sureness import Sureness, sureness_of
 
 if TYPE_CHECKING:
     from ch06_finetuning.assistant import Assistant

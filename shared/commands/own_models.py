@@ -146,7 +146,7 @@ def kept_rows(folder: Path, kind: str) -> Any:
     def row(parts: list) -> Any:
         if kind == "messages":
             return Message(*parts)
-        own, prompt, response, accepted, history = parts
+        own, prompt, response, accepted, history, *_ = parts  # own rows have nothing else to be marked by
         return Instruction(own, prompt, response, tuple(accepted), tuple(map(tuple, history)))
 
     try:

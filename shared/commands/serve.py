@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.commands.chat import MODELS, Welcome, clean, forget, welcome_of
+from shared.commands.chat_sureness import Sureness, sureness_of
 from shared.commands.command_line import CommandParser, command, port_number
 from shared.commands.own_models import load_talker
 from shared.commands.published_models import add_precision, tell_memory
-from shared.commands.sureness import Sureness, sureness_of
 
 if TYPE_CHECKING:
     from ch06_finetuning.assistant import Assistant

@@ -13,7 +13,7 @@ from data.files import write_atomically
 from data.loaders import load_instructions
 from data.story_world.instruction_task import INSTRUCTION_KINDS
 from data.story_world.marking import Instruction
-from shared.commands.abilities import EXAMPLES
+from shared.commands.chat_abilities import EXAMPLES
 
 __all__ = ["choose_examples"]
 

@@ -22,7 +22,7 @@ from data.files import write_atomically
 from data.loaders import load_instructions
 from data.paths import DATA_DIR
 from data.story_world.marking import Instruction, mark
-from shared.commands.sureness import MEASURED, WORDS, Sureness, measure, model_hash
+from shared.commands.chat_sureness import MEASURED, WORDS, Sureness, measure, model_hash
 
 __all__ = ["Answer", "answers_of", "choose_borders", "count_right", "measured"]
 
