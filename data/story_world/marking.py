@@ -64,8 +64,9 @@ def mark(record: Instruction | Question, answer: str) -> bool:
     """Say whether an answer is right.
 
     Right is an answer that equals an accepted one but for capital letters, closing signs and outer quotes, and every
-    short answer that holds what is wanted and no rival. A story must hold all that was asked for. A whole story (kind
-    "tell", or an opening with its end) must also be one in which `check_story` finds no fault.
+    short answer that holds what is wanted and no rival. A story must hold who and what was asked for; its mood is not
+    read. A whole story (kind "tell", or an opening with its end) must also be one in which `check_story` finds no
+    fault.
 
     Closing signs are commas, periods, colons, semicolons and exclamation marks behind a word. Signs that stand anywhere
     else count, because they can carry the meaning: -5 is not 5, 1.5 is not 15, and C# is not C++. So do line ends and
