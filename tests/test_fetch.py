@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -536,6 +537,21 @@ def test_progress_is_told_while_pip_downloads(index, tmp_path):
     index.faults = ["silence"]
     unpack(tmp_path / "cache", say=say)
     assert any(re.fullmatch(r"tiny-model==1.0  0.[12] of 0.3 MB", line) for line in told), told
+
+
+def test_what_goes_away_while_it_is_counted_counts_as_nothing(tmp_path, monkeypatch):
+    for name in ("stays", "goes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(bytes(10))
+    scan = os.scandir
+
+    def scan_too_late(place):
+        if place == str(tmp_path / "goes"):
+            shutil.rmtree(place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", scan_too_late)
+    assert fetch._bytes_in(tmp_path) == 10
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another signal there")

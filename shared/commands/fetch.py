@@ -5,6 +5,7 @@ stopped, and is moved to its final place only when every byte is right. What lie
 pip, from the package index that the user has set up for it. Only the standard library is used.
 """
 
+import contextlib
 import errno
 import hashlib
 import http.client
@@ -306,13 +307,12 @@ def _run_pip(command: list[str], part: Path, wheel: dict, say) -> int:
 
 
 def _bytes_in(folder: Path) -> int:
-    """Add up what lies in a folder, whose files may go away meanwhile."""
+    """Add up what lies in a folder whose files and folders may go away meanwhile; what is gone counts as nothing."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            pass
+    for place, _, names in os.walk(folder):  # passes over a folder that it can no longer open
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size
     return total
 
 
