@@ -13,15 +13,12 @@ from tests.test_anatomy import NARRATIVES
 from tests.test_notebooks import code_cells, tags, texts, top_level_names
 
 SENTENCE = "All random numbers come from `seed`; with another one you see which results stay."
-STILL_TO_COME = {"finetuning", "rewards", "own_data"}
 SOURCES = {"manual_seed", "Random", "default_rng"}
 TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "randn_like", "rand_like", "multinomial", "bernoulli"}
 FIXED = {"TrainConfig": "its seed is that of dropout, and no notebook trains with dropout",
          "load_stories": "the shipped models have read these stories"}  # fmt: skip
 REFUSED = "create_dataloader(stories[0], tokenizer, batch_size=64, max_length=32, stride=32)"  # before it draws
-each_notebook = pytest.mark.parametrize(
-    "path", [path for path in NARRATIVES if path.stem not in STILL_TO_COME], ids=lambda path: path.stem
-)
+each_notebook = pytest.mark.parametrize("path", NARRATIVES, ids=lambda path: path.stem)
 
 
 def sources_of(path) -> list[str]:
