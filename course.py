@@ -51,6 +51,7 @@ COMMANDS = [  # name, what it needs installed, what it does
     ("progress", None, "show which exercises are correct, yours or those of a class: progress FOLDER"),
     ("grade", "course", "mark what a class has handed in: grade FOLDER"),
     ("site", "site", "make a site of all pages, to read without a server (--open shows it, --pdf prints it)"),
+    ("slides", "site", "for teachers: make slides of the chapters, or of one: slides ch03 (--pdf prints them)"),
     ("bench", "bench", "measure speed and memory on this machine"),
     ("fetch", None, "download an optional text or model by its name in data/catalogue.json"),
     ("classroom", "course", "for teachers: make the copy that a class gets, and what stays with you: classroom DIR"),

@@ -24,11 +24,13 @@ from shared.commands.restore import ROOT, content_hash, released, released_conte
 HIDDEN = (  # what a learner should not have; a folder ends in a stroke
     ".git/", "runs/", "data/cache/", ".venv/", "wheels/", "shared/exercises/solutions/",
     "shared/teaching/", "tests/wrong_answers/", "shared/commands/classroom.py", "shared/commands/quiz_pages.py",
+    "shared/commands/slides.py", "tests/test_slides.py",
     "shared/commands/grade", "tests/test_grade.py", "tests/hostile_submissions.py", "tests/test_quiz.py",
     "tests/test_classroom.py", "tests/test_teaching.py",
 )  # fmt: skip
 LEFT = ("__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".mine-")
-TEACHERS = ("course.py grade", "course.py classroom")  # lines of the README that speak of what learners do not have
+# lines of the README that speak of what learners do not have
+TEACHERS = ("course.py grade", "course.py classroom", "course.py slides")
 UV = {  # system -> what uv calls it
     "windows": "x86_64-pc-windows-msvc",
     "macos": "aarch64-apple-darwin",

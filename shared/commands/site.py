@@ -47,11 +47,18 @@ def parser() -> CommandParser:
     return options
 
 
-def require_packages() -> None:
-    """Refuse to begin without what the site is made with."""
-    if missing := [name for name in NEEDED if not importlib.util.find_spec(name)]:
-        told = "start it as python course.py site, which installs them, or pip install -r tests/requirements-site.txt"
-        raise ValueError(f"the site is made with {' and '.join(missing)}, not installed in {sys.prefix}: {told}")
+def require_packages(needed: tuple[str, ...], name: str) -> None:
+    """Refuse to begin without what the site or the slides are made with.
+
+    Args:
+        needed: names of packages, as they are imported.
+        name: of the command that needs them.
+    """
+    if missing := [package for package in needed if not importlib.util.find_spec(package)]:
+        told = (
+            f"start it as python course.py {name}, which installs them, or pip install -r tests/requirements-site.txt"
+        )
+        raise ValueError(f"this is made with {' and '.join(missing)}, not installed in {sys.prefix}: {told}")
 
 
 def require_folder(folder: Path) -> None:
@@ -98,12 +105,13 @@ def browser() -> str:
     )
 
 
-def print_page(program: str, page: Path) -> Path:
-    """Print a page of the site to a PDF file beside it, with everything unfolded, and return its path.
+def print_page(program: str, page: Path, query: str = "") -> Path:
+    """Print a page to a PDF file beside it, with everything unfolded, and return its path.
 
     Args:
         program: as `browser` gives it.
         page: an HTML file.
+        query: what its address says behind a question mark.
 
     Raises:
         ValueError: the browser wrote none.
@@ -113,7 +121,8 @@ def print_page(program: str, page: Path) -> Path:
     as_root = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # as in most containers
     with tempfile.TemporaryDirectory(prefix="course-print-", ignore_cleanup_errors=True) as profile:
         words = ["--headless", "--disable-gpu", "--no-pdf-header-footer", f"--user-data-dir={profile}", *as_root]
-        command = [program, *words, f"--print-to-pdf={pdf}", page.resolve().as_uri()]
+        words.append("--virtual-time-budget=10000")  # slides are laid out by a script, after the page was loaded
+        command = [program, *words, f"--print-to-pdf={pdf}", f"{page.resolve().as_uri()}?{query}"]
         done = subprocess.run(command, capture_output=True, check=False)
     if not pdf.is_file():
         raise ValueError(f"{program} printed no {pdf}; it said: {done.stderr.decode('utf-8', 'replace')[-300:]}")
@@ -125,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Make the site and say where it is; return the exit status."""
     options = parser().parse_args(arguments)
     folder = (options.output or runs_dir() / "site").resolve()
-    require_packages()
+    require_packages(NEEDED, "site")
     require_folder(folder)
     program = browser() if options.pdf else ""
     print(f"Making the site in {folder} …", flush=True)

@@ -1,16 +1,15 @@
 """What Sphinx has no setting for: which pages there are, formulas as MathML, texts for figures, the glossary."""
 
 import json
-import re
 from html import escape
 from pathlib import Path
 
 from docutils import nodes
-from docutils.utils.math import MathError, latex2mathml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from shared.site import pages
+from shared.site.formulas import mathml
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +49,9 @@ def give_figures_a_text(app: Sphinx, doctree: nodes.document) -> None:
 
 def _mathml(node: nodes.math | nodes.math_block, as_block: bool) -> str:
     try:
-        formula = re.sub(r"\\dots\b", r"\\ldots", node.astext())  # of TeX's two words for it, docutils knows one
-        return latex2mathml.tex2mathml(formula, as_block=as_block)
-    except MathError as error:
-        log.warning("the formula %s cannot be shown: %s", node.astext(), error, location=node)
+        return mathml(node.astext(), as_block=as_block)
+    except ValueError as error:
+        log.warning("%s", error, location=node)
         return f"<code>{escape(node.astext())}</code>"
 
 
