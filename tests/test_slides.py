@@ -241,7 +241,7 @@ def test_the_speaker_has_notes(browser, decks):
 def test_a_deck_is_printed_a_slide_on_each_page(decks):
     if chromium.program() is None:
         pytest.skip("there is no Chromium here to print with")
-    content = slides.print_page(chromium.program(), decks / "ch03.html", query="print-pdf").read_bytes()
+    content = slides.print_page(chromium.program(), decks / "ch03.html", query="print").read_bytes()
     n_slides = (decks / "ch03.html").read_text(encoding="utf-8").count("<section>")
     assert content.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", content)) == n_slides
     (decks / "ch03.pdf").unlink()

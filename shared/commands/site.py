@@ -121,7 +121,6 @@ def print_page(program: str, page: Path, query: str = "") -> Path:
     as_root = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # as in most containers
     with tempfile.TemporaryDirectory(prefix="course-print-", ignore_cleanup_errors=True) as profile:
         words = ["--headless", "--disable-gpu", "--no-pdf-header-footer", f"--user-data-dir={profile}", *as_root]
-        words.append("--virtual-time-budget=10000")  # slides are laid out by a script, after the page was loaded
         command = [program, *words, f"--print-to-pdf={pdf}", f"{page.resolve().as_uri()}?{query}"]
         done = subprocess.run(command, capture_output=True, check=False)
     if not pdf.is_file():

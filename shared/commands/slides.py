@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     for path in chosen:
         write(path, target_of(path, folder))
         if options.pdf:
-            print(f"Printed {print_page(program, target_of(path, folder), query='print-pdf')}", flush=True)
+            print(f"Printed {print_page(program, target_of(path, folder), query='print')}", flush=True)
     index = folder / "index.html"
     write_index(index, [path for path in everything if target_of(path, folder).is_file()])
     print(f"Open {index}; in a deck, the key S shows your notes")
