@@ -205,11 +205,11 @@ def test_settings_of_jupyterlab_that_cannot_be_read_are_left_alone(tmp_path, con
     path = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     path.parent.mkdir(parents=True)
     path.write_text(content, encoding="utf-8")
-    lab.turn_news_off(tmp_path)
+    lab.write_settings(tmp_path)
     assert path.read_text(encoding="utf-8") == content
 
 
 def test_an_environment_that_cannot_be_written_keeps_its_news(tmp_path):
     (tmp_path / "share").write_text("in the way", encoding="utf-8")
-    lab.turn_news_off(tmp_path)
+    lab.write_settings(tmp_path)
     assert (tmp_path / "share").read_text(encoding="utf-8") == "in the way"

@@ -932,7 +932,7 @@ def test_lab_turns_the_news_off_and_keeps_other_settings(tmp_path):
     path = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"mine": 1}', encoding="utf-8")
-    lab.turn_news_off(tmp_path)
+    lab.write_settings(tmp_path)
     settings = json.loads(path.read_text(encoding="utf-8"))
     assert settings["mine"] == 1
     assert settings["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"

@@ -1,4 +1,4 @@
-"""`python course.py lab`: open the course in JupyterLab, without its news pop-ups.
+"""`python course.py lab`: open the course in JupyterLab at its start page, without news pop-ups.
 
 JupyterLab and its kernels inherit the settings that course.py gives every command, so a notebook trains as fast as
 `course.py run` does, also on a busy computer.
@@ -12,15 +12,17 @@ import sys
 from pathlib import Path
 
 from data.files import write_atomically
+from shared.commands import start_page
 from shared.commands.command_line import CommandParser, command, port_number
 
 ROOT = Path(__file__).resolve().parents[2]
-QUIET = {
+SETTINGS = {
+    "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}},
     "@jupyterlab/apputils-extension:notification": {
         "checkForUpdates": False,
         "doNotDisturbMode": True,
         "fetchNews": "false",
-    }
+    },
 }
 
 
@@ -28,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
     options = CommandParser("lab", "Open the course in JupyterLab.")
     options.add_argument(
-        "chapter", nargs="?", default="", help="chapter to open, for instance ch03 (default: the first)"
+        "chapter", nargs="?", default="", help="chapter to open, for instance ch03 (default: the start page)"
     )
     options.add_argument("--no-browser", action="store_true", help="only print the address")
     told = "port on this machine (default 8888, or the next free)"
@@ -40,12 +42,12 @@ def notebook_of(chapter: str) -> Path:
     """Return the main notebook of a chapter, named by its folder or the beginning of it.
 
     Args:
-        chapter: for instance "ch03", "3" or "ch03_attention"; empty for the first.
+        chapter: for instance "ch03", "3" or "ch03_attention".
 
     Raises:
         ValueError: no chapter has this name.
     """
-    wanted = f"ch{int(chapter):02d}" if chapter.isdecimal() else chapter.strip("/\\") or "ch01"
+    wanted = f"ch{int(chapter):02d}" if chapter.isdecimal() else chapter.strip("/\\")
     folders = sorted(folder for folder in ROOT.glob("ch[0-9][0-9]_*") if folder.is_dir())
     for folder in folders:
         notebook = folder / f"{folder.name.split('_', 1)[1]}.ipynb"
@@ -55,10 +57,10 @@ def notebook_of(chapter: str) -> Path:
     raise ValueError(f"there is no chapter {chapter!r}: name one of {names}")
 
 
-def turn_news_off(prefix: Path) -> None:
+def write_settings(prefix: Path) -> None:
     """Write JupyterLab's overrides into an environment, keeping what stands there already.
 
-    Where they cannot be read or written, the news stay on.
+    Where they cannot be read or written, the news stay on, and pages are shown as their text.
 
     Args:
         prefix: folder of the environment.
@@ -66,25 +68,34 @@ def turn_news_off(prefix: Path) -> None:
     path = prefix / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
     try:
         settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if isinstance(settings, dict) and not QUIET.items() <= settings.items():
-            write_atomically(path, json.dumps({**settings, **QUIET}, indent=1) + "\n")
+        if isinstance(settings, dict) and not SETTINGS.items() <= settings.items():
+            write_atomically(path, json.dumps({**settings, **SETTINGS}, indent=1) + "\n")
     except (OSError, ValueError):
         pass
+
+
+def first_page() -> Path:
+    """Make the start page and return its path; where that fails, say why and return the first notebook's."""
+    try:
+        return start_page.write()
+    except (OSError, ValueError, LookupError) as error:
+        print(f"There is no start page this time ({error}).", flush=True)
+        return notebook_of("ch01")
 
 
 @command("lab")
 def main(arguments: list[str] | None = None) -> int:
     """Start JupyterLab in the course's folder; return its exit status."""
     options = parser().parse_args(arguments)
-    notebook = notebook_of(options.chapter)
+    page = notebook_of(options.chapter) if options.chapter else first_page()
     if Path(sys.prefix) == ROOT / ".venv":
-        turn_news_off(Path(sys.prefix))
+        write_settings(Path(sys.prefix))
     command = [sys.executable, "-m", "jupyterlab", f"--port={options.port}", f"--ServerApp.root_dir={ROOT}"]
     command += ["--no-browser"] if options.no_browser else []
     command += ["--allow-root"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # as in most containers
     print("JupyterLab opens in your browser; Ctrl-C here ends it.", flush=True)
     try:
-        return subprocess.call([*command, str(notebook)], cwd=ROOT)
+        return subprocess.call([*command, str(page)], cwd=ROOT)
     except KeyboardInterrupt:
         return 0
 
