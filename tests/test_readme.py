@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.readme_pictures import made_of
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [path for path in (ROOT / "README.md", ROOT / "BENCHMARKS.md", ROOT / "data" / "README.md") if path.is_file()]
@@ -52,6 +54,16 @@ def test_the_scores_are_those_of_the_shipped_models():
     rates = (stories["coherent"], stories["classifier"]["accuracy"], stories["classifier"]["baseline"])
     told += [percent(rate) for rate in (*rates, *(assistant[exam] for exam in ("overall", "new_wordings", "by_hand")))]
     assert not [text for text in told if text not in README]
+
+
+def test_every_picture_has_a_text_is_small_and_shows_the_shipped_models():
+    pictures = re.findall(r'<img src="(shared/pictures/\w+\.png)" width="\d+" alt="([^"]+)">', README)
+    assert len(pictures) == README.count("<img") == 4
+    assert {ROOT / path for path, _ in pictures} == set((ROOT / "shared" / "pictures").glob("*.png"))
+    for path, text in pictures:
+        assert len(text.split()) >= 20 and (ROOT / path).stat().st_size < 150_000, path
+    stale = "the README's pictures show older models: python -m tests.readme_pictures --run NAME makes them anew"
+    assert json.loads((ROOT / "shared" / "pictures" / "made_of.json").read_text()) == made_of(), stale
 
 
 def test_quoted_errors_are_the_words_of_the_code():
