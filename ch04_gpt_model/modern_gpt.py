@@ -201,9 +201,13 @@ class GroupedQueryAttention(nn.Module):
         q, k, v = self.qkv(x, 0 if cache is None else cache.length)
         if cache is not None:
             k, v = cache.extend(layer, k, v)  # 2 x (B, G, S, K)
-        mask = causal_mask(q.shape[-2], k.shape[-2], device=x.device)  # (T, S)
+        mask = self.mask(q.shape[-2], k.shape[-2]).to(x.device)  # (T, S)
         heads = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)  # (B, H, T, K)
         return self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, T, D)
+
+    def mask(self, n_queries: int, n_keys: int) -> Tensor:
+        """Mark what each token may read, here itself and all before it: (T, S) bool."""
+        return causal_mask(n_queries, n_keys)
 
     def qkv(self, x: Tensor, start: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Give rotated queries and keys, and values: (B, T, D) -> (B, H, T, K), (B, G, T, K), (B, G, T, K)."""
@@ -216,7 +220,7 @@ class GroupedQueryAttention(nn.Module):
         """Recompute by hand the attention weights for x: (B, T, D) -> (B, H, T, T)."""
         q, k, _ = self.qkv(x)
         k = k.repeat_interleave(self.n_shared, dim=1)  # (B, H, T, K)
-        return attention_weights(q, k, causal_mask(x.shape[1], device=x.device))
+        return attention_weights(q, k, self.mask(x.shape[1], x.shape[1]).to(x.device))
 
 
 class ModernBlock(nn.Module):

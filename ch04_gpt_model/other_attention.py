@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ch03_attention.attention import causal_mask
-from ch04_gpt_model.generation import KVCache
 from ch04_gpt_model.modern_gpt import GroupedQueryAttention, ModernConfig, RMSNorm, rotate
 
 __all__ = ["window_mask", "sink_weights", "WindowAttention", "LatentAttention", "delta_rule", "delta_rule_at_once"]
@@ -74,13 +73,9 @@ class WindowAttention(GroupedQueryAttention):
         super().__init__(config)
         self.window = window
 
-    def forward(self, x: Tensor, cache: KVCache | None = None, layer: int = 0) -> Tensor:
-        q, k, v = self.qkv(x, 0 if cache is None else cache.length)
-        if cache is not None:
-            k, v = cache.extend(layer, k, v)  # 2 x (B, G, S, K)
-        mask = window_mask(q.shape[-2], k.shape[-2], self.window).to(x.device)  # (T, S)
-        heads = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=True)  # (B, H, T, K)
-        return self.out_proj(heads.transpose(1, 2).flatten(2))  # (B, T, D)
+    def mask(self, n_queries: int, n_keys: int) -> Tensor:
+        """Mark what each token may read, itself and the `window` - 1 tokens before it: (T, S) bool."""
+        return window_mask(n_queries, n_keys, self.window)
 
 
 class LatentAttention(nn.Module):

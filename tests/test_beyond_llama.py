@@ -148,6 +148,14 @@ def test_a_window_as_long_as_the_text_changes_nothing():
     assert not torch.allclose(filled(WindowAttention(TINY, 8))(x), full(x))
 
 
+def test_the_weights_of_a_window_are_those_it_reads_with():
+    layer, x = filled(WindowAttention(TINY, 3)), torch.randn(2, 9, 24, dtype=torch.float64)
+    weights, (_, _, v) = layer.weights(x), layer.qkv(x)
+    assert not weights[..., ~window_mask(9, 9, 3)].any() and weights[..., window_mask(9, 9, 3)].all()
+    heads = weights @ v.repeat_interleave(3, dim=1)
+    assert_close(layer.out_proj(heads.transpose(1, 2).flatten(2)), layer(x))
+
+
 def test_a_window_marks_itself_and_those_before():
     assert window_mask(2, 4, 2).int().tolist() == [[0, 1, 1, 0], [0, 0, 1, 1]]
     assert torch.equal(window_mask(3, 5, 5), causal_mask(3, 5))
