@@ -190,11 +190,12 @@ class _PaddingMask(TorchFunctionMode):
     ) -> object:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
-            q, k, v = args[:3]
+            q, k, v, mask = (*args, None)[:4]
             keys = torch.arange(k.shape[-2], device=q.device)  # (S,)
             queries = keys[-q.shape[-2] :, None]  # (T, 1)
-            mask = (keys <= queries) & (keys >= self.n_pads) | (keys == queries)  # (B, 1, T, S)
-            args, kwargs = (q, k, v, mask), {"enable_gqa": kwargs.get("enable_gqa", False)}
+            mask = keys <= queries if mask is None else mask  # (T, S); that of a window stays
+            args = q, k, v, mask & (keys >= self.n_pads) | (keys == queries)  # the mask becomes (B, 1, T, S)
+            kwargs = {"enable_gqa": kwargs.get("enable_gqa", False)}
         return func(*args, **kwargs)
 
 

@@ -1,6 +1,6 @@
 """The values that a modern GPT's settings and its rotations may take.
 
-Taught in ch04, `modern_gpt.ipynb`, sections M.3 and M.5.
+Taught in ch04, `modern_gpt.ipynb`, sections M.3 and M.5, and in `beyond_llama.ipynb`.
 """
 
 import math
@@ -11,9 +11,13 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from ch04_gpt_model.modern_gpt import ModernConfig
+    from ch04_gpt_model.recent_gpt import RecentConfig
 
-SWITCHES = "qkv_bias", "tie_weights", "qk_norm", "out_bias", "ff_bias"
+SWITCHES = ("qkv_bias", "tie_weights", "qk_norm", "out_bias", "ff_bias",
+            "norm_across_heads", "gelu_gate", "norm_from_one", "scale_embeddings")  # fmt: skip
+LISTS_AND_WORDS = "rope_factors", "windows", "window_base", "norms", "score_width"  # looked at with their ranges
 NUMBERS = "dropout", "rope_base", "norm_eps"
+PLACES = "before", "after", "both"  # of the norms, seen from the parts
 
 
 def refuse_wrong_kinds(config: "ModernConfig") -> None:
@@ -32,7 +36,7 @@ def refuse_wrong_kinds(config: "ModernConfig") -> None:
             _require(isinstance(value, bool), f"{name}={value!r} is neither True nor False")
         elif name in NUMBERS:
             _require(_is_number(value), f"{name}={value!r} is not a number")
-        elif name != "rope_factors":
+        elif name not in LISTS_AND_WORDS:
             _require(not isinstance(value, bool), f"{name}={value!r} is not a whole number >= 1")
 
 
@@ -58,6 +62,29 @@ def refuse_out_of_range(config: "ModernConfig") -> None:
     _require(0 < config.norm_eps < 1, f"norm_eps={config.norm_eps} is not between 0 and 1; Llama takes 1e-5")
     fits = factors is None or _are_factors(factors, d_head // 2)
     _require(fits, f"rope_factors={factors} are not {d_head // 2} numbers above 0, one a pair")
+
+
+def refuse_other_parts(config: "RecentConfig") -> None:
+    """Refuse a setting that a `ModernConfig` has not and whose value is of a wrong kind or outside its range.
+
+    Args:
+        config: a `RecentConfig` with all sizes filled in.
+
+    Raises:
+        ValueError: names the setting, its value and what was expected.
+
+    Source: this course.
+    """
+    windows, base, width = config.windows, config.window_base, config.score_width
+    fits = windows is None or (isinstance(windows, tuple) and len(windows) == config.n_layers)
+    sizes = windows if fits and windows else ()
+    fits = fits and all(size is None or (type(size) is int and size >= 1) for size in sizes)
+    _require(fits, f"windows={windows} are not {config.n_layers} whole numbers >= 1 or None, one a block")
+    fits = base is None or (_is_number(base) and 1 < base < math.inf)
+    _require(fits, f"window_base={base!r} is not a number above 1; Gemma 3 takes 10000")
+    _require(config.norms in PLACES, f"norms={config.norms!r} is not one of {', '.join(PLACES)}")
+    fits = width is None or (_is_number(width) and 0 < width < math.inf)
+    _require(fits, f"score_width={width!r} is not a number above 0; None means the width of a head")
 
 
 def require_rotation(x: Tensor, base: float, factors: tuple[float, ...] | None) -> None:

@@ -1,14 +1,16 @@
 """Families of published models: what their `config.json` says in our words, and one table of their names and ours.
 
-Llama, Mistral, Qwen2 and Qwen3 are one architecture with a few switches; `ModernConfig` has a field for each. As for
-GPT-2 (`gpt2_config.py`), every key is read, or refused unless it has the value that our model computes with, or passed
-over, and then a table says why; a key that is in none of the tables is named in a warning.
+Llama, Mistral, Qwen2 and Qwen3 are one architecture with a few switches; `ModernConfig` has a field for each, and
+`RecentConfig` one for what windows in use, OLMo 2 and 3 and Gemma 3 need beside them. As for GPT-2 (`gpt2_config.py`),
+every key is read, or refused unless it has the value that our model computes with, or passed over, and then a table
+says why; a key that is in none of the tables is named in a warning.
 
-Left out: sliding windows in use, mixtures of experts, rotations of a part of each head, and the other scalings of the
-rotations (yarn, dynamic, longrope); a model that needs one of them is refused by the key that says so.
+Left out: mixtures of experts, pictures, rotations of a part of each head, and the other scalings of the rotations
+(yarn, dynamic, longrope); a model that needs one of them is refused by the key that says so.
 
 References: Touvron et al. (2023), "LLaMA"; Jiang et al. (2023), "Mistral 7B"; Yang et al. (2024), "Qwen2"; Yang et al.
-(2025), "Qwen3"; the configs of the transformers library, versions 4 and 5. For ch04, section M.8.
+(2025), "Qwen3"; Team OLMo (2024), "2 OLMo 2 furious"; Gemma Team (2025), "Gemma 3"; the configs of the transformers
+library, versions 4 and 5. For ch04, section M.8.
 """
 
 import dataclasses
@@ -16,23 +18,29 @@ import math
 from typing import NamedTuple
 
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
+from ch04_gpt_model.recent_gpt import RecentConfig, RecentGPT
 from ch05_pretraining.gpt2_config import PASSED_OVER, name_unknown, require_numbers, require_values
 from ch05_pretraining.weight_files import HEAD, Names, empty_model
 
 # their name -> ours, in a block and around the blocks
 BLOCK_NAMES = {
-    "input_layernorm": "norm1",
     "self_attn.q_proj": "attention.q_proj",
     "self_attn.k_proj": "attention.k_proj",
     "self_attn.v_proj": "attention.v_proj",
     "self_attn.o_proj": "attention.out_proj",
     "self_attn.q_norm": "attention.q_norm",
     "self_attn.k_norm": "attention.k_norm",
-    "post_attention_layernorm": "norm2",
     "mlp.gate_proj": "feed_forward.gate_proj",
     "mlp.up_proj": "feed_forward.up_proj",
     "mlp.down_proj": "feed_forward.down_proj",
 }
+# and of the norms, by where they stand: one name means two things
+NORM_NAMES = {
+    "before": {"input_layernorm": "norm1", "post_attention_layernorm": "norm2"},
+    "after": {"post_attention_layernorm": "after1", "post_feedforward_layernorm": "after2"},
+    "both": {"input_layernorm": "norm1", "post_attention_layernorm": "after1",
+             "pre_feedforward_layernorm": "norm2", "post_feedforward_layernorm": "after2"},
+}  # fmt: skip
 MODEL_NAMES = {"embed_tokens": "token_embedding", "norm": "final_norm"}
 PREFIX = "model."  # before all names but the head's
 
@@ -45,6 +53,8 @@ class Family(NamedTuple):
         defaults: keys that are read here only, or whose missing value is another one here.
         switches: true or false in the config -> the fields of ours that it sets.
         always: fields of ours that the config need not say.
+        windows: which blocks have the config's window unless `layer_types` says it: "none", "all", "late" (from
+            `max_window_layers` on) or "most" (all but each so manieth).
 
     Source: the configs of the transformers library.
     """
@@ -52,18 +62,30 @@ class Family(NamedTuple):
     name: str
     defaults: dict
     switches: dict[str, tuple[str, ...]]
-    always: dict[str, bool]
+    always: dict
+    windows: str = "none"
 
 
 TIED: dict[str, tuple[str, ...]] = {"tie_word_embeddings": ("tie_weights",)}
 BIASES = {"attention_bias": ("qkv_bias", "out_bias")}
 QWEN = {"num_key_value_heads": 32, "sliding_window": 4096, "use_sliding_window": False, "max_window_layers": 28}
+OLMO = {"qk_norm": True, "norm_across_heads": True, "norms": "after"}
+GEMMA = {"num_key_value_heads": 4, "head_dim": 256, "sliding_window": 4096, "sliding_window_pattern": 6,
+         "rope_theta": 1e6, "rope_local_base_freq": 1e4, "query_pre_attn_scalar": 256,
+         "tie_word_embeddings": True}  # fmt: skip
 FAMILIES = {
     "llama": Family("Llama", {}, TIED | BIASES | {"mlp_bias": ("ff_bias",)}, {"qk_norm": False}),
-    "mistral": Family("Mistral", {"num_key_value_heads": 8, "sliding_window": 4096}, TIED, {"qk_norm": False}),
-    "qwen2": Family("Qwen2", QWEN, TIED, {"qk_norm": False, "qkv_bias": True}),
-    "qwen3": Family("Qwen3", QWEN | {"head_dim": 128}, TIED | BIASES, {"qk_norm": True}),
-}
+    "mistral": Family("Mistral", {"num_key_value_heads": 8, "sliding_window": 4096}, TIED, {"qk_norm": False}, "all"),
+    "qwen2": Family("Qwen2", QWEN, TIED, {"qk_norm": False, "qkv_bias": True}, "late"),
+    "qwen3": Family("Qwen3", QWEN | {"head_dim": 128}, TIED | BIASES, {"qk_norm": True}, "late"),
+    "olmo2": Family("Olmo2", {"rms_norm_eps": 1e-5}, TIED | BIASES, OLMO),
+    "olmo3": Family("Olmo3", {"rms_norm_eps": 1e-5, "sliding_window": 4096, "sliding_window_pattern": 4},
+                    TIED | BIASES, OLMO, "most"),
+    "gemma3_text": Family("Gemma3", GEMMA, TIED | BIASES,
+                          {"qk_norm": True, "norms": "both", "gelu_gate": True, "norm_from_one": True,
+                           "scale_embeddings": True}, "most"),
+}  # fmt: skip
+FULL, WINDOW = "full_attention", "sliding_attention"  # kinds of blocks, as the configs call them
 # read in all families: key -> the value of a missing one, or our field for a key that may not be missing
 READ = {"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6, "sliding_window": None,
         "layer_types": None, "rope_theta": 10_000.0, "rope_scaling": None, "rope_parameters": None,
@@ -71,10 +93,15 @@ READ = {"num_key_value_heads": None, "head_dim": None, "rms_norm_eps": 1e-6, "sl
 REQUIRED = {"vocab_size": "vocab_size", "max_position_embeddings": "context_length", "hidden_size": "d_model",
             "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers", "intermediate_size": "d_ff"}  # fmt: skip
 NOT_GIVEN = [key for key, usual in READ.items() if usual is None]  # may be null
-WHOLE = [*REQUIRED, "num_key_value_heads", "head_dim", "sliding_window"]
+WHOLE = [*REQUIRED, "num_key_value_heads", "head_dim", "sliding_window", "sliding_window_pattern"]
+OTHERS = ["rms_norm_eps", "rope_local_base_freq", "query_pre_attn_scalar"]
 # refused unless the value is one of these; the first is that of a missing key
 ONLY: dict[str, list] = {
     "hidden_act": ["silu", "swish"],
+    "hidden_activation": ["gelu_pytorch_tanh"],  # of Gemma
+    "attn_logit_softcapping": [None],
+    "final_logit_softcapping": [None],
+    "use_bidirectional_attention": [None, False],
     "partial_rotary_factor": [None, 1.0],
     "rope_interleaved": [None, False],
     "use_mrope": [None, False],
@@ -90,6 +117,7 @@ PASSED_OVER_HERE = {
     "acts in training only": ("attention_dropout",),
     "is another way to the same numbers": ("pretraining_tp",),
     "has no effect in these families": ("is_llama_config", "transformers.js_config"),
+    "says what layer_types says, or how a cache is stored": ("_sliding_window_pattern", "cache_implementation"),
 }
 # kinds of scaling of the rotations -> the numbers that each needs
 SCALINGS: dict[str, tuple[str, ...]] = {
@@ -103,10 +131,13 @@ OF_ALL_SCALINGS = {"type", "rope_type", "rope_theta", "factor"}
 
 
 def modern_config(theirs: dict) -> ModernConfig:
-    """Say in our words what the config of a Llama, Mistral, Qwen2 or Qwen3 says, or refuse it by a key's name.
+    """Say in our words what the config of a family says, or refuse it by a key's name.
 
     Args:
         theirs: content of a `config.json`.
+
+    Returns:
+        A `RecentConfig` where blocks have windows and in the families of OLMo and Gemma, else a plain one.
 
     Raises:
         ValueError: another family, a key that is missing, or a value that our model does not compute with.
@@ -115,19 +146,25 @@ def modern_config(theirs: dict) -> ModernConfig:
     """
     require_values(theirs, {"model_type": list(FAMILIES)})
     family = FAMILIES[theirs["model_type"]]
-    require_values(theirs, ONLY | {"architectures": [None, *([family.name + end] for end in ("ForCausalLM", "Model"))]})
+    ends = ("ForCausalLM", "Model", "TextModel")
+    require_values(theirs, ONLY | {"architectures": [None, *([family.name + end] for end in ends)]})
     require_values(theirs, {key: [False, True] for key in family.switches})
     name_unknown(theirs, known_keys(), family.name)
     values = READ | family.defaults | theirs
     if missing := [key for key in REQUIRED if values.get(key) is None]:
         raise ValueError(f"it lacks {', '.join(missing)}")
     given = {key: value for key, value in values.items() if value is not None or key not in NOT_GIVEN}
-    require_numbers(given, WHOLE, ["rms_norm_eps"])
-    _refuse_windows(values, "use_sliding_window" in family.defaults)
+    require_numbers(given, WHOLE, OTHERS)
+    recent = _windows(values, family)
+    if "rope_local_base_freq" in family.defaults:
+        values["rope_parameters"], recent["window_base"] = _two_bases(values)
+        recent["score_width"] = values["query_pre_attn_scalar"]
     switched: dict = {ours: values.get(key, False) for key, many in family.switches.items() for ours in many}
     scaling, head, d_model = _scaling(values), values["head_dim"], values["hidden_size"]
-    config = ModernConfig(
-        **{ours: values[key] for key, ours in REQUIRED.items()}, **switched | family.always,
+    always = switched | family.always | recent
+    class_ = RecentConfig if recent or "norms" in always else ModernConfig
+    config = class_(
+        **{ours: values[key] for key, ours in REQUIRED.items()}, **always,
         n_kv_heads=values["num_key_value_heads"], norm_eps=values["rms_norm_eps"], rope_base=scaling["rope_theta"],
         head_width=None if head is None or head * values["num_attention_heads"] == d_model else head,
     )  # fmt: skip
@@ -143,23 +180,60 @@ def known_keys() -> set[str]:
     return set().union(*tables, *([*family.defaults, *family.switches] for family in FAMILIES.values()))
 
 
-def _refuse_windows(values: dict, switchable: bool) -> None:
-    """A window that is as long as the context, or that no block uses, is none."""
-    kinds, window = values["layer_types"], values["sliding_window"]
-    if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
+def _windows(values: dict, family: Family) -> dict:
+    """The field `windows` where blocks have one; without two bases, a window as long as the context is none."""
+    window, n_layers = values["sliding_window"], values["num_hidden_layers"]
+    usual = _kinds(values, family)
+    kinds = usual if values["layer_types"] is None else values["layer_types"]
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
         raise ValueError(f"layer_types is {kinds!r}, expected a list of names")
-    if kinds is not None and set(kinds) != {"full_attention"}:
-        raise ValueError(f"layer_types has {sorted(set(kinds))}, and this loader reads 'full_attention' only")
-    if switchable and type(values["max_window_layers"]) is not int:
-        raise ValueError(f"max_window_layers is {values['max_window_layers']!r}, expected a whole number")
-    unused = switchable and not (
-        values["use_sliding_window"] and kinds is None and values["max_window_layers"] < values["num_hidden_layers"]
-    )
-    if window is not None and window < values["max_position_embeddings"] and not unused:
-        raise ValueError(f"sliding_window is {window}, and this loader reads models whose window is not in use only")
+    if odd := sorted(set(kinds) - {FULL, WINDOW}):
+        raise ValueError(f"layer_types has {odd}, and this loader reads {FULL!r} and {WINDOW!r} only")
+    if len(kinds) != n_layers:
+        raise ValueError(f"layer_types names {len(kinds)} blocks and num_hidden_layers is {n_layers}")
+    if family.windows in ("none", "all") and kinds != usual:
+        raise ValueError(f"layer_types has {sorted(set(kinds))}, and in this family all blocks are {usual[0]!r} here")
+    if WINDOW in kinds and (window is None or (family.windows == "late" and not values["use_sliding_window"])):
+        raise ValueError(f"layer_types has {WINDOW!r}, and no window is in use")
+    if WINDOW not in kinds or (window >= values["max_position_embeddings"] and family.windows != "most"):
+        return {}
+    return {"windows": tuple(window if kind == WINDOW else None for kind in kinds)}
+
+
+def _kinds(values: dict, family: Family) -> list[str]:
+    """The kind of each block in a config that has no `layer_types`."""
+    n_layers, window = values["num_hidden_layers"], values["sliding_window"]
+    if family.windows == "none":
+        if window is not None and window < values["max_position_embeddings"]:
+            raise ValueError(f"sliding_window is {window}, and in this family no block has a window")
+        return [FULL] * n_layers
+    if family.windows == "all":
+        return [FULL if window is None else WINDOW] * n_layers
+    if family.windows == "most":
+        return [WINDOW if (i + 1) % values["sliding_window_pattern"] else FULL for i in range(n_layers)]
+    first = values["max_window_layers"]
+    if type(first) is not int:
+        raise ValueError(f"max_window_layers is {first!r}, expected a whole number")
+    used = values["use_sliding_window"] and window is not None
+    return [WINDOW if used and i >= first else FULL for i in range(n_layers)]
 
 
 # ---------------------------------------------------------------- how fast the rotations turn
+
+
+def _two_bases(values: dict) -> tuple[dict | None, float]:
+    """The rotations of full blocks and the base of those with windows; newer configs have an entry for each kind."""
+    both, base = values["rope_parameters"], values["rope_local_base_freq"]
+    if both is None:
+        return None, base
+    if not isinstance(both, dict) or not both.keys() <= {FULL, WINDOW}:
+        raise ValueError(f"rope_parameters is {both!r}, expected settings under {FULL!r} and {WINDOW!r}")
+    local = both.get(WINDOW) or {}
+    if not isinstance(local, dict) or local.keys() - {"rope_type", "rope_theta"}:
+        raise ValueError(f"rope_parameters has {local!r} for {WINDOW!r}, expected a rope_type and a rope_theta")
+    require_values(local, {"rope_type": ["default"]})
+    require_numbers(local, others=["rope_theta"])
+    return both.get(FULL), local.get("rope_theta", base)
 
 
 def _scaling(values: dict) -> dict:
@@ -232,10 +306,12 @@ def family_config(config: ModernConfig) -> dict:
         config: shape of our model.
 
     Raises:
-        ValueError: no family has such a model.
+        ValueError: no family that is written has such a model.
 
     Source: Touvron et al. (2023), section 2.2; Yang et al. (2025), section 2. For ch04, section M.8.
     """
+    if isinstance(config, RecentConfig):
+        raise ValueError("found a RecentGPT, and this course writes Llama, Qwen2 and Qwen3: keep it with save_model")
     only_qkv = config.qkv_bias and not (config.out_bias or config.ff_bias)
     name = "qwen3" if config.qk_norm else "qwen2" if only_qkv else "llama"
     family = FAMILIES[name]
@@ -286,17 +362,30 @@ def modern_names(config: ModernConfig) -> Names:
 
     Source: the file layout of the transformers library. For ch04, section M.8.
     """
-    return {_their_name(ours): (ours, False) for ours, _ in empty_model(ModernGPT, config).named_parameters()}
+    norms = NORM_NAMES[getattr(config, "norms", "before")]
+    model = empty_model(model_class(config), config)
+    return {_their_name(ours, BLOCK_NAMES | norms): (ours, False) for ours, _ in model.named_parameters()}
 
 
-def _their_name(ours: str) -> str:
+def model_class(config: ModernConfig) -> type[ModernGPT]:
+    """Say which class a config of these families is for.
+
+    Args:
+        config: from `modern_config`.
+
+    Source: this course. For ch04, section M.8.
+    """
+    return RecentGPT if isinstance(config, RecentConfig) else ModernGPT
+
+
+def _their_name(ours: str, in_blocks: dict[str, str]) -> str:
     part, kind = ours.rsplit(".", 1)  # "blocks.0.norm1", "weight"
     if part == "head":
         return HEAD
     if not part.startswith("blocks."):
         return f"{_theirs(MODEL_NAMES, part)}.{kind}"
     _, number, part = part.split(".", 2)
-    return f"layers.{number}.{_theirs(BLOCK_NAMES, part)}.{kind}"
+    return f"layers.{number}.{_theirs(in_blocks, part)}.{kind}"
 
 
 def _theirs(names: dict[str, str], ours: str) -> str:

@@ -17,10 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
+from ch04_gpt_model.recent_gpt import RecentConfig, RecentGPT
 
 MODEL_CLASSES: dict[str, tuple[type[GPTModel], type[GPTConfig]]] = {
     "GPTModel": (GPTModel, GPTConfig),
     "ModernGPT": (ModernGPT, ModernConfig),
+    "RecentGPT": (RecentGPT, RecentConfig),
 }
 PLAIN = (bool, int, float, str, type(None))
 DROPOUT = {"dropout", "p"}  # acts in training only, so a checkpoint may go on with another one
@@ -45,7 +47,7 @@ def class_and_config(model: nn.Module) -> dict:
     """Describe a GPT by its class and its config, as JSON can hold them.
 
     Args:
-        model: a `GPTModel` or a `ModernGPT`, not of a class made from one of them.
+        model: a `GPTModel`, a `ModernGPT` or a `RecentGPT`, not of a class made from one of them.
 
     Raises:
         ValueError: the model is of another class.

@@ -1,7 +1,7 @@
 """Published models in the course's own code: from a Hugging Face folder, a GGUF file, or what `fetch` has brought.
 
-GPT-2, Llama, Mistral, Qwen2 and Qwen3 differ in names and settings, not in what chapter 4 teaches: `families.py` has
-the settings and names, `weight_files.py` reads the numbers, `gguf_files.py` the files of llama.cpp.
+GPT-2, Llama, Mistral, Qwen, OLMo and Gemma differ in names and settings, not in what chapter 4 teaches: `families.py`
+has the settings and names, `weight_files.py` reads the numbers, `gguf_files.py` the files of llama.cpp.
 
 References: Touvron et al. (2023), "LLaMA"; Ben Allal et al. (2025), "SmolLM2". For ch04, section M.8.
 """
@@ -14,7 +14,7 @@ import torch
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
-from ch05_pretraining.families import FAMILIES, PREFIX, modern_config, modern_names
+from ch05_pretraining.families import FAMILIES, PREFIX, model_class, modern_config, modern_names
 from ch05_pretraining.gguf_files import load_gguf, read_gguf_config
 from ch05_pretraining.gguf_format import GGUFFile
 from ch05_pretraining.gpt2_config import read_config
@@ -40,8 +40,8 @@ OURS = {"recipe.json", "optimizer.safetensors"}  # in folders of `save_model` an
 def load_pretrained(source: str | Path, dtype: str = "float32") -> tuple[GPTModel, PublishedTokenizer]:
     """Load a published model and its tokenizer from files on this machine; the model is in evaluation mode.
 
-    Llama 2, TinyLlama and Mistral 7B have a tokenizer of another kind (SentencePiece), which is refused by its name;
-    `load_hugging_face` opens these models alone.
+    Llama 2, TinyLlama, Mistral 7B and Gemma 3 have a tokenizer of another kind (SentencePiece), which is refused by its
+    name; `load_hugging_face` opens these models alone.
 
     Args:
         source: "smollm2", once `python course.py fetch smollm2` has fetched it; a Hugging Face folder with
@@ -69,7 +69,8 @@ def load_hugging_face(folder: str | Path, dtype: str = "float32") -> GPTModel:
     """Load the model of a Hugging Face folder without its tokenizer, which may be of a kind that ours is not.
 
     Args:
-        folder: holds `config.json` and the safetensors files of a GPT-2, Llama, Mistral, Qwen2 or Qwen3.
+        folder: holds `config.json` and the safetensors files of a GPT-2, Llama, Mistral, Qwen2, Qwen3, OLMo 2, OLMo 3
+            or Gemma 3 (its models of text alone).
         dtype: see `load_pretrained`.
 
     Raises:
@@ -91,14 +92,14 @@ def model_parts(folder: Path) -> tuple[type[GPTModel], GPTConfig, Names, dict[st
 
     Source: the file layout of the transformers library. For ch04, section M.8.
     """
-    families = "GPT-2, Llama, Mistral, Qwen2 or Qwen3"
+    families = "GPT-2, Llama, Mistral, Qwen2, Qwen3, OLMo 2, OLMo 3 or Gemma 3"
     file, kinds = folder / "config.json", ["gpt2", *FAMILIES]
     if read_config(file, lambda theirs: theirs["model_type"], families, kinds) == "gpt2":
         return gpt2_parts(folder)
     config = read_config(file, modern_config, families, kinds)
     tensors = {name: stored for name, stored in list_tensors(folder, PREFIX).items() if not name.endswith(OLD_ANGLES)}
     require_blocks(config.n_layers, tensors)
-    return ModernGPT, config, modern_names(config), tensors
+    return model_class(config), config, modern_names(config), tensors
 
 
 def _place(source: str | Path) -> Path:

@@ -47,6 +47,9 @@ _MODULES = {
     "ch04_gpt_model.other_attention": """
         window_mask sink_weights WindowAttention LatentAttention delta_rule delta_rule_at_once
     """,
+    "ch04_gpt_model.recent_gpt": """
+        RecentConfig NormAcrossHeads NormFromOne GeGLU ScaledEmbedding RecentAttention RecentBlock RecentGPT
+    """,
     "ch04_gpt_model.inference": """
         PaddedReader accept_draft draft_steps generate_batch generate_with_draft pad_left read_padded text_until
     """,

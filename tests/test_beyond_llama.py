@@ -18,6 +18,7 @@ from ch04_gpt_model.other_attention import (
     sink_weights,
     window_mask,
 )
+from ch04_gpt_model.recent_gpt import NormFromOne, RecentConfig, RecentGPT
 from tests.sizes import n
 from tests.small_models import random_ids, shaken
 
@@ -271,3 +272,54 @@ def test_a_value_written_anew_takes_the_old_ones_place():
     key, ones = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.ones(3)
     _, state = delta_rule(key, key, torch.tensor([[3.0], [5.0], [7.0]]), ones, ones)
     assert state.tolist() == [[7.0], [5.0]]
+
+
+# --- recent models: their parity with transformers stands in test_open_weights.py ------------------------------------
+
+
+def recent(**changes):
+    return RecentGPT(RecentConfig(23, 20, d_model=24, n_heads=6, n_layers=2, n_kv_heads=2, **changes))
+
+
+def test_a_recent_gpt_that_chooses_nothing_is_a_modern_one():
+    ours, plain = shaken(recent, 0.4), shaken(lambda: ModernGPT(TINY), 0.4)
+    assert ours.state_dict().keys() == plain.state_dict().keys()
+    ids = random_ids(TINY, 2, 12)
+    assert torch.equal(ours(ids), plain(ids))
+
+
+def test_blocks_with_a_window_may_turn_by_a_base_of_their_own():
+    factors = (2.0, 3.0)
+    blocks = recent(windows=(4, None), window_base=50.0, rope_factors=factors).blocks
+    assert [(b.attention.window, b.attention.base, b.attention.factors) for b in blocks] == [
+        (4, 50.0, None), (20, 10_000.0, factors)]  # fmt: skip
+
+
+def test_a_score_width_divides_the_scores():
+    ours, plain = shaken(lambda: recent(score_width=16), 0.4), shaken(recent, 0.4)
+    x = torch.randn(1, 5, 24, dtype=torch.float64)
+    (q, k, _), (plain_q, plain_k, _) = (model.blocks[0].attention.qkv(x) for model in (ours, plain))
+    assert_close(q, plain_q / 2), assert_close(k, plain_k)  # the root of 16 where it was that of 4
+
+
+def test_a_new_recent_gpt_has_norms_of_scale_one():
+    torch.manual_seed(0)
+    from_one = recent(norm_from_one=True, norms="both")
+    assert sum(isinstance(part, NormFromOne) for part in from_one.modules()) == 2 * 6 + 1
+    torch.manual_seed(0)
+    ids = random_ids(TINY, 1, 9)
+    assert_close(from_one(ids), recent(norms="both")(ids))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"windows": (4,)}, "windows=.* are not 2 whole"), ({"windows": (4, 0)}, "windows=.* are not 2 whole"),
+     ({"windows": (True, None)}, "windows="), ({"windows": 4}, "windows=4 are not 2"),
+     ({"window_base": 1}, "window_base=1 is not a number above 1"), ({"window_base": "x"}, "window_base='x'"),
+     ({"norms": "behind"}, "norms='behind' is not one of before, after, both"),
+     ({"score_width": 0}, "score_width=0 is not a number above 0"), ({"gelu_gate": 1}, "gelu_gate=1 is neither True")],
+    ids=str,
+)  # fmt: skip
+def test_settings_of_a_recent_gpt_are_looked_at(changes, message):
+    with pytest.raises(ValueError, match=message):
+        recent(**changes)

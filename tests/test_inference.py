@@ -20,12 +20,15 @@ from ch04_gpt_model.inference import (
 )
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch04_gpt_model.quantization import from_q4, int8_by_row, to_q4
+from ch04_gpt_model.recent_gpt import RecentConfig, RecentGPT
 from ch04_gpt_model.sampling import next_token_probabilities
 from tests.sizes import n
 from tests.small_models import random_ids, shaken
 
 PLAIN = GPTConfig(vocab_size=11, context_length=24, d_model=12, n_heads=3, n_layers=2)
 MODERN = ModernConfig(vocab_size=11, context_length=24, d_model=12, n_heads=3, n_layers=2, n_kv_heads=1)
+RECENT = RecentConfig(vocab_size=11, context_length=24, d_model=12, n_heads=3, n_layers=2, windows=(3, None),
+                      window_base=50.0, norms="both", scale_embeddings=True)  # fmt: skip
 LENGTHS = (1, 5, 9, 3)
 
 
@@ -33,7 +36,14 @@ def plain_model(config=PLAIN):
     return shaken(lambda: GPTModel(config), 0.4)
 
 
-@pytest.fixture(params=[plain_model, lambda: shaken(lambda: ModernGPT(MODERN), 0.4)], ids=["GPTModel", "ModernGPT"])
+@pytest.fixture(
+    params=[
+        plain_model,
+        lambda: shaken(lambda: ModernGPT(MODERN), 0.4),
+        lambda: shaken(lambda: RecentGPT(RECENT), 0.4),
+    ],
+    ids=["GPTModel", "ModernGPT", "RecentGPT"],
+)
 def model(request):
     return request.param()
 

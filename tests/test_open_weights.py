@@ -16,10 +16,12 @@ from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
 from ch02_text_data.text_data import BPETokenizer
 from ch04_gpt_model.generation import KVCache, generate
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
+from ch04_gpt_model.recent_gpt import RecentGPT
 from ch05_pretraining.families import FAMILIES, ONLY, READ, REQUIRED, known_keys, llama3_factors, modern_names
 from ch05_pretraining.hugging_face import export_hugging_face
 from ch05_pretraining.open_weights import load_hugging_face, load_pretrained, pretrained_bytes
 from ch05_pretraining.published_tokenizers import PublishedTokenizer
+from ch05_pretraining.saved_models import load_model, save_model
 from tests.small_models import random_ids, shaken, tiny_model
 
 transformers = pytest.importorskip("transformers")
@@ -30,6 +32,7 @@ SHAPE = {"vocab_size": 47, "hidden_size": 24, "intermediate_size": 40, "num_hidd
 LINEAR = {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 32}  # fmt: skip
+GEMMA = {"hidden_size": 36, "head_dim": 8, "sliding_window": 5}  # the root of 36 is whole: theirs is kept in float32
 CASES = {
     "Llama 2": ("Llama", {"num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
     "Llama 3": ("Llama", {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}),
@@ -43,13 +46,29 @@ CASES = {
     "Mistral": ("Mistral", {"sliding_window": None, "rms_norm_eps": 1e-5}),
     "Mistral, wide heads": ("Mistral", {"sliding_window": None, "head_dim": 10, "num_key_value_heads": 4}),
     "Mistral, a window as long as the context": ("Mistral", {"sliding_window": 48}),
+    "Mistral, a window": ("Mistral", {"sliding_window": 5, "head_dim": 8}),
     "Qwen2": ("Qwen2", {"num_key_value_heads": 4}),
     "Qwen2.5": ("Qwen2", {"tie_word_embeddings": True, "use_sliding_window": False, "sliding_window": 8}),
     "Qwen2.5, a window for no block": ("Qwen2", {"use_sliding_window": True, "max_window_layers": 2}),
     "Qwen3": ("Qwen3", {"head_dim": 16, "tie_word_embeddings": True}),
     "Qwen3, biases": ("Qwen3", {"head_dim": 4, "attention_bias": True, "num_key_value_heads": 1}),
     "Qwen3, linear scaling": ("Qwen3", {"head_dim": 6, "rope_parameters": LINEAR, "rms_norm_eps": 1e-3}),
-}
+    "Qwen2.5, a window in the last block": ("Qwen2", {"use_sliding_window": True, "sliding_window": 5,
+                                                      "max_window_layers": 1}),
+    "Qwen3, a window in the first block": ("Qwen3", {"use_sliding_window": True, "sliding_window": 7, "head_dim": 6,
+                                                     "layer_types": ["sliding_attention", "full_attention"]}),
+    "OLMo 2": ("Olmo2", {"num_key_value_heads": 4, "rms_norm_eps": 1e-2}),
+    "OLMo 2, groups and biases": ("Olmo2", {"attention_bias": True, "tie_word_embeddings": True}),
+    "OLMo 3": ("Olmo3", {"sliding_window": 5, "num_hidden_layers": 5}),
+    "OLMo 3, a window in the last block": ("Olmo3", {"sliding_window": 3, "rope_parameters": LINEAR,
+                                                     "layer_types": ["full_attention", "sliding_attention"]}),
+    "Gemma 3": ("Gemma3", GEMMA | {"num_hidden_layers": 7}),
+    "Gemma 3, linear scaling": ("Gemma3", GEMMA | {
+        "layer_types": ["full_attention", "sliding_attention"], "query_pre_attn_scalar": 10, "rms_norm_eps": 1e-2,
+        "attention_bias": True, "tie_word_embeddings": False, "rope_parameters": {
+            "full_attention": LINEAR, "sliding_attention": {"rope_type": "default", "rope_theta": 30.0}}}),
+    "Gemma 3, a window as long as the context": ("Gemma3", GEMMA | {"sliding_window": 48, "num_hidden_layers": 6}),
+}  # fmt: skip
 each_case = pytest.mark.parametrize("case", CASES)
 
 
@@ -65,11 +84,12 @@ class InFloat64(TorchFunctionMode):
 def their_model(case, seed=0, **changes):
     """A random model of transformers, every number of it drawn; build it inside of InFloat64 for exact angles."""
     name, settings = CASES[case]
-    config = getattr(transformers, f"{name}Config")(**SHAPE | settings | changes)
-    model, generator = getattr(transformers, f"{name}ForCausalLM")(config), torch.Generator().manual_seed(seed)
+    model_class = getattr(transformers, f"{name}ForCausalLM")
+    model = model_class(model_class.config_class(**SHAPE | settings | changes))
+    generator, center = torch.Generator().manual_seed(seed), 0 if name == "Gemma3" else 1  # of the norms' weights
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator) + (parameter.ndim == 1))
+            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator) + center * (parameter.ndim == 1))
     return model.eval()
 
 
@@ -175,16 +195,17 @@ def test_a_model_whose_tokenizer_is_of_another_kind_is_opened_alone(tmp_path):
 def described(folder, case="Llama 3.1", **changes):
     """A folder with the config of a case but for these changes ("absent": the key is missing), and no numbers yet."""
     name, settings = CASES[case]
-    config = getattr(transformers, f"{name}Config")(**SHAPE | settings, architectures=[f"{name}ForCausalLM"])
-    keys = config.to_dict() | {"model_type": name.lower()} | changes
+    config_class = getattr(transformers, f"{name}ForCausalLM").config_class
+    config = config_class(**SHAPE | settings, architectures=[f"{name}ForCausalLM"])
+    keys = config.to_dict() | {"model_type": config_class.model_type} | changes
     text = json.dumps({key: value for key, value in keys.items() if value != "absent"})
     (folder / "config.json").write_text(text, encoding="utf-8")
     return folder
 
 
 OTHER_MODELS = [
-    ("Llama 2", {"model_type": "gemma3_text"}, "model_type is 'gemma3_text'.* 'gpt2' or 'llama' or .*: give a fo"),
-    ("Llama 2", {"model_type": "olmo2"}, "model_type is 'olmo2'"),
+    ("Llama 2", {"model_type": "gemma3"}, "model_type is 'gemma3'.* 'gpt2' or 'llama' or .*: give a fo"),
+    ("Llama 2", {"model_type": "olmo"}, "model_type is 'olmo'"),
     ("Llama 2", {"model_type": "mixtral"}, "model_type is 'mixtral'"),
     ("Llama 2", {"model_type": "qwen3_moe"}, "model_type is 'qwen3_moe'"),
     ("Llama 2", {"model_type": "absent"}, "it has no model_type"),
@@ -231,11 +252,28 @@ OTHER_MODELS = [
     ("Llama 2", {"rope_parameters": LINEAR, "rope_scaling": LLAMA3}, "and rope_parameters, which means the same, is"),
     ("Llama 2", {"rope_parameters": LINEAR | {"factor": -1.0}}, "factor is -1.0, expected a number above 0"),
     ("Llama 2", {"rope_parameters": LINEAR | {"rope_theta": 0.5}}, "rope_base=0.5 is not a number above 1"),
-    ("Mistral", {"sliding_window": 47}, "sliding_window is 47, .* not in use only.: get the file"),
-    ("Mistral", {"sliding_window": "absent", "max_position_embeddings": 5000}, "sliding_window is 4096"),
-    ("Mistral", {"sliding_window": 8, "use_sliding_window": False}, "sliding_window is 8"),
-    ("Qwen2.5", {"use_sliding_window": True, "max_window_layers": 1, "layer_types": None}, "sliding_window is 8"),
-    ("Qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, "layer_types has .*'sliding_attention'"),
+    ("Mistral", {"layer_types": ["full_attention", "sliding_attention"]}, "in this family all blocks are 'full_att"),
+    ("Mistral", {"sliding_window": 8, "layer_types": ["full_attention"] * 2}, "in this family all blocks are 'sliding"),
+    ("Llama 2", {"sliding_window": 8}, "sliding_window is 8, and in this family no block has a window"),
+    ("OLMo 2", {"layer_types": ["sliding_attention"] * 2}, "in this family all blocks are 'full_attention' here"),
+    ("Qwen3", {"layer_types": ["full_attention", "sliding_attention"]}, "'sliding_attention', and no window is in use"),
+    ("OLMo 3", {"sliding_window": None}, "'sliding_attention', and no window is in use"),
+    ("OLMo 3", {"layer_types": ["chunked_attention"] * 5}, "layer_types has .'chunked_attention'., and this loader"),
+    ("OLMo 3", {"layer_types": ["full_attention"] * 4}, "layer_types names 4 blocks and num_hidden_layers is 5"),
+    ("OLMo 3", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "rope_type is 'yarn'"),
+    ("OLMo 3", {"rms_norm_eps": 2}, "norm_eps=2 is not between 0 and 1"),
+    ("OLMo 3", {"layer_types": "absent", "sliding_window_pattern": 0}, "sliding_window_pattern is 0, expected a whole"),
+    ("Gemma 3", {"hidden_activation": "silu"}, "hidden_activation is 'silu'"),
+    ("Gemma 3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping is 50.0"),
+    ("Gemma 3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping is 30.0"),
+    ("Gemma 3", {"use_bidirectional_attention": True}, "use_bidirectional_attention is True"),
+    ("Gemma 3", {"query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0, expected a number above 0"),
+    ("Gemma 3", {"architectures": ["Gemma3ForConditionalGeneration"]}, "architectures is"),
+    ("Gemma 3", {"rope_parameters": LINEAR}, "rope_parameters is .*expected settings under 'full_attention' and"),
+    ("Gemma 3", {"rope_parameters": {"sliding_attention": LINEAR}}, "rope_parameters has .* expected a rope_type and"),
+    ("Gemma 3", {"rope_parameters": {"sliding_attention": {"rope_type": "yarn"}}}, "rope_type is 'yarn'"),
+    ("Gemma 3", {"rope_parameters": {"sliding_attention": {"rope_theta": 0}}}, "rope_theta is 0, expected a number"),
+    ("Gemma 3", {"rope_parameters": {"sliding_attention": {"rope_theta": 0.5}}}, "window_base=0.5 is not a number"),
     ("Qwen2.5", {"dual_chunk_attention_config": {"chunk_size": 8}}, "dual_chunk_attention_config is"),
 ]  # fmt: skip
 
@@ -268,7 +306,16 @@ def their_logits(folder, ids):
      ("Llama 2", {"head_dim": "absent", "tie_word_embeddings": "absent", "attention_bias": "absent"}),
      ("Llama 2", {"architectures": "absent", "dtype": "bfloat16", "temperature": 9.0, "use_cache": False}),
      ("Qwen2.5", {"sliding_window": 3, "use_sliding_window": "absent", "layer_types": "absent"}),
-     ("Qwen2.5", {"max_window_layers": 0}), ("Qwen3", {"tie_word_embeddings": True, "rope_theta": 4.0})],
+     ("Qwen2.5", {"max_window_layers": 0}),
+     ("Qwen2.5, a window in the last block", {"layer_types": None}),
+     ("Mistral, a window", {"use_sliding_window": False}),
+     ("OLMo 3", {"layer_types": "absent"}),
+     ("Gemma 3", {"layer_types": "absent", "sliding_window_pattern": 3, "_sliding_window_pattern": "absent",
+                  "rope_parameters": "absent", "rope_theta": 90.0, "rope_local_base_freq": 20.0,
+                  "rope_scaling": {"rope_type": "linear", "factor": 4.0}, "cache_implementation": "hybrid"}),
+     ("Gemma 3", {"rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 20.0}}}),
+     ("Gemma 3", {"rope_parameters": {"full_attention": LINEAR}}), ("Gemma 3", {"tie_word_embeddings": "absent"}),
+     ("Qwen3", {"tie_word_embeddings": True, "rope_theta": 4.0})],
     ids=str,
 )  # fmt: skip
 def test_every_other_key_means_to_us_what_it_means_to_them(case, changes, tmp_path, recwarn):
@@ -283,9 +330,29 @@ def test_every_other_key_means_to_us_what_it_means_to_them(case, changes, tmp_pa
 
 def test_every_key_of_their_configs_is_known_and_stands_in_one_table():
     for family in FAMILIES.values():
-        theirs = getattr(transformers, f"{family.name}Config")().to_dict()
+        theirs = getattr(transformers, f"{family.name}ForCausalLM").config_class().to_dict()
         assert theirs.keys() <= known_keys(), theirs.keys() - known_keys()
         assert not (READ.keys() | REQUIRED.keys()) & ONLY.keys() and not family.switches.keys() & READ.keys()
+
+
+def test_a_window_that_hides_nothing_makes_no_model_of_its_own(tmp_path):
+    saved(their_model("Mistral, a window as long as the context"), tmp_path)
+    assert type(load_hugging_face(tmp_path)) is ModernGPT
+    described(tmp_path, "Mistral, a window as long as the context", sliding_window=47)
+    model = load_hugging_face(tmp_path)
+    assert type(model) is RecentGPT and model.config.windows == (47, 47)
+
+
+def test_a_recent_model_is_kept_by_save_model_and_written_for_no_other_library(tokenizer, tmp_path):
+    saved(their_model("Gemma 3", vocab_size=tokenizer.vocab_size), tmp_path / "theirs")
+    model = load_hugging_face(tmp_path / "theirs")
+    save_model(tmp_path / "ours", model, tokenizer, {})
+    back, _ = load_model(tmp_path / "ours")
+    ids = random_ids(model.config, 2, 40)
+    assert type(back) is RecentGPT and back.config == model.config
+    assert_close(back.eval()(ids), model(ids), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="found a RecentGPT, and .*: keep it with save_model"):
+        export_hugging_face(model, tokenizer, tmp_path / "exported")
 
 
 def test_a_key_that_nobody_knows_is_named_in_a_warning(tmp_path):
@@ -407,7 +474,7 @@ def test_a_source_that_is_none_is_refused_with_what_could_be_given(tmp_path, mon
         ("smollm3", "there is no model under 'smollm3': give smollm2, the folder of a model with config.json, or a"),
         (tmp_path / "studio", "has no config.json, but model.Q4_K.gguf: give that file"),
         (tmp_path / "model.safetensors", "holds numbers and not what they mean: give its folder"),
-        (tmp_path, "has no config.json, so it does not describe a GPT-2, Llama, Mistral, Qwen2 or Qwen3: give"),
+        (tmp_path, "has no config.json, so it does not describe a GPT-2, Llama, .* OLMo 3 or Gemma 3: give"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             load_pretrained(source)

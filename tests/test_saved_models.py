@@ -27,6 +27,7 @@ from ch03_attention.attention import MultiHeadAttention
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
+from ch04_gpt_model.recent_gpt import RecentConfig, RecentGPT
 from ch05_pretraining.checkpoints import load_checkpoint, save_checkpoint, unique_tensors
 from ch05_pretraining.hugging_face import export_hugging_face
 from ch05_pretraining.open_weights import load_hugging_face
@@ -64,6 +65,10 @@ def modern(**changes):
     return ModernGPT(ModernConfig(**SHAPE | changes))
 
 
+def recent(**changes):
+    return RecentGPT(RecentConfig(**SHAPE | changes))
+
+
 def text_classifier(body):
     return TextClassifier(body, TOKENIZER, LABELS, max_length=12)
 
@@ -75,6 +80,16 @@ GPTS = {
     "ModernGPT, grouped, untied": lambda: modern(n_kv_heads=2, tie_weights=False, rope_base=5e5, qk_norm=False),
     "ModernGPT, with every choice": lambda: modern(
         head_width=6, rope_factors=(1.0, 2.0, 8.0), norm_eps=1e-5, qkv_bias=True, out_bias=True, ff_bias=True
+    ),
+    "RecentGPT, as OLMo": lambda: recent(norms="after", norm_across_heads=True, n_kv_heads=2),
+    "RecentGPT, as Gemma": lambda: recent(
+        windows=(3, None),
+        window_base=9.0,
+        norms="both",
+        score_width=5.0,
+        gelu_gate=True,
+        norm_from_one=True,
+        scale_embeddings=True,
     ),
 }
 AROUND = {
