@@ -188,15 +188,14 @@ class _PaddingMask(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
     ) -> object:
-        kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             q, k, v, mask = (*args, None)[:4]
             keys = torch.arange(k.shape[-2], device=q.device)  # (S,)
             queries = keys[-q.shape[-2] :, None]  # (T, 1)
             mask = keys <= queries if mask is None else mask  # (T, S); that of a window stays
             args = q, k, v, mask & (keys >= self.n_pads) | (keys == queries)  # the mask becomes (B, 1, T, S)
-            kwargs = {"enable_gqa": kwargs.get("enable_gqa", False)}
-        return func(*args, **kwargs)
+            kwargs = {"enable_gqa": (kwargs or {}).get("enable_gqa", False)}
+        return func(*args, **(kwargs or {}))
 
 
 def read_padded(model: GPTModel, ids: Tensor, n_pads: Tensor, cache: KVCache | None = None) -> Tensor:
