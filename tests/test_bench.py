@@ -64,6 +64,65 @@ def test_the_bytes_of_a_step_are_all_the_weights_and_the_cache():
     assert measures.bytes_read("tiny", batch_size=3, n_new=10) == weights + cached
 
 
+@pytest.mark.parametrize("side", ["float32", "bfloat16", "int8"])
+def test_a_round_in_fewer_bits_writes_as_many_tokens_as_it_says(side):
+    units, seconds = measures.precision(side, "tiny", n_new=5)()
+    assert units == 5 and 0 < seconds < 60
+
+
+def test_the_eight_bit_model_computes_with_its_eight_bits():
+    import torch
+    from torch.testing import assert_close
+
+    from ch04_gpt_model.modern_gpt import ModernGPT
+    from ch04_gpt_model.quantization import int8_by_row
+
+    torch.manual_seed(0)
+    model, ids = ModernGPT(measures.modern_of("tiny")), torch.tensor([[3, 1, 4, 1, 5]])
+    exact = model(ids)
+    measures._compute_in_int8(model)
+    logits = model(ids)
+    for layer in measures._linear_layers(model):
+        numbers, scale = int8_by_row(layer.weight.detach())
+        del layer.forward
+        layer.weight = torch.nn.Parameter(numbers * scale)  # the head no longer shares it
+    assert_close(logits, model(ids), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(logits, exact, rtol=1e-4, atol=1e-5)
+
+
+def test_the_bytes_of_the_matrices_are_those_of_their_formats():
+    import torch
+
+    from ch04_gpt_model.modern_gpt import ModernGPT
+    from ch04_gpt_model.quantization import int8_by_row, to_q4
+
+    torch.manual_seed(0)
+    matrices = [layer.weight.detach() for layer in measures._linear_layers(ModernGPT(measures.modern_of("tiny")))]
+    for name, packed in [("float32", [[w] for w in matrices]), ("bfloat16", [[w.bfloat16()] for w in matrices]),
+                         ("int8", map(int8_by_row, matrices)), ("Q4_0", map(to_q4, matrices))]:  # fmt: skip
+        assert measures.weight_bytes("tiny", name) == sum(part.nbytes for parts in packed for part in parts)
+
+
+def test_the_large_shape_is_that_of_smollm2():
+    assert measures.weight_bytes("135M", "float32") == 4 * (134_515_008 - 61 * 576)  # the norms are no matrices
+
+
+def test_a_draft_and_unequal_prompts_write_what_each_alone_writes():
+    mine, theirs = (measures.drafted(side, n_new=12, n_stories=200)() for side in ("ours", "alone"))
+    assert mine["ids"] == theirs["ids"] and mine["units"] == theirs["units"] == 4 * 12
+    assert {len(text) for text in mine["ids"]} == {measures.PROMPT + 12}
+    mine, theirs = (measures.unequal(side, "tiny", n_new=6, lengths=(3, 7))() for side in ("ours", "alone"))
+    assert mine["units"] == theirs["units"] == 2 * 6 and [len(text) for text in mine["ids"]] == [9, 13]
+
+
+def test_the_part_on_faster_answers_tells_bits_drafts_and_batches():
+    bits, together, told = bench.answers(bench.TINY)
+    assert [line.split(" | ")[0] for line in bits.splitlines()[2:]] == [
+        f"| tiny, {name}" for name in ("float32", "bfloat16", "int8", "Q4_0")]  # fmt: skip
+    assert "| tiny, float32 |" in bits and "**1.00** (1.00 to 1.00)" in bits.splitlines()[2]
+    assert together.count("tokens/s |") == 4 and "of 4 texts with a draft and " in told
+
+
 def test_reading_counts_its_bytes():
     units, seconds = measures.reading(4_000.0, seconds=0.0)()
     assert units == 4_000 and 0 < seconds < 1

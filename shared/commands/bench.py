@@ -207,6 +207,7 @@ class Plan:
     seconds: float = 1.0  # a round of generation takes at least so long
     yardstick_steps: tuple = (2_000, 500)
     published: Path | None = SMOLLM2
+    served: str = "135M"  # shape of the rows on faster answers
     n_stories: int = 20_000
     yardstick_bytes: int = 1_000_000
     vocab_size: int = 2_048
@@ -223,7 +224,8 @@ QUICK = Plan(
 )  # fmt: skip
 TINY = Plan(
     rounds=2, shapes=("tiny",), minutes=(0.01,), texts=(20_000,), precisions=("float32",), batch_sizes=(1, 2), n_new=4,
-    seconds=0.0, published=None, yardstick_steps=(4, 4), n_stories=200, yardstick_bytes=20_000, vocab_size=300,
+    seconds=0.0, published=None, served="tiny", yardstick_steps=(4, 4), n_stories=200, yardstick_bytes=20_000,
+    vocab_size=300,
 )  # fmt: skip
 
 
@@ -418,6 +420,50 @@ def cache(plan: Plan) -> list[str]:
     return [_table(["", "cached", "uncached", "ratio (smallest to largest)", "peak memory"], rows)]
 
 
+def answers(plan: Plan) -> list[str]:
+    """Faster answers: weights in fewer bits, a draft, and prompts of unequal lengths side by side."""
+    n_new = max(1, plan.n_new // 5)
+    common = {"shape": plan.served, "n_new": n_new, "seconds": plan.seconds}
+    for_stories = {"n_new": plan.n_new, "seconds": plan.seconds, "n_stories": min(plan.n_stories, 1_000)}
+    ways = {
+        "with a draft": _with_and_without("four stories, a trigram guesses", "drafted", for_stories, plan),
+        "at once": _with_and_without(f"{plan.served}, four unequal prompts at once", "unequal", common, plan),
+    }
+    same = " and ".join(f"{_n_equal(one.told)} of 4 texts {how}" for how, one in ways.items())
+    return [
+        _table(["", "speed", "over float32 (smallest to largest)", "matrices"], _in_fewer_bits(common, plan)),
+        _table(["", "so", "without it", *_HEAD[3:]], [_compared(one, "alone", "tokens/s") for one in ways.values()]),
+        f"Greedy, {n_new} new tokens for each text ({plan.n_new} in a story), random weights but for the stories. The "
+        f"same tokens came in {same}. The eight-bit products are PyTorch's own, with a scale for each row; Q4_0 is "
+        "counted alone, for the course turns it back into float32 before it computes.",
+    ]
+
+
+def _with_and_without(title: str, measure: str, options: dict, plan: Plan) -> Comparison:
+    return compare(title, measure, {side: {"side": side} | options for side in (OURS, "alone")}, plan.rounds)
+
+
+def _in_fewer_bits(options: dict, plan: Plan) -> list[list[str]]:
+    """A row for each precision; four bits have a size alone."""
+    from shared.commands.bench_measures import weight_bytes
+
+    sides = {side: {"side": side} | options for side in ("float32", "bfloat16", "int8")}
+    done = compare(f"{plan.served}, one text", "precision", sides, plan.rounds)
+    speeds = {
+        name: [f"{_short(statistics.median(done.rates[name]))} tokens/s", _spread(done.ratios("float32", name))]
+        for name in sides
+    }
+    return [
+        [f"{plan.served}, {name}", *speed, f"{weight_bytes(plan.served, name) / 1e6:,.1f} MB"]
+        for name, speed in (speeds | {"Q4_0": ["", ""]}).items()
+    ]
+
+
+def _n_equal(told: dict[str, dict]) -> int:
+    """Count the texts that came out alike on both sides."""
+    return sum(one == other for one, other in zip(*(done["ids"] for done in told.values())))
+
+
 def bpe(plan: Plan) -> list[str]:
     """Tokenizers: training and encoding against Hugging Face's."""
     rows = []
@@ -477,6 +523,7 @@ GROUPS = {
     "generation": ("Generation", generation),
     "published": ("A published model", published),
     "cache": ("With and without the cache", cache),
+    "answers": ("Faster answers", answers),
     "bpe": ("Tokenizer", bpe),
     "minutes": ("What some minutes of training reach", minutes),
     "yardstick": ("A character-level yardstick", yardstick),

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -127,10 +127,10 @@ def generation(side: str, shape: str, batch_size: int, n_new: int, use_cache: bo
     return one_round
 
 
-def _prompts(vocab_size: int, batch_size: int):
+def _prompts(vocab_size: int, batch_size: int, length: int = PROMPT):
     import torch
 
-    return torch.randint(vocab_size, (batch_size, PROMPT), generator=torch.Generator().manual_seed(0))
+    return torch.randint(vocab_size, (batch_size, length), generator=torch.Generator().manual_seed(0))
 
 
 def _repeated(write: Callable, seconds: float):
@@ -196,6 +196,140 @@ def _write_peer(shape, ids, n_new, use_cache):
     model, read_all = peer_of(shape).eval(), torch.ones_like(ids)
     options = {"max_new_tokens": n_new, "do_sample": False, "use_cache": use_cache, "pad_token_id": 0}
     return lambda: model.generate(ids, attention_mask=read_all, **options)
+
+
+def modern_of(shape: str):
+    """Return the config of a Llama-style shape: "135M" is that of SmolLM2, "tiny" is for the tests."""
+    from ch04_gpt_model.modern_gpt import ModernConfig
+
+    if shape == "tiny":
+        return ModernConfig(64, 320, d_model=32, n_heads=2, n_layers=1, n_kv_heads=1, d_ff=64, qk_norm=False)
+    return ModernConfig(49_152, 2048, d_model=576, n_heads=9, n_layers=30, n_kv_heads=3, d_ff=1536, qk_norm=False)
+
+
+def weight_bytes(shape: str, precision: str) -> float:
+    """Count the bytes of a shape's matrices in "float32", "bfloat16", "int8" (by row) or "Q4_0", the head's too."""
+    import torch
+
+    from ch04_gpt_model.modern_gpt import ModernGPT
+
+    with torch.device("meta"):
+        layers = _linear_layers(ModernGPT(modern_of(shape)))
+    numbers, rows = sum(layer.weight.numel() for layer in layers), sum(len(layer.weight) for layer in layers)
+    sizes = {"float32": 4 * numbers, "bfloat16": 2 * numbers, "int8": numbers + 4 * rows, "Q4_0": numbers * 18 / 32}
+    return sizes[precision]
+
+
+def _random_model(shape: str):
+    """Build the same model of random weights in every process."""
+    import torch
+
+    from ch04_gpt_model.modern_gpt import ModernGPT
+
+    torch.manual_seed(0)
+    return ModernGPT(modern_of(shape)).eval()
+
+
+def _linear_layers(model) -> list:
+    from torch import nn
+
+    return [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+
+
+def precision(side: str, shape: str, n_new: int, seconds: float = 0.0):
+    """One round: so many new tokens of one text with weights in "float32", "bfloat16" or "int8"; units are tokens.
+
+    The eight-bit products are PyTorch's own, which read the weights in eight bits and the rest in float32.
+    """
+    from ch04_gpt_model.generation import generate
+
+    model = _random_model(shape)
+    ids = _prompts(model.config.vocab_size, 1)
+    if side == "bfloat16":
+        model.bfloat16()
+    elif side == "int8":
+        _compute_in_int8(model)
+
+    def one_round():
+        _, n_times, taken = _repeated(lambda: generate(model, ids, n_new), seconds)
+        return n_times * n_new, taken
+
+    return one_round
+
+
+def _compute_in_int8(model) -> None:
+    """Give each linear layer of a model a `forward` with weights in eight bits."""
+    from ch04_gpt_model.quantization import int8_by_row
+
+    for layer in _linear_layers(model):
+        numbers, scale = int8_by_row(layer.weight.detach())
+        layer.forward = partial(_int8_product, numbers, scale[:, 0])
+
+
+def _int8_product(numbers, scale, x):
+    import torch
+
+    rows = torch._weight_int8pack_mm(x.reshape(-1, x.shape[-1]), numbers, scale)
+    return rows.view(*x.shape[:-1], len(numbers))
+
+
+def drafted(side: str, n_new: int, n_stories: int = 1_000, n_prompts: int = 4, seconds: float = 0.0):
+    """One round: so many new tokens for each of some stories' beginnings, the likeliest; units are tokens.
+
+    The story GPT writes alone, or, "ours", with a trigram that guesses four tokens. Told are the `ids`, too.
+    """
+    import torch
+
+    from ch01_understanding_llms.fast_counts import FastNgramModel
+    from ch04_gpt_model.generation import generate
+    from ch04_gpt_model.inference import generate_with_draft
+    from ch05_pretraining.saved_models import load_story_gpt
+    from data.loaders import load_stories
+
+    tokenizer: Any
+    model, tokenizer = load_story_gpt()
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    rows = [[end, *tokenizer.encode(story.text)] for story in load_stories("train", n_stories)]
+    trigram = FastNgramModel(3, tokenizer.vocab_size).fit([token for row in rows for token in row])
+    new = [[end, *tokenizer.encode(story.text)][:PROMPT] for story in load_stories("validation", n_prompts)]
+
+    def write(prompt):
+        ids = torch.tensor([prompt])
+        if side == "ours":
+            draft = lambda text: torch.from_numpy(trigram.next_probabilities(text[-2:]))  # noqa: E731
+            return generate_with_draft(model, draft, ids, n_new)
+        return generate(model, ids, n_new)
+
+    def one_round():
+        texts, n_times, taken = _repeated(lambda: [write(prompt) for prompt in new], seconds)
+        ids = [text[0].tolist() for text in texts]
+        return {"units": n_times * n_prompts * n_new, "seconds": taken, "ids": ids}
+
+    return one_round
+
+
+def unequal(side: str, shape: str, n_new: int, lengths: Sequence[int] = (4, 16, 9, 30), seconds: float = 0.0):
+    """One round: so many new tokens for prompts of these lengths; "ours" side by side; units are tokens.
+
+    The other side writes one text after another. Told are the `ids`, too.
+    """
+    from ch04_gpt_model.generation import generate
+    from ch04_gpt_model.inference import generate_batch
+
+    model = _random_model(shape)
+    prompts = [_prompts(model.config.vocab_size, 1, length)[0] for length in lengths]
+
+    def write():
+        if side == "ours":
+            return generate_batch(model, prompts, n_new)
+        return [generate(model, prompt[None], n_new)[0] for prompt in prompts]
+
+    def one_round():
+        texts, n_times, taken = _repeated(write, seconds)
+        ids = [text.tolist() for text in texts]
+        return {"units": n_times * len(prompts) * n_new, "seconds": taken, "ids": ids}
+
+    return one_round
 
 
 def bytes_read(shape: str, batch_size: int, n_new: int) -> float:
@@ -398,6 +532,7 @@ class _Clock:
 
 MEASURES: dict[str, Callable[..., Callable]] = {
     "training": training, "generation": generation, "published": published,
+    "precision": precision, "drafted": drafted, "unequal": unequal,
     "bpe_training": bpe_training, "bpe_encoding": bpe_encoding,
     "ceiling": ceiling, "reading": reading, "learning": learning, "yardstick": yardstick,
 }  # fmt: skip
