@@ -117,7 +117,11 @@ def jupyterlab(tmp_path, small):
         yield f"http://127.0.0.1:{port}/lab/tree/runs/start.md?token=abc"
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:  # it waits for its kernel, which ends when it is gone
+            process.kill()
+            process.wait()
 
 
 def test_tab_and_enter_open_a_notebook_from_the_page(jupyterlab):
