@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
-from data.loaders import TASK_SPLITS, load_instructions, load_messages, load_preferences
+from data.loaders import TASK_SPLITS, load_crawl, load_instructions, load_messages, load_preferences
 from data.paths import DATA_DIR
 from data.story_cache import world_hash, write_stories
 from data.story_world.engine import SPLITS
@@ -42,6 +42,7 @@ def generated_splits() -> list[tuple[str, str, int, str]]:
     made = [("stories", split, write_stories(split, N_STORIES, seed=0)) for split in SPLITS]
     made += [(name, split, load(split)) for name, load in loaders.items() for split in TASK_SPLITS]
     made.append(("instructions", "new_wordings", load_instructions("new_wordings")))
+    made.append(("crawl", "", load_crawl(n=N_STORIES)))
     return [(name, split, len(records), _checksum(records)) for name, split, records in made]
 
 

@@ -2,6 +2,7 @@
 
     load_text("name")             one text as a string
     load_stories("train", 20_000) stories of the story world, with their exact probabilities
+    load_crawl()                  pages of an invented crawl with those stories in them, and all the rest
     load_messages("train")        messages to classify
     load_instructions("train")    questions with answers that can be marked exactly
     load_preferences("train")     two stories for one request, the better one first
@@ -15,6 +16,7 @@ from functools import lru_cache
 
 from data.paths import CACHE_DIR, DATA_DIR
 from data.story_cache import cached_stories
+from data.story_world.crawl import Page, write_crawl
 from data.story_world.engine import SPLITS, Story
 from data.story_world.instruction_task import INSTRUCTION_SPLITS, write_instructions
 from data.story_world.marking import Instruction
@@ -71,6 +73,25 @@ def load_stories(split: str = "train", n: int = 20_000, seed: int = 0, *, mini: 
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name}={value!r} is not a whole number of at least {least}")
     return cached_stories(CACHE_DIR, split, n, seed, mini)
+
+
+def load_crawl(seed: int = 0, *, n: int = 1200) -> list[Page]:
+    """Load the pages of an invented crawl: stories to learn from, and what stands around and between them.
+
+    Args:
+        seed: another seed, other stories and pages.
+        n: number of stories, at least 2; the crawl has about five pages for each. A tenth as many short stories come
+            along, and the first n // 24 validation stories have leaked.
+
+    Raises:
+        ValueError: n or seed is not such a number.
+
+    Source: this course. Taught in ch02, section C.1.
+    """
+    texts = {split: [story.text for story in load_stories(split, size, seed)]
+             for split, size in (("train", n), ("validation", max(1, n // 24)))}  # fmt: skip
+    short = [story.text for story in load_stories("train", max(1, n // 10), seed, mini=True)]
+    return write_crawl(texts["train"], short, texts["validation"], seed)
 
 
 def load_messages(split: str) -> list[Message]:

@@ -28,6 +28,10 @@ _MODULES = {
     "ch02_text_data.tokenizer_files": "gpt2_tokenizer",
     "ch02_text_data.streaming": "stream_text",
     "ch02_text_data.embeddings": "WordVectors skip_gram_pairs negative_sampling_loss plain_words",
+    "ch02_text_data.corpus": """
+        PageBlocks extract_text repair_encoding letter_triples NaiveBayes quality_problems normal_words exact_copies
+        shingles jaccard minhash candidate_pairs similar_copies leaked mask_personal_data mixture
+    """,
     # chapter 3: attention
     "ch03_attention.attention": "causal_mask attention_weights scaled_dot_product_attention MultiHeadAttention",
     # chapter 4: the GPT model
@@ -118,7 +122,7 @@ _MODULES = {
     """,
     "ch06_finetuning.ppo": "ActorCritic generalized_advantages ppo_step",
     # the data and the world it comes from
-    "data.loaders": "load_text load_stories load_messages load_instructions load_preferences catalogue",
+    "data.loaders": "load_text load_stories load_crawl load_messages load_instructions load_preferences catalogue",
     "data.by_hand": "load_messages_by_hand load_questions_by_hand",
     "data.story_world.instruction_task": "INSTRUCTION_KINDS",
     "data.story_world.marking": "mark Instruction Question",
@@ -131,6 +135,7 @@ _MODULES = {
     "data.own_messages": "read_messages",
     "data.paths": "DATA_DIR RUNS_DIR",
     "data.story_world.engine": "StoryWorld Story",
+    "data.story_world.crawl": "Page",
     "data.story_world.coherence": "check_story",
     # figures and exercises
     "shared.figures": "use_style COLORS new_axes heatmap lines losses bars token_view attention_view View",

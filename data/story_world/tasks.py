@@ -105,10 +105,15 @@ class PortableRandom:
 
 def fill(template: str, slots: dict[str, str], rng: PortableRandom) -> str:
     """Write a template: choose between [a|b], fill {slots}, and put "an" where a vowel follows."""
+    return AN.sub(r"\1n ", fill_slots(template, slots, rng))
+
+
+def fill_slots(template: str, slots: dict[str, str], rng: PortableRandom) -> str:
+    """Write a template of any language: choose between [a|b], and fill {slots}."""
     text = template
     while "[" in text:  # the innermost choices first
         text = CHOICE.sub(lambda match: rng.pick(match.group(1).split("|")), text)
-    return AN.sub(r"\1n ", SLOT.sub(lambda match: slots[match.group(1)], text))
+    return SLOT.sub(lambda match: slots[match.group(1)], text)
 
 
 AN = re.compile(r"\b([Aa]) (?=[aeiou])(?!uni|use|one\b|once|eu)")
