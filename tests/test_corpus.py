@@ -180,7 +180,7 @@ def test_letters_tell_languages_apart_that_pages_do_not_declare(pages, texts):
      ("the and a " * 400, ["length", "length of words"]),
      ("The extraordinarily incomprehensible and characteristically antiauthoritarian to " * 4, ["length of words"]),
      ("The fox 12 and 31 to 48 a 19 " * 5, ["length of words", "words without letters"]),
-     ("The fox | and | the hen | went | to a pond " * 3, ["words without letters", "unusual signs"]),
+     ("The foxes | wandered | to the garden | and another meadow " * 3, ["words without letters", "unusual signs"]),
      ("Der Fuchs ging an einen See, und dort regnete es den ganzen langen Tag. " * 2, ["common words"])],
 )  # fmt: skip
 def test_each_rule_is_broken_by_its_own_text(text, rules):
@@ -260,7 +260,7 @@ def test_a_leak_is_a_run_of_words_however_it_is_written():
     held_out = "One day the small fox, who was hungry, went home."
     texts = ["He said: one day THE SMALL FOX who was hungry went away.", "The small fox was hungry one day.", ""]
     assert leaked(texts, [held_out], n=6) == {0}
-    assert leaked(texts, [held_out], n=9) == set()
+    assert leaked(texts, [held_out], n=9) == {0} and leaked(texts, [held_out], n=10) == set()
     assert leaked(texts, [], n=3) == set()
 
 
