@@ -429,6 +429,25 @@ def first_place_learns_alone(ids, token_table, position_table):
     return token_table[ids] + torch.cat([places[:1], places[1:].detach()])
 
 
+def joins_by_spelling(piece, merges):
+    tokens = list(piece)
+    for first, second in merges:
+        merged = []
+        for token in tokens:
+            if merged and merged[-1] + token == first + second:
+                merged[-1] += token
+            else:
+                merged.append(token)
+        tokens = merged
+    return tokens
+
+
+def windows_of_tensors(ids, max_length, stride):
+    starts = range(0, len(ids) - max_length, stride)
+    ids = torch.tensor(ids)
+    return [(ids[s : s + max_length], ids[s + 1 : s + max_length + 1]) for s in starts]
+
+
 WRONG = {
     "2.1": [
         (merges_overlapping, "three 1s are one pair"),
@@ -462,6 +481,7 @@ WRONG = {
         (from_right_to_left, "no letter is used twice"),
         (strips_the_piece, "spaces at both ends"),
         (forgets_capitals, "yours is [' ', 'hug', ' ']"),
+        (joins_by_spelling, "its own two halves"),
     ],
     "2.4": [
         (decodes_token_by_token, "join the bytes first"),
@@ -484,6 +504,7 @@ WRONG = {
         (windows_of_places, "A window holds ids"),
         (stride_of_a_window_at_most, "should be [0, 5, 10], yours is [0, 2, 4, 6, 8, 10]"),
         (windows_one_by_one, "yours is a generator"),
+        (windows_of_tensors, "should be lists of ids"),
     ],
     "2.6": [
         (padding_is_a_target, "At [1, 2] it should be -100, yours is 0"),

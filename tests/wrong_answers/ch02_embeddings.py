@@ -228,6 +228,30 @@ def short_sums_left_short(words, vectors):
     return F.normalize(total, dim=0, eps=0.5)
 
 
+def own_place_minus_one(id_, table, k):
+    scores = _cosines(id_, table)
+    scores[id_] = -1
+    return scores.topk(k).indices.tolist()
+
+
+def ids_in_a_tensor(id_, table, k):
+    scores = _cosines(id_, table)
+    scores[id_] = -torch.inf
+    return scores.topk(k).indices
+
+
+def list_of_small_tensors(id_, table, k):
+    return list(ids_in_a_tensor(id_, table, k))
+
+
+def five_random_words_only(center, context, negatives):
+    return pair_loss_of(center, context, negatives[:5])
+
+
+def small_letters(words, vectors):
+    return F.normalize(sum(_known([word.lower() for word in words], vectors), _zeros(vectors)), dim=0)
+
+
 WRONG = {
     "2e.1": [
         (products_for_cosines, "should be [6], yours is [3]"),
@@ -242,6 +266,9 @@ WRONG = {
         (columns_normalized, "yours is"),
         (own_place_zero, "A negative cosine is smaller than 0"),
         (all_of_the_same_vector_dropped, "Leave out the word by its id"),
+        (own_place_minus_one, "against -1 as well"),
+        (ids_in_a_tensor, "yours is tensor([6])"),
+        (list_of_small_tensors, "yours is [tensor(6)]"),
     ],
     "2e.2": [
         (sign_of_random_words, "of *minus* its product"),
@@ -260,6 +287,7 @@ WRONG = {
         (one_number_in_a_row, "Return a tensor with one number, not tensor([4.1589])"),
         (the_other_side_overflows, "yours is inf"),
         (the_random_side_capped, "σ of it rounds to 0"),
+        (five_random_words_only, "Eight coin tosses"),
     ],
     "2e.3": [
         (not_scaled, "yours is [6, 0]"),
@@ -276,5 +304,6 @@ WRONG = {
         (last_word_only, "yours is [0, 1]"),
         (divided_by_nothing, "which have no direction"),
         (short_sums_left_short, "However short the sum is"),
+        (small_letters, "look words up as they are written"),
     ],
 }

@@ -286,6 +286,70 @@ def step_without_scale(q, k, v, old_keys, old_values):
     return (q @ keys.transpose(-2, -1)).softmax(dim=-1) @ values, keys, values
 
 
+def norm_with_mean_and_variance_cut_off(x, weight, bias, eps=1e-5):
+    mean, variance = x.mean(-1, keepdim=True).detach(), x.var(-1, keepdim=True, correction=0).detach()
+    return (x - mean) / (variance + eps).sqrt() * weight + bias
+
+
+def norm_with_the_mean_cut_off(x, weight, bias, eps=1e-5):
+    centered = x - x.mean(-1, keepdim=True).detach()
+    return centered / (centered.square().mean(-1, keepdim=True) + eps).sqrt() * weight + bias
+
+
+def norm_with_the_weight_cut_off(x, weight, bias, eps=1e-5):
+    return _normed(x, eps) * weight.detach() + bias
+
+
+def gelu_with_the_probability_cut_off(x):
+    return x * 0.5 * (1 + torch.erf(x.detach() / 2**0.5))
+
+
+def block_with_the_second_part_cut_off(x, norm1, attention, norm2, feed_forward):
+    x = x + attention(norm1(x))
+    return x + feed_forward(norm2(x.detach()))
+
+
+def block_cut_off(x, norm1, attention, norm2, feed_forward):
+    with torch.no_grad():
+        x = x + attention(norm1(x))
+        return x + feed_forward(norm2(x))
+
+
+def cache_as_a_decimal_number(config, batch_size, n_tokens, bytes_per_number=4):
+    return 2 * config.n_layers * batch_size * n_tokens * config.d_model * 8 * bytes_per_number / 8
+
+
+def _greedy(model, ids, n_new):
+    with torch.no_grad():
+        for _ in range(n_new):
+            ids = torch.cat([ids, model(ids[:, -model.config.context_length :])[:, -1].argmax(-1, keepdim=True)], dim=1)
+    return ids
+
+
+def greedy_of_decimal_numbers(model, ids, n_new):
+    return _greedy(model, ids, n_new).float()
+
+
+def greedy_that_leaves_eval(model, ids, n_new):
+    model.eval()
+    return _greedy(model, ids, n_new)
+
+
+def greedy_that_freezes(model, ids, n_new):
+    model.requires_grad_(False)
+    return _greedy(model, ids, n_new)
+
+
+def step_cut_off(q, k, v, old_keys, old_values):
+    keys, values = torch.cat([old_keys, k], 2), torch.cat([old_values, v], 2)
+    return F.scaled_dot_product_attention(q, keys, values).detach(), keys, values
+
+
+def step_with_the_keys_cut_off(q, k, v, old_keys, old_values):
+    keys, values = torch.cat([old_keys, k.detach()], 2), torch.cat([old_values, v], 2)
+    return F.scaled_dot_product_attention(q, keys, values), keys, values
+
+
 WRONG = {
     "4.1": [
         (norm_with_the_other_variance, "divides by the number of values"),
@@ -297,8 +361,11 @@ WRONG = {
         (norm_of_pytorch, "Take mean and variance yourself"),
         (norm_of_four_numbers, "The width may be any"),
         (norm_by_the_difference_of_squares, "two huge squares"),
-        (norm_cut_off, "cut off from x"),
+        (norm_cut_off, "No gradient reaches x"),
         (norm_in_float32, "should be 'torch.float64'"),
+        (norm_with_mean_and_variance_cut_off, "The gradient of x"),
+        (norm_with_the_mean_cut_off, "The gradient of x"),
+        (norm_with_the_weight_cut_off, "No gradient reaches weight"),
     ],
     "4.2": [
         (gelu_as_relu, "yours is [0, 0, 0, 1, 2]"),
@@ -310,6 +377,7 @@ WRONG = {
         (gelu_in_float32, "should be 'torch.float64'"),
         (gelu_in_place, "Do not change what you were given"),
         (gelu_of_five_numbers, "should have the shape (2, 3)"),
+        (gelu_with_the_probability_cut_off, "Every place where x is used"),
     ],
     "4.3": [
         (post_norm, "yours is [3.2]"),
@@ -319,6 +387,8 @@ WRONG = {
         (the_number_alone, "yours is [139.1, 0]"),
         (block_in_place, "Do not change what you were given"),
         (norms_exchanged, "yours is [175.1]"),
+        (block_with_the_second_part_cut_off, "Every place where x is used"),
+        (block_cut_off, "cut off from x"),
     ],
     "4.4": [
         (tied_by_a_copy, "equal values in two places"),
@@ -343,6 +413,7 @@ WRONG = {
         (cache_of_four_bytes_always, "Two bytes for each number"),
         (cache_of_one_block, "yours is 96."),
         (cache_of_one_head, "yours is 160."),
+        (cache_as_a_decimal_number, "return a whole number"),
     ],
     "4.7": [
         (greedy_from_the_first_token, "The scores after the *last* token"),
@@ -352,6 +423,9 @@ WRONG = {
         (greedy_in_a_window_of_four, "the context holds 2"),
         (greedy_with_one_answer_for_all, "for each row by itself"),
         (greedy_at_least_once, "Then nothing is appended"),
+        (greedy_of_decimal_numbers, "keep the type of ids"),
+        (greedy_that_leaves_eval, "leave it in its mode"),
+        (greedy_that_freezes, "can no longer learn"),
     ],
     "4.8": [
         (step_with_a_square_mask, "no mask at all"),
@@ -362,5 +436,7 @@ WRONG = {
         (step_with_values_first, "The keys after the step"),
         (step_that_scales_in_place, "Do not change what you were given"),
         (step_scaled_by_three, "no mask at all"),
+        (step_cut_off, "cut off from q"),
+        (step_with_the_keys_cut_off, "No gradient reaches k"),
     ],
 }

@@ -91,6 +91,9 @@ def check_encode_piece(fn) -> None:
     hint = "Only merges make tokens: a string is not a token because it happens to be there in one."
     long_way = [("a", "b"), ("c", "d"), ("ab", "cd")]
     expect_equal("encode_piece('bcd', [ab, cd, ab+cd])", list(fn("bcd", long_way)), ["b", "cd"], hint)
+    hint = "A merge joins its own two halves: a and bc spell abc as well, but they are not the pair (ab, c)."
+    spelled = [("b", "c"), ("a", "b"), ("ab", "c")]
+    expect_equal("encode_piece('abc', [b+c, a+b, ab+c])", list(fn("abc", spelled)), ["a", "bc"], hint)
     hint = "Every character stays as it is: capitals, and spaces at both ends."
     expect_equal("encode_piece(' Hug ', merges)", list(fn(" Hug ", MERGES.copy())), [" ", "H", "ug", " "], hint)
     expect_equal("encode_piece('', merges)", list(fn("", MERGES.copy())), [], "No characters, no tokens.")
@@ -152,7 +155,9 @@ def _as_lists(pairs) -> list[tuple[list[int], list[int]]]:
     for pair in pairs:
         is_pair = len(pair) == 2 and all(hasattr(row, "__len__") for row in pair)
         expect(is_pair, f"A window should be a pair of two rows of ids, inputs and targets; yours is {pair!r:.100}.")
-    return [(list(ids), list(targets)) for ids, targets in pairs]
+        are_lists = all(type(row) is list and all(type(id_) is int for id_ in row) for row in pair)
+        expect(are_lists, f"Inputs and targets should be lists of ids, as what you were given; yours: {pair!r:.100}.")
+    return [tuple(pair) for pair in pairs]
 
 
 def check_story_rows(fn) -> None:

@@ -21,10 +21,8 @@ def check_nearest_ids(fn) -> None:
         (4, 6, [3, 6, 5, 1, 0, 2], "A negative cosine is smaller than 0: the opposite direction comes last."),
     ):
         table = TABLE.clone()
-        got = fn(id_, table, k)
         what = f"nearest_ids({id_}, table, {k}), with the table {TABLE.tolist()},"
-        expect(isinstance(got, (list, torch.Tensor)), f"{what} should be a list of ids, yours is {got!r:.60}.")
-        got = [int(one) for one in got]
+        got = _list_of_ids(what, fn(id_, table, k))
         twins = [{0: 2, 2: 0}.get(one, one) for one in got]  # these two are equally near to all others
         fits = got == expected or (id_ not in (0, 2) and twins == expected)
         expect(fits, f"{what} should be {expected}, yours is {got}. {hint}")
@@ -32,8 +30,19 @@ def check_nearest_ids(fn) -> None:
     same = torch.tensor([[3.0, 1.0], [0.0, 2.0], [3.0, 1.0]])
     hint = "Leave out the word by its id: another word may have the very same vector."
     for id_, k, expected in ((2, 1, [0]), (0, 2, [2, 1])):
-        got = [int(one) for one in fn(id_, same.clone(), k)]
-        expect_equal(f"nearest_ids({id_}, {same.tolist()}, {k})", got, expected, hint)
+        what = f"nearest_ids({id_}, {same.tolist()}, {k})"
+        expect_equal(what, _list_of_ids(what, fn(id_, same.clone(), k)), expected, hint)
+    opposite = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    hint = "Its own place must lose against every cosine, against -1 as well: only minus infinity is always smaller."
+    for id_ in (0, 1):
+        what = f"nearest_ids({id_}, {opposite.tolist()}, 2)"
+        expect_equal(what, _list_of_ids(what, fn(id_, opposite.clone(), 2)), [2, 1 - id_], hint)
+
+
+def _list_of_ids(what: str, got) -> list[int]:
+    are_ids = isinstance(got, list) and all(type(one) is int for one in got)
+    expect(are_ids, f"{what} should be a list of ids, yours is {got!r:.60}. `tolist()` makes one of a tensor.")
+    return got
 
 
 def check_pair_loss(fn) -> None:
@@ -43,6 +52,8 @@ def check_pair_loss(fn) -> None:
     expect_close("With vectors of zeros and five random words, the loss", none, 4.158883, "Six coin tosses: 6 ln 2.")
     without = fn(zero, zero, torch.zeros(0, 4))
     expect_close("Without any random word, the loss", without, 0.693147, "One coin toss is left: ln 2.")
+    many = fn(zero, zero, torch.zeros(7, 4))
+    expect_close("With seven random words, the loss", many, 5.545177, "Eight coin tosses: K may be any number.")
     center, context = torch.tensor([1.0, 2.0, 0.0, -1.0]), torch.tensor([0.5, 1.0, 3.0, 0.0])
     hint = "The center's product with the true word is 2.5: its surprise is -log σ(2.5)."
     expect_close(
@@ -93,6 +104,7 @@ def check_text_vector(fn) -> None:
         ("fox ran ran", [1 / 17**0.5, 4 / 17**0.5], "Add the vectors as they are, the long one counts more."),
         ("fox unicorn hen hen hen hen", [0.6, 0.8], "A word without a vector is left out."),
         ("unicorn fox", [1.0, 0.0], "The first word may have no vector."),
+        ("Fox hen", [0.0, 1.0], "Fox is another word than fox and has no vector: look words up as they are written."),
         ("saw hen hen hen hen hen", [0.0, 1.0], "Opposite directions take each other away."),
         ("unicorn", [0.0, 0.0], "No known word: as many zeros as a vector has numbers."),
         ("", [0.0, 0.0], "No words: as many zeros as a vector has numbers."),

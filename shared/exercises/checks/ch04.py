@@ -46,14 +46,25 @@ def check_layer_norm(fn) -> None:
     hint = "Take the mean away before you square: the difference of two huge squares has no digits left."
     expected = torch.tensor([[-1.069045, -0.534522, 0.0, 1.603567]])
     expect_close("layer_norm of 10001, 10002, 10003, 10006 in float32", fn(far, ones, 0 * ones), expected, hint)
-    _expect_learns(fn, x, torch.ones(4).double(), torch.zeros(4).double())
+    _expect_gradients(fn, lambda *given: nn.functional.layer_norm(given[0], (4,), *given[1:]), x=x, weight=weight,
+                      bias=bias)  # fmt: skip
 
 
-def _expect_learns(fn, x: torch.Tensor, *rest: torch.Tensor) -> None:
-    """Hold that gradients flow through an answer, and that it keeps the number format."""
-    got = fn(x.clone().requires_grad_(), *rest)
-    expect(got.requires_grad, "The result is cut off from x (.item() or .detach()), so nothing before it could learn.")
-    expect_equal("The number format of the result", str(got.dtype), str(x.dtype), "Keep that of x.")
+def _expect_gradients(fn, right, **given: torch.Tensor) -> None:
+    """Hold that an answer keeps the number format, and that all gradients flow back as from the right one."""
+    ours, rights = ([tensor.clone().requires_grad_() for tensor in given.values()] for _ in range(2))
+    got = fn(*ours)
+    first = next(iter(given))
+    lost = f"The result is cut off from {first} (.item() or .detach()), so nothing before it could learn."
+    expect(got.requires_grad, lost)
+    expect_equal("The number format of the result", str(got.dtype), str(ours[0].dtype), f"Keep that of {first}.")
+    weights = _numbers(*got.shape, seed=9)
+    (got * weights).sum().backward()
+    (right(*rights) * weights).sum().backward()
+    for name, mine, other in zip(given, ours, rights):
+        expect(mine.grad is not None, f"No gradient reaches {name}: leave out detach, .data and torch.no_grad.")
+        hint = f"Every place where {name} is used must let its gradient pass: no detach, .data or torch.no_grad there."
+        expect_close(f"The gradient of {name}", mine.grad, other.grad, hint)
 
 
 def check_gelu(answer) -> None:
@@ -66,7 +77,7 @@ def check_gelu(answer) -> None:
     expect_close("gelu of -2, -1, 0, 1, 2", fn(x), nn.functional.gelu(x), hint)
     x = 3 * _numbers(2, 3)
     expect_close("gelu of a table of other numbers", fn(x), nn.functional.gelu(x), hint)
-    _expect_learns(fn, x)
+    _expect_gradients(fn, nn.functional.gelu, x=x)
 
 
 def check_block(answer) -> None:
@@ -81,6 +92,8 @@ def check_block(answer) -> None:
     hint = "A norm stands before its part and not behind it: the part reads what the norm gives."
     expected = torch.tensor([[156.31], [17.21]])
     expect_close("The block of 100 and 0, with norms that divide and then add 1 and 2", got, expected, hint)
+    parts = norm1, attention, norm2, feed_forward
+    _expect_gradients(lambda x: fn(x, *parts), lambda x: 1.391 * x, x=_numbers(3, 2))
 
 
 def check_tie(fn) -> None:
@@ -126,7 +139,9 @@ def check_cache_bytes(fn) -> None:
     expect_equal("cache_bytes(config, 1, 1) of 5 blocks, width 12", fn(config, 1, 1), 2 * 5 * 12 * 4, hint)
     expect_equal("cache_bytes(config, 3, 7)", fn(config, 3, 7), 2 * 5 * 12 * 4 * 21, "Rows times tokens.")
     expect_equal("cache_bytes(config, 1, 1, 2)", fn(config, 1, 1, 2), 2 * 5 * 12 * 2, "Two bytes for each number.")
-    expect_equal("cache_bytes(GPT-2 1558M, 1, 1024)", fn(GPTConfig.gpt2("1558M"), 1, 1024), 629_145_600, hint)
+    largest = fn(GPTConfig.gpt2("1558M"), 1, 1024)
+    expect_equal("cache_bytes(GPT-2 1558M, 1, 1024)", largest, 629_145_600, hint)
+    expect(isinstance(largest, int), f"Bytes are counted: return a whole number; yours is {largest!r}.")
 
 
 class _Counting(nn.Module):
@@ -135,11 +150,12 @@ class _Counting(nn.Module):
     def __init__(self, context_length: int = 4):
         super().__init__()
         self.config = SimpleNamespace(context_length=context_length, vocab_size=23)
+        self.one = nn.Parameter(torch.ones((), dtype=torch.float64))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         if ids.shape[1] > self.config.context_length:
             raise ValueError(f"{ids.shape[1]} tokens were given and the context holds {self.config.context_length}")
-        return nn.functional.one_hot(ids.cumsum(dim=1) % 23, 23).double()
+        return nn.functional.one_hot(ids.cumsum(dim=1) % 23, 23) * self.one
 
 
 def check_greedy(answer) -> None:
@@ -163,6 +179,12 @@ def check_greedy(answer) -> None:
     expect_equal("greedy of [[1, 2], [5, 6]] for three tokens in a context of 2", got, expected, hint)
     none = fn(model, torch.tensor([[1, 2]]), 0)
     expect_equal("greedy of [[1, 2]] for no token", none, torch.tensor([[1, 2]]), "Then nothing is appended.")
+    hint = "The tokens are read by an embedding again: keep the type of ids."
+    for tokens in (got, none):
+        expect_equal("The type of the ids", str(tokens.dtype), "torch.int64", hint)
+    expect(model.training, "The model was training before and is not now: leave it in its mode, or set it back.")
+    frozen = "The model's parameters can no longer learn: use torch.no_grad, and leave requires_grad as it was."
+    expect(model.one.requires_grad, frozen)
 
 
 def check_cached_step(answer) -> None:
@@ -184,6 +206,13 @@ def check_cached_step(answer) -> None:
     out, keys, _ = fn(q, k, v, k[:, :, :0], v[:, :, :0])
     expect_equal("The keys after the first token of all", keys, k, "Nothing is stored yet.")
     expect_close("The output of the first token of all", out, v, "It can read only itself.")
+    old = _numbers(2, 3, 4, 8, seed=3), _numbers(2, 3, 4, 8, seed=4)
+
+    def right(q, k, v):
+        keys, values = (torch.cat(pair, dim=2) for pair in zip(old, (k, v)))
+        return scaled_dot_product_attention(q, keys, values)
+
+    _expect_gradients(lambda q, k, v: fn(q, k, v, *old)[0], right, q=q, k=k, v=v)
 
 
 CHECKS = {
