@@ -140,7 +140,9 @@ _MODULES = {
     # figures and exercises
     "shared.figures": "use_style COLORS new_axes heatmap lines losses bars token_view attention_view View",
     "shared.needed_files": "leave_out_without",
-    "shared.exercises": "check solution NotYet expect expect_equal expect_close untouched without",
+    "shared.exercises": """
+        check solution NotYet expect expect_equal expect_close expect_format expect_gradients untouched without
+    """,
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -164,6 +164,16 @@ def test_two_values_that_look_the_same_are_told_apart():
     near = torch.tensor([1.0, 2.0, 3.0])
     with pytest.raises(NotYet, match=r"At \[2\] it should be 3, yours is 3\.0001"):
         expect_close("the loss", (near + torch.tensor([1e-8, 0, 1e-4])).requires_grad_(), near)
+    for bad in (torch.nan, torch.inf):
+        expected = torch.arange(12.0)
+        expected[7] = -torch.inf  # as a masked score
+        got = expected.double()
+        got[2] += 1e-8
+        got[9] = bad
+        with pytest.raises(NotYet, match=rf"At \[9\] it should be 9, yours is {bad}\."):
+            expect_close("the scores", got, expected)
+        with pytest.raises(NotYet, match=rf"At \[9\] it should be {bad}, yours is 9\."):
+            expect_close("the scores", expected, got)
     with pytest.raises(NotYet, match="should be \\[266, 67\\], yours is \\[266, 67\\] of shape"):
         expect_equal("The ids", torch.tensor([266, 67]), [266, 67])
 

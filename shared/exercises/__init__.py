@@ -69,7 +69,8 @@ def _first_difference(got: Any, expected: Any) -> str:
     if not (isinstance(got, torch.Tensor) and isinstance(expected, torch.Tensor)):
         return f"Yours is a {type(got).__name__}, expected was a {type(expected).__name__}."
     pair = [tensor.detach().double().flatten() for tensor in (expected, got)]
-    gap = (pair[0] - pair[1]).abs().nan_to_num(torch.inf)
+    gap = torch.where(pair[0].isclose(pair[1], rtol=0.0, atol=0.0, equal_nan=True), 0.0, (pair[0] - pair[1]).abs())
+    gap = gap.nan_to_num(torch.finfo(gap.dtype).max)  # nan and infinity differ by more than any number
     number = int((gap > gap.max() / 1000).nonzero()[0])  # the first place with more than the noise of rounding
     place = [int(index) for index in torch.unravel_index(torch.tensor(number), got.shape)]
     where = f"At {place}" if place else "More exactly,"
@@ -165,17 +166,47 @@ def without(owner: Any, name: str, message: str, option: str | None = None) -> I
 
 
 def untouched(answer: Any) -> Any:
-    """Give a function that calls an answer and raises `NotYet` where it has changed a tensor that it was given."""
+    """Give a function that calls an answer and raises `NotYet` where it has changed a given tensor or list."""
 
     def called(*given, **options):
+        lists = [(some, list(some)) for some in given if isinstance(some, list)]
         tensors = [x for some in given for x in (some if isinstance(some, list) else [some])]
         before = [(x, x.detach().clone()) for x in tensors if isinstance(x, torch.Tensor)]
         result = answer(*given, **options)
+        for now, once in lists:
+            same = len(now) == len(once) and all(mine is old for mine, old in zip(now, once))
+            changed = f"A list that was given, {_short(once)}, has become {_short(now)}."
+            expect(same, f"{changed} Do not change what you were given.")
         for after, kept in before:
             expect_equal("A tensor that was given, afterwards,", after, kept, "Do not change what you were given.")
         return result
 
     return called
+
+
+def expect_format(got: torch.Tensor, expected: torch.Tensor) -> None:
+    """Raise `NotYet` unless a right result has the number format of the expected one, float64, in all digits."""
+    expect_equal("Its number format", str(got.dtype), str(expected.dtype), "Keep the one that is given.")
+    exact = torch.allclose(got, expected, rtol=1e-9, atol=1e-9)
+    expect(exact, "Yours agrees to about seven digits only: compute in the number format that is given, here float64.")
+
+
+def expect_gradients(answer: Any, right: Any, **given: torch.Tensor) -> None:
+    """Raise `NotYet` unless the same gradients come back through an answer as through the right function.
+
+    Args:
+        answer: function of the tensors, in their order.
+        right: another one, whose gradients are expected.
+        given: the tensors, by the names that the exercise gives them.
+    """
+    ours, others = ([x.detach().clone().requires_grad_() for x in given.values()] for _ in range(2))
+    got, names = answer(*ours), " and ".join(", ".join(given).rsplit(", ", 1))
+    expect(got.requires_grad, f"A training must reach {names} through yours: leave `detach` and `no_grad` out.")
+    gradients = torch.autograd.grad(got.square().sum(), ours, allow_unused=True)
+    wanted = torch.autograd.grad(right(*others).square().sum(), others)
+    for name, mine, other in zip(given, gradients, wanted):
+        expect(mine is not None, f"No gradient reaches {name}: leave `detach` and `no_grad` out.")
+        expect_close(f"The gradient that reaches {name}", mine, other, "Is a part of it cut off?")
 
 
 def solution(exercise: str) -> None:

@@ -46,6 +46,41 @@ def chosen_places(scores, bias, n_active):
     return weights / weights.sum(dim=-1, keepdim=True)
 
 
+def rightly_weighed(scores, bias, n_active):
+    kept = not_divided(scores, bias, n_active)
+    return kept / kept.sum(dim=-1, keepdim=True)
+
+
+def routed_without_a_gradient(scores, bias, n_active):
+    with torch.no_grad():
+        return rightly_weighed(scores, bias, n_active)
+
+
+def sum_cut_off(scores, bias, n_active):
+    kept = not_divided(scores, bias, n_active)
+    return kept / kept.sum(dim=-1, keepdim=True).detach()
+
+
+def routed_in_float32(scores, bias, n_active):
+    return rightly_weighed(scores.float(), bias.float(), n_active)
+
+
+def routed_in_float32_inside(scores, bias, n_active):
+    return routed_in_float32(scores, bias, n_active).double()
+
+
+def all_that_reach_the_last(scores, bias, n_active):
+    wanted = scores.sigmoid() + bias
+    kept = scores.sigmoid() * (wanted >= wanted.topk(n_active).values[:, -1:])
+    return kept / kept.sum(dim=-1, keepdim=True)
+
+
+def bias_in_place(scores, bias, n_active):
+    found = rightly_weighed(scores, bias, n_active)
+    bias += 0.1
+    return found
+
+
 def keys_alone(windows, n_tokens, n_kv_heads, d_head):
     return sum(min(window or n_tokens, n_tokens) for window in windows) * n_kv_heads * d_head
 
@@ -72,6 +107,23 @@ def one_limit_for_all(windows, n_tokens, n_kv_heads, d_head):
 
 def one_head(windows, n_tokens, n_kv_heads, d_head):
     return 2 * sum(min(window or n_tokens, n_tokens) for window in windows) * d_head
+
+
+def numbers_as_a_float(windows, n_tokens, n_kv_heads, d_head):
+    return float(2 * sum(min(window or n_tokens, n_tokens) for window in windows) * n_kv_heads * d_head)
+
+
+def windows_taken_out(windows, n_tokens, n_kv_heads, d_head):
+    n_kept = 0
+    while windows:
+        n_kept += min(windows.pop() or n_tokens, n_tokens)
+    return 2 * n_kept * n_kv_heads * d_head
+
+
+def windows_filled_in(windows, n_tokens, n_kv_heads, d_head):
+    for i, window in enumerate(windows):
+        windows[i] = min(window or n_tokens, n_tokens)
+    return 2 * sum(windows) * n_kv_heads * d_head
 
 
 def added(state, key, value, write, keep):
@@ -122,6 +174,43 @@ def strongest_row(state, key, value, write, keep):
     return new
 
 
+def rightly_exchanged(state, key, value, write, keep):
+    return keep * state + torch.outer(key, write * (value - key @ (keep * state)))
+
+
+def key_made_one_long(state, key, value, write, keep):
+    return rightly_exchanged(state, key / key.norm(), value, write, keep)
+
+
+def divided_by_the_key(state, key, value, write, keep):
+    return keep * state + torch.outer(key, write * (value - key @ (keep * state))) / (key @ key)
+
+
+def key_in_place(state, key, value, write, keep):
+    return rightly_exchanged(state, key.div_(key.norm()), value, write, keep)
+
+
+def exchanged_and_cut_off(state, key, value, write, keep):
+    return rightly_exchanged(state.detach(), key.detach(), value.detach(), write, keep)
+
+
+def state_cut_off(state, key, value, write, keep):
+    return rightly_exchanged(state.detach(), key, value, write, keep)
+
+
+def found_is_cut_off(state, key, value, write, keep):
+    found = (key @ (keep * state)).detach()
+    return keep * state + torch.outer(key, write * (value - found))
+
+
+def exchanged_in_float32(state, key, value, write, keep):
+    return rightly_exchanged(state.float(), key.float(), value.float(), write, keep)
+
+
+def exchanged_in_float32_inside(state, key, value, write, keep):
+    return exchanged_in_float32(state, key, value, write, keep).double()
+
+
 WRONG = {
     "4b.1": [
         (by_softmax, "The two largest sigmoids"),
@@ -131,6 +220,12 @@ WRONG = {
         (without_the_bias, "The bias decides which experts are chosen"),
         (bias_before_the_sigmoid, "should be"),
         (chosen_places, "should have the shape (1, 4), yours has (1, 2)"),
+        (routed_without_a_gradient, "A training must reach scores through yours"),
+        (sum_cut_off, "The gradient that reaches scores"),
+        (routed_in_float32, "Its number format should be 'torch.float64'"),
+        (routed_in_float32_inside, "about seven digits only"),
+        (all_that_reach_the_last, "should be [3, 3] of shape (2,), yours is [5, 5]"),
+        (bias_in_place, "Do not change what you were given"),
     ],
     "4b.2": [
         (keys_alone, "should be 240, yours is 120"),
@@ -140,6 +235,9 @@ WRONG = {
         (one_block_for_all, "should be 552, yours is 240"),
         (one_limit_for_all, "should be 552, yours is 720"),
         (one_head, "should be 240, yours is 80"),
+        (numbers_as_a_float, "return a whole number"),
+        (windows_taken_out, "has become []"),
+        (windows_filled_in, "A list that was given, [None], has become [10]"),
     ],
     "4b.3": [
         (added, "takes that row's place"),
@@ -152,5 +250,13 @@ WRONG = {
         (changed_value, "The value that was given"),
         (sizes_of_the_key, "Every row changes by its number in the key"),
         (strongest_row, "Every row changes by its number in the key"),
+        (key_made_one_long, "for a key of the length 2"),
+        (divided_by_the_key, "who wants the length 1 divides before the step"),
+        (key_in_place, "Do not change what you were given"),
+        (exchanged_and_cut_off, "A training must reach state, key and value through yours"),
+        (state_cut_off, "No gradient reaches state"),
+        (found_is_cut_off, "The gradient that reaches state"),
+        (exchanged_in_float32, "Its number format should be 'torch.float64'"),
+        (exchanged_in_float32_inside, "about seven digits only"),
     ],
 }

@@ -176,6 +176,13 @@ def in_float32(p, q):
     return torch.minimum(p, q).sum(), more / more.sum() if more.sum() > 0 else p
 
 
+def difference_in_place(p, q):
+    kept = torch.minimum(p, q).sum()
+    q.sub_(p)
+    rest = (-q).clamp(min=0)
+    return kept, rest / rest.sum() if rest.sum() > 0 else p
+
+
 def _right(n_pads, length):
     _, positions, causal, own, real = _parts(n_pads, length)
     return positions, causal & real | own
@@ -242,6 +249,7 @@ WRONG = {
         (only_often_refused, "yours is [0, 0.3, 0, 0.22"),
         (the_constants_of_the_check, "six tokens should be 0.9, yours is 0.6"),
         (in_float32, "yours is torch.float32"),
+        (difference_in_place, "Do not change what you were given"),
     ],
     "4i.3": [
         (positions_of_columns, "yours is [0, 1, 2, 3, 0, 1"),

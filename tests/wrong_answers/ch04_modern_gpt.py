@@ -99,6 +99,10 @@ def blocked_by_minus_30(q, k, v):
     return _by_hand(q, k, v, blocked=-30.0)
 
 
+def blocked_by_minus_a_billion(q, k, v):
+    return _by_hand(q, k, v, blocked=-1e9)
+
+
 def exponentials_that_overflow(q, k, v):
     return _by_hand(q, k, v, softmax=lambda x: x.exp() / x.exp().sum(-1, keepdim=True))
 
@@ -173,6 +177,14 @@ def cut_off(weight, n_heads):
     return pairs_of_rows(weight.detach(), n_heads)
 
 
+def ordered_in_float32(weight, n_heads):
+    return pairs_of_rows(weight.float(), n_heads)
+
+
+def ordered_in_float32_inside(weight, n_heads):
+    return pairs_of_rows(weight.float(), n_heads).double()
+
+
 def orders_by_heart(weight, n_heads):
     order = {2: [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11], 3: [0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11]}
     return weight[order[n_heads]]
@@ -197,7 +209,8 @@ WRONG = {
         (queries_scaled_in_place, "Do not change what you were given"),
         (shared_and_cut_off, "A training must reach q, k and v"),
         (values_cut_off, "No gradient reaches v"),
-        (blocked_by_minus_30, "at scores 3000 times"),
+        (blocked_by_minus_30, "at scores 3,000 times"),
+        (blocked_by_minus_a_billion, "at scores 1,000,000,000,000 times"),
         (exponentials_that_overflow, "yours is [nan, nan, nan"),
         (groups_by_heart, "must match the size of tensor b"),
         (in_float32_inside, "about seven digits only"),
@@ -226,5 +239,7 @@ WRONG = {
         (turned_around, "change no number"),
         (cut_off, "leave `detach` out"),
         (orders_by_heart, "KeyError"),
+        (ordered_in_float32, "Its number format should be 'torch.float64'"),
+        (ordered_in_float32_inside, "about seven digits only"),
     ],
 }

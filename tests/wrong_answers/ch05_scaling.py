@@ -268,6 +268,14 @@ def sums_asked(gradients, factor):
     return _rule(gradients, factor, bad=lambda all_of: not sum(g.sum() for g in all_of).isfinite())
 
 
+def sum_of_each_asked(gradients, factor):
+    return _rule(gradients, factor, bad=lambda all_of: not all(g.sum().isfinite() for g in all_of))
+
+
+def range_of_each_asked(gradients, factor):
+    return _rule(gradients, factor, bad=lambda all_of: not all((g.max() - g.min()).isfinite() for g in all_of))
+
+
 def gradients_alone(gradients, factor):
     return _rule(gradients, factor)[0]
 
@@ -329,7 +337,9 @@ WRONG = {
         (factor_kept, "halve it"),
         (factor_doubled_after_each_good_step, "Where all went well it stays"),
         (large_ones_refused, "60000 is large"),
-        (sums_asked, "ask each number"),
+        (sums_asked, "in [[60000.0], [60000.0]] is finite"),
+        (sum_of_each_asked, "in [[60000.0, 60000.0]] is finite"),
+        (range_of_each_asked, "in [[60000.0, -60000.0]] is finite"),
         (gradients_alone, "Return two things"),
     ],
 }

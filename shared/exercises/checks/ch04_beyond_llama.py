@@ -4,7 +4,7 @@ import torch
 
 from ch04_gpt_model.mixture_of_experts import route
 from ch04_gpt_model.other_attention import delta_rule
-from shared.exercises import expect_close, expect_equal
+from shared.exercises import expect, expect_close, expect_equal, expect_format, expect_gradients, untouched
 from shared.exercises.class_numbers import dice
 
 
@@ -12,27 +12,38 @@ def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=dice(seed), dtype=torch.float64)
 
 
-def check_routing_matrix(fn) -> None:
+def _right_matrix(scores: torch.Tensor, bias: torch.Tensor, n_active: int) -> torch.Tensor:
+    weights, chosen = route(scores.sigmoid(), n_active, bias)
+    return torch.zeros_like(scores).scatter(1, chosen, weights)
+
+
+def check_routing_matrix(answer) -> None:
+    fn = untouched(answer)
     scores, bias = torch.tensor([[0.0, 2.0, 1.0, -1.0]], dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
-    affinities = scores.sigmoid()
-    weights, chosen = route(affinities, 2)
-    expected = torch.zeros_like(scores).scatter(1, chosen, weights)
+    expected = _right_matrix(scores, bias, 2)
     hint = "The two largest sigmoids, divided by their sum; zeros elsewhere."
     expect_close("The weights of one token without a bias", fn(scores, bias, 2), expected, hint)
     bias = torch.tensor([1.2, -0.3, 0.0, 0.0], dtype=torch.float64)
-    weights, chosen = route(affinities, 2, bias)
-    expected = torch.zeros_like(scores).scatter(1, chosen, weights)
+    expected = _right_matrix(scores, bias, 2)
     hint = "The bias decides which experts are chosen; their weights are made of the affinities alone."
     expect_close("The weights with the bias 1.2, -0.3, 0, 0", fn(scores, bias, 2), expected, hint)
     scores, bias = _numbers(6, 5), _numbers(5, seed=1)
-    weights, chosen = route(scores.sigmoid(), 3, bias)
-    expected = torch.zeros_like(scores).scatter(1, chosen, weights)
-    expect_close("The weights of six tokens, three experts each", fn(scores, bias, 3), expected, "Each row for itself.")
+    expected, got = _right_matrix(scores, bias, 3), fn(scores, bias, 3)
+    expect_close("The weights of six tokens, three experts each", got, expected, "Each row for itself.")
+    expect_format(got, expected)
+    equal = fn(torch.zeros(2, 5).double(), torch.zeros(5).double(), 3)
+    hint = "Where more experts are equally good than may be chosen, any three will do."
+    counts = (equal != 0).sum(dim=1)
+    expect_equal("The number of chosen experts for two tokens with scores of zeros", counts, torch.tensor([3, 3]), hint)
+    expect_close("The sums of their weights", equal.sum(dim=1), [1.0, 1.0], "Divide by the sum of the chosen three.")
+    expect_gradients(lambda scores: fn(scores, bias, 3), lambda scores: _right_matrix(scores, bias, 3), scores=scores)
 
 
-def check_cached_numbers(fn) -> None:
+def check_cached_numbers(answer) -> None:
+    fn = untouched(answer)
     hint = "A key and a value for each token, each as wide as all heads of keys together."
     expect_equal("The cache of one full block, 10 tokens, 3 heads of 4", fn([None], 10, 3, 4), 240, hint)
+    expect(isinstance(fn([None], 10, 3, 4), int), "Numbers are counted: return a whole number, and do not divide by /.")
     hint = "A block with a window keeps no more tokens than the window holds."
     expect_equal("The same with a window of 3", fn([3], 10, 3, 4), 72, hint)
     hint = "It cannot keep more tokens than the text has."
@@ -43,6 +54,11 @@ def check_cached_numbers(fn) -> None:
     expect_equal("The cache of OLMo 3 7B, 65,536 tokens", fn(olmo3, 65_536, 32, 128), 5_100_273_664, hint)
 
 
+def _right_note(state, key, value, write: float, keep: float) -> torch.Tensor:
+    exchanged, kept = torch.tensor([[write], [keep]], dtype=torch.float64)
+    return delta_rule(key[None], key[None], value[None], exchanged, kept, state)[1]
+
+
 def check_write_note(fn) -> None:
     state = torch.tensor([[2.0, 4.0, 6.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
     key, value = torch.tensor([1.0, 0.0]).double(), torch.tensor([7.0, 8.0, 9.0]).double()
@@ -50,6 +66,7 @@ def check_write_note(fn) -> None:
     fn(state, key, value, 0.5, 0.5)
     expect_equal("The state that was given, afterwards", state, before, "Return a new one.")
     expect_equal("The value that was given, afterwards", value, torch.tensor([7.0, 8.0, 9.0]).double(), "Keep it.")
+    fn = untouched(fn)
     expected, got = torch.stack([value, before[1]]), fn(state, key, value, 1.0, 1.0)
     expect_close("The state after a whole exchange at the first row", got, expected, "7, 8, 9 takes that row's place.")
     expected = torch.stack([(before[0] + value) / 2, before[1]])
@@ -61,10 +78,16 @@ def check_write_note(fn) -> None:
     expect_close("The state after fading to a half and a whole exchange", got, expected, hint)
     state, key, value = _numbers(4, 3), _numbers(4, seed=3), _numbers(3, seed=2)
     key = torch.tensor([1.0, -1.0, 1.0, -1.0]) * key.abs() / key.norm()  # some numbers below 0, whatever the seed
-    tensors = key[None], key[None], value[None], torch.tensor([0.3]).double(), torch.tensor([0.8]).double()
-    expected = delta_rule(*tensors, state=state)[1]
-    got = fn(state, key, value, 0.3, 0.8)
+    expected, got = _right_note(state, key, value, 0.3, 0.8), fn(state, key, value, 0.3, 0.8)
     expect_close("The state for a key between the rows", got, expected, "Every row changes by its number in the key.")
+    expect_format(got, expected)
+    hint = "Take the key as it is: who wants the length 1 divides before the step."
+    for factor in (2.0, 0.5):
+        expected = _right_note(state, factor * key, value, 0.3, 0.8)
+        what = f"The state for a key of the length {factor:g}"
+        expect_close(what, fn(state, factor * key, value, 0.3, 0.8), expected, hint)
+    mine, right = (lambda *three, step=step: step(*three, 0.3, 0.8) for step in (fn, _right_note))
+    expect_gradients(mine, right, state=state, key=key, value=value)
 
 
 CHECKS = {

@@ -148,8 +148,10 @@ def check_unscale(fn) -> None:
         expect(large is not None, f"{largest:g} is large, but float16 can hold it: only what is not finite is refused.")
         expect_close(f"{largest:g} divided by 1", large[0], [largest], "Divide each by the factor.")
         expect_close(f"{-largest:g} divided by 1", large[1], [-largest], "Divide each by the factor.")
-    opposite, _ = fn(_float16([60000.0], [60000.0]), 2.0)
-    expect(opposite is not None, "Every number here is finite, though their sum in float16 is not: ask each number.")
+    for gradients in (([60000.0], [60000.0]), ([60000.0, 60000.0],), ([60000.0, -60000.0],)):
+        got, _ = fn(_float16(*gradients), 2.0)
+        finite = f"Every number in {list(gradients)} is finite, though a sum or a difference of two in float16 is not"
+        expect(got is not None, f"{finite}: ask each number.")
 
 
 CHECKS = {
