@@ -1,14 +1,16 @@
 """What folded answers promise is what their code prints; `course.py test --notebooks` runs it in the notebooks."""
 
+import ast
+
 import nbformat
 import pytest
 
 from shared.commands import test as test_command
 from shared.maintenance.folded_answers import ANSWER, folded_answers, run_aside, with_answers
-from tests.test_notebooks import NOTEBOOKS, ROOT, texts
+from tests.test_notebooks import NOTEBOOKS, ROOT, names_from_outside, read, texts, top_level_names
 
 RUN = [path for path in NOTEBOOKS if path.parent.name[:4] != "ch06"]
-IN_WORDS = {"gpt_model": 1, "modern_gpt": 1, "open_weights": 2, "pretraining": 1, "scaling": 2}  # answers in words
+IN_WORDS = {"gpt_model": 1, "open_weights": 2, "pretraining": 1, "scaling": 2}  # answers in words
 TRY = """**Try it.** Guess.
 
 <details><summary>Answer</summary>
@@ -36,6 +38,32 @@ def test_each_answer_to_something_to_try_runs(path):
         assert len(ANSWER.findall(text)) == n_tries, text[:80]
         in_words += n_tries - len(folded_answers(text))
     assert in_words == IN_WORDS.get(path.stem, 0), "give the answer code that runs"
+
+
+def spoiled(cells: list) -> set[str]:
+    """Names that an answer binds anew and that a cell below it reads: whoever pastes the answer spoils that cell."""
+    names, changed, found = set(), set(), set()
+    for cell in with_answers(cells):
+        answer = cell.metadata.get("folded_answer") if cell.cell_type == "code" else None
+        tree = ast.parse(answer or (cell.source if cell.cell_type == "code" else ""))
+        bound = top_level_names(tree)
+        if answer:
+            changed |= bound & names
+        else:
+            found |= names_from_outside(tree) & changed
+            names, changed = names | bound, changed - bound
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_an_answer_may_be_pasted_into_a_cell_of_its_own(path):
+    assert spoiled(read(path).cells) == set()
+
+
+def test_an_answer_that_spoils_a_later_cell_is_found():
+    above, answer = nbformat.v4.new_code_cell("a = 1\nb = 2"), nbformat.v4.new_markdown_cell(TRY.format(shown="2 0.5"))
+    for below, found in (("print(b)", {"b"}), ("b = 3", set()), ("def f(b): return b", set()), ("print(a)", set())):
+        assert spoiled([above, answer, nbformat.v4.new_code_cell(below)]) == found
 
 
 def test_an_answer_leaves_names_and_random_numbers_as_they_are(capsys):

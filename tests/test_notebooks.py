@@ -124,18 +124,20 @@ def top_level_names(tree: ast.Module) -> set[str]:
     return found
 
 
+def names_from_outside(tree: ast.Module) -> set[str]:
+    """Names that a cell reads and binds nowhere itself."""
+    names = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
+    own = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+    return {n.id for n in names} - own - {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+
+
 def leaning(cells: list) -> set[str]:
     """Names that a cell without a tag reads and that a cell with a download was the last to bind."""
     last, found = {}, set()
     for cell in cells:
         tree, needy = ast.parse(cell.source), any(tag.startswith(TAG) for tag in tags(cell))
-        names = [n for n in ast.walk(tree) if isinstance(n, ast.Name)]
-        own = {n.id for n in names if isinstance(n.ctx, ast.Store)} | {
-            n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)
-        }
-        read = {n.id for n in names} - own
         if not needy:
-            found |= {name for name in read if last.get(name)}
+            found |= {name for name in names_from_outside(tree) if last.get(name)}
         last |= dict.fromkeys(top_level_names(tree), needy)
     return found
 
