@@ -10,7 +10,7 @@ from shared.maintenance.folded_answers import ANSWER, folded_answers, run_aside,
 from tests.test_notebooks import NOTEBOOKS, ROOT, names_from_outside, read, texts, top_level_names
 
 RUN = [path for path in NOTEBOOKS if path.parent.name[:4] != "ch06"]
-IN_WORDS = {"gpt_model": 1, "open_weights": 2, "pretraining": 1, "scaling": 1}  # answers in words
+IN_WORDS = {"open_weights": 2, "pretraining": 1, "scaling": 1}  # answers in words
 TRY = """**Try it.** Guess.
 
 <details><summary>Answer</summary>
