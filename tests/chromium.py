@@ -7,7 +7,11 @@ import subprocess
 import tempfile
 import time
 from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = (
@@ -143,3 +147,13 @@ class Chromium:
     def picture(self, path: Path) -> None:
         """Save what is to be seen as a PNG."""
         path.write_bytes(b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
+
+
+@contextmanager
+def offline(what: str) -> Iterator[Chromium]:
+    """A Chromium for pages from the disk, in which any request that leaves the machine is a failure in the end."""
+    if program() is None:
+        pytest.skip(f"there is no Chromium here to open {what} with")
+    with Chromium() as browser:
+        yield browser
+        assert browser.requests and not [url for url in browser.requests if not url.startswith(("file:", "data:"))]
