@@ -8,7 +8,9 @@ encoding would be read as other letters without a word.
 import os
 import time
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 WINDOWS_BUSY = (5, 32, 33)  # access denied, sharing violation, lock violation: another program is looking
 NO_UTF8 = (  # how files begin that are no UTF-8 text; UTF-32 before UTF-16, whose mark is the beginning of its own
@@ -75,20 +77,65 @@ def read_utf8(path: str | Path) -> str:
 
     Source: The Unicode Standard, section 3.10.
     """
+    with _opened(path) as file:
+        return decode_utf8(file.read(), path)
+
+
+def utf8_blocks(path: str | Path, n_bytes: int, *, whole_lines: bool = False) -> Iterator[str]:
+    """Yield a large text file in blocks that end where a line does; they join to what `read_utf8` gives.
+
+    Args:
+        path: the file.
+        n_bytes: about so many are in memory at a time, 4 or more.
+        whole_lines: never cut a line; otherwise one that is longer than a block is cut at a space, or anywhere.
+
+    Raises:
+        ValueError: the file cannot be read, is in another encoding, or is no text.
+
+    Source: The Unicode Standard, section 3.10.
+    """
+    done, rest = 0, b""
+    with _opened(path) as file:
+        while content := file.read(n_bytes):
+            content = rest + content
+            cut = _end_of_lines(content, whole_lines)
+            block, rest = content[:cut], content[cut:]
+            name = f"{path} behind byte {done:,}" if done else path
+            if block:
+                yield decode_utf8(block, name, is_beginning=not done)
+            done += len(block)
+    if rest:
+        yield decode_utf8(rest, f"{path} behind byte {done:,}" if done else path, is_beginning=not done)
+
+
+def _opened(path: str | Path) -> BinaryIO:
     try:
-        content = Path(path).read_bytes()
+        return open(path, "rb")
     except OSError as error:
         cause = "it is a folder" if os.path.isdir(path) else error.strerror
         raise ValueError(f"{path} cannot be read ({cause}); expected a text file") from None
-    return decode_utf8(content, path)
 
 
-def decode_utf8(content: bytes, path: str | Path) -> str:
+def _end_of_lines(content: bytes, whole_lines: bool) -> int:
+    """Where the last whole line ends, or else the last word or character; 0 if a whole line has not come yet."""
+    line = max(content.rfind(b"\n"), content.rfind(b"\r", 0, len(content) - 1)) + 1  # a last \r may belong to a \n
+    if line or whole_lines:
+        return line
+    if (word := content.rfind(b" ")) > 0:
+        return word
+    cut = len(content) - 1
+    while cut and content[cut] & 0xC0 == 0x80:  # in the middle of a character
+        cut -= 1
+    return cut
+
+
+def decode_utf8(content: bytes, path: str | Path, *, is_beginning: bool = True) -> str:
     """Decode what a text file holds: UTF-8, with or without a byte order mark, each line end (LF, CRLF, CR) as \\n.
 
     Args:
         content: the bytes of the file.
         path: the file's name, for the message.
+        is_beginning: whether the bytes are the first of the file, by which other kinds of files are known.
 
     Raises:
         ValueError: the bytes are in another encoding, or are no text.
@@ -96,7 +143,7 @@ def decode_utf8(content: bytes, path: str | Path) -> str:
     Source: The Unicode Standard, section 3.10.
     """
     for beginning, kind in NO_UTF8:
-        if content.startswith(beginning):
+        if is_beginning and content.startswith(beginning):
             raise ValueError(f"{path} is {kind}, not UTF-8 text; save it as plain text in UTF-8, a table as CSV UTF-8")
     if b"\0" in content:
         raise ValueError(
@@ -131,11 +178,20 @@ def as_seen(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text.translate(UNSEEN)).split())
 
 
-def without_blank_lines(text: str) -> str:
+def without_blank_lines(text: str, *, front: bool = True, back: bool = True) -> str:
     """Take away the blank lines before and behind a text; its indentation stays, and each line end is \\n.
+
+    Args:
+        text: any text.
+        front: whether the lines before it go.
+        back: whether those behind it go.
 
     Source: this course.
     """
-    lines = _with_plain_line_ends(text).split("\n")
-    filled = [number for number, line in enumerate(lines) if line.strip()]
-    return "\n".join(lines[filled[0] : filled[-1] + 1]) if filled else ""
+    text = _with_plain_line_ends(text)
+    first, last = len(text) - len(text.lstrip()), len(text.rstrip())  # where its words begin and end
+    if not last:
+        return ""
+    begin = text.rfind("\n", 0, first) + 1 if front else 0
+    end = text.find("\n", last) if back else -1
+    return text[begin:] if end < 0 else text[begin:end]

@@ -1,7 +1,8 @@
 """Texts of your own: which documents a file, a folder or a string holds, and which of them are kept aside.
 
-A document is what stands between two borders. Borders are the ends of a file, the ends of a record of JSON Lines, and
-`<|endoftext|>` where a line begins or ends with it. All commands and functions that take a text read it here.
+What a document is, and how files are read, stands in `document_stream.py`, which also reads a text that is larger than
+the memory. Here a text is in memory as a whole, every document once. All commands and functions that take such a text
+read it here.
 """
 
 import hashlib
@@ -16,17 +17,23 @@ from operator import not_
 from pathlib import Path
 from typing import NamedTuple
 
-from data.files import read_utf8
-from data.json_records import json_records
+from data.document_stream import (
+    BORDER,
+    BORDERS,
+    RECORDS,
+    SUFFIXES,
+    Source,
+    counted,
+    documents_in,
+    plain,
+    stream_documents,
+    text_files,
+    texts_of_file,
+)
 
-BORDER = "<|endoftext|>"
-BORDERS = re.compile(r"^(?:[^\S\n]*<\|endoftext\|>)+|(?:<\|endoftext\|>[^\S\n]*)+$", re.MULTILINE)
-SUFFIXES = (".txt", ".md", ".jsonl")  # what is read in a folder
-RECORDS, FORM = (".jsonl", ".json"), '{"text": "…"}'
 KEPT_ASIDE, MOST_KEPT_ASIDE = 0.1, 1_000_000  # share of the visible characters, and their number
 FEWEST_BYTES = 1_000
 MOST_BYTES = 100_000_000
-Source = str | Path
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def read_own_text(source: Source | list[Source]) -> OwnText:
     """
     sources = list(source) if isinstance(source, (list, tuple)) else [source]
     notes: list[str] = []
-    found = [document for one in sources for text in _texts(one, notes) for document in _documents(text)]
+    found = [document for one in sources for document in _documents(one, notes)]
     own = OwnText(tuple(dict.fromkeys(found)), (*notes, *_copies_and_borders(found)))
     if not FEWEST_BYTES <= own.n_bytes <= MOST_BYTES:
         raise ValueError(_wrong_size(sources, own))
@@ -122,105 +129,47 @@ def read_documents(folder: Source) -> tuple[list[Document], list[str]]:
         raise ValueError(f"there is no folder {str(folder)!r}: give one with files in {', '.join(SUFFIXES)}")
     notes: list[str] = []
     place = Path(folder)
-    paths = _files(place, notes) if os.path.isdir(place) else [place]
+    paths = text_files(place, notes) if os.path.isdir(place) else [place]
     named = [(path.relative_to(place).as_posix() if path != place else path.name, path) for path in paths]
     documents = [document for name, path in named for document in _named_texts(name, path)]
     filled = [document for document in documents if document.text.strip()]
     if not filled:
         raise ValueError(" ".join([f"{folder} holds files, but not one word: write something into them.", *notes])[:-1])
     if empty := len(documents) - len(filled):
-        notes.append(f"{_counted(empty, 'file')} without a word passed over.")
+        notes.append(f"{counted(empty, 'file')} without a word passed over.")
     return filled, notes
 
 
 def _named_texts(name: str, path: Path) -> Iterator[Document]:
     several = path.suffix.lower() in RECORDS
-    for number, text in enumerate(_texts_of_file(path), start=1):
+    for number, text in enumerate(texts_of_file(path), start=1):
         yield Document(f"{name}, record {number}" if several else name, BORDERS.sub("", text))
 
 
-def _texts(source: Source, notes: list[str]) -> Iterator[str]:
+def _documents(source: Source, notes: list[str]) -> Iterator[str]:
     if not isinstance(source, (str, Path)):
         raise ValueError(f"found a {type(source).__name__}; expected a text or a path")
     if isinstance(source, str) and not os.path.exists(source):
-        yield _plain(source, "the text")
-    elif os.path.isdir(source):
-        for path in _files(Path(source), notes):
-            yield from _texts_of_file(path)
-    else:
-        yield from _texts_of_file(Path(source))
-
-
-def _files(folder: Path, notes: list[str]) -> list[Path]:
-    """The readable files of a folder and of the folders in it, in the order of their names."""
-    found, others, pdfs = [], 0, []
-    for place, folders, names in os.walk(folder, onerror=_cannot_be_read):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            fits = name.lower().endswith(SUFFIXES) and not name.startswith(".")
-            found += [Path(place) / name] if fits else []
-            others += not fits
-            pdfs += [name] if name.lower().endswith(".pdf") else []
-    unread = f"{_some(pdfs)}: PDF is not read, save the text of such a file as .txt"
-    if not found:
-        also = f"; {unread}" if pdfs else ""
-        raise ValueError(
-            f"{folder} holds no file in {', '.join(SUFFIXES)}: give a folder with such files, or a file{also}"
-        )
-    if others:
-        notes.append(f"{_counted(others, 'file')} in {folder} passed over: hidden, or not in {', '.join(SUFFIXES)}.")
-    notes += [f"{unread}."] if pdfs else []
-    return found
-
-
-def _cannot_be_read(error: OSError) -> None:
-    raise ValueError(f"{error.filename} cannot be read ({error.strerror}): allow it, or give another folder") from error
-
-
-def _texts_of_file(path: Path) -> Iterator[str]:
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"{path} is neither a file nor a folder: save the text in a file first")
-    text = read_utf8(path)
-    if path.suffix.lower() not in RECORDS:
-        yield text
+        yield from documents_in(plain(source, "the text"))
         return
-    for place, record in json_records(text, path, FORM):
-        yield _plain(_field(record, f"{path}, {place}"), f"{path}, {place}")
-
-
-def _field(record: object, where: str) -> str:
-    if not isinstance(record, dict) or "text" not in record:
-        found = f"the keys {', '.join(record) or 'none'}" if isinstance(record, dict) else f"{record!r:.40}"
-        raise ValueError(f"{where}: found {found}; expected a record like {FORM}")
-    if not isinstance(record["text"], str):
-        raise ValueError(f'{where}: "text" is {record["text"]!r:.40}; expected a text in quotation marks')
-    return record["text"]
-
-
-def _plain(text: str, where: str) -> str:
-    """A string as a file would hold it: no lone surrogates, each line end as \\n."""
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if "\0" in text:
-        raise ValueError(f"{where} holds the character NUL, as what is no text does: give plain text")
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _documents(text: str) -> Iterator[str]:
-    for part in BORDERS.split(text):
-        lines = part.split("\n")
-        if words := [number for number, line in enumerate(lines) if line.strip()]:
-            yield "\n".join(lines[words[0] : words[-1] + 1])
+    for path in text_files(Path(source), notes) if os.path.isdir(source) else [Path(source)]:
+        begun: list[str] = []
+        for part in stream_documents(path):
+            begun.append(part.text)
+            if part.ends:
+                yield "".join(begun)
+                begun = []
 
 
 def _copies_and_borders(found: list[str]) -> Iterator[str]:
     if copies := len(found) - len(set(found)):
-        yield f"{_counted(copies, 'document')} passed over: word for word the same as another."
+        yield f"{counted(copies, 'document')} passed over: word for word the same as another."
     if inside := sum(document.count(BORDER) for document in set(found)):
-        yield f"{BORDER} inside a line, {_counted(inside, 'time')}, read as ordinary text: give borders their own line."
+        yield f"{BORDER} inside a line, {counted(inside, 'time')}, read as ordinary text: give borders their own line."
 
 
 def _wrong_size(sources: list[Source], own: OwnText) -> str:
-    found = f"the text has {own.n_bytes:,} bytes in {_counted(len(own.documents), 'document')}"
+    found = f"the text has {own.n_bytes:,} bytes in {counted(len(own.documents), 'document')}"
     found = found if own.documents else "the text has not one word"
     if own.n_bytes > MOST_BYTES:
         return f"{found}: give at most {MOST_BYTES:,} bytes, more than this model reads in a day"
@@ -256,12 +205,3 @@ def _cut(document: str, n_visible: int) -> int:
         if starts:
             return min(starts, key=lambda at: abs(at - cut))
     return cut
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _counted(n: int, thing: str) -> str:
-    return f"{n:,} {thing}{'s' * (n != 1)}"

@@ -763,7 +763,7 @@ def outcome(folder: Path) -> tuple:
 
 
 OWN_TEXT_MOMENTS = [
-    ("data.own_texts.read_utf8", False, 1),  # before anything is begun
+    ("data.document_stream.read_utf8", False, 1),  # before anything is begun
     ("ch05_pretraining.run_settings.write_atomically", False, 1),  # before the text is kept
     ("ch05_pretraining.run_settings.write_atomically", True, 1),  # before the settings are
     ("ch05_pretraining.run_settings.write_atomically", True, 2),  # just after

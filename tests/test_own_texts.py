@@ -15,7 +15,8 @@ from ch05_pretraining import own_text
 from ch05_pretraining.own_text import DocumentWindows, text_advice, text_baselines, text_verdict
 from ch05_pretraining.run_state import History
 from ch05_pretraining.story_scores import graded_windows, ngram_bits
-from data.own_texts import BORDER, read_own_text
+from data.document_stream import BORDER
+from data.own_texts import read_own_text
 
 LONG = "".join(f"On day {i} the fox walked {i % 7} miles.\n" for i in range(60))  # more than the fewest bytes
 
