@@ -19,7 +19,8 @@ from data.files import read_utf8, utf8_blocks, without_blank_lines
 from data.json_records import json_records
 
 BORDER = "<|endoftext|>"
-BORDERS = re.compile(r"^(?:[^\S\n]*<\|endoftext\|>)+|(?:<\|endoftext\|>[^\S\n]*)+$", re.MULTILINE)
+BORDERS = re.compile(r"(?:<\|endoftext\|>[^\S\n]*)+")  # one or several in a line
+SPACES = re.compile(r"[^\S\n]*")
 PARQUET = ".parquet"
 SUFFIXES = (".txt", ".md", ".jsonl", *((PARQUET,) if find_spec("pyarrow") else ()))  # what is read in a folder
 RECORDS, FORM = (".jsonl", ".json"), '{"text": "…"}'
@@ -72,7 +73,7 @@ def _parts_between_borders(blocks: Iterable[str]) -> Iterator[DocumentPart]:
         lines = begun.rfind("\n") + 1
         lines = lines if len(begun) - lines <= AT_ONCE else len(begun)
         begun, last_line = begun[:lines], begun[lines:]  # how half a line goes on decides whether it holds a border
-        *whole, begun = BORDERS.split(begun)
+        *whole, begun = split_at_borders(begun)
         for text in whole:
             yield from _ended(text, is_new)
             is_new = True
@@ -82,7 +83,7 @@ def _parts_between_borders(blocks: Iterable[str]) -> Iterator[DocumentPart]:
             yield DocumentPart(begun[:cut], False)
             begun, is_new = begun[cut:], False
         begun += last_line
-    for text in BORDERS.split(begun):
+    for text in split_at_borders(begun):
         yield from _ended(text, is_new)
         is_new = True
 
@@ -108,9 +109,25 @@ def _safe_place(document: str) -> int:
     return next((place.start() for place in found if place), LONG)
 
 
+def split_at_borders(text: str) -> list[str]:
+    """Cut a text where `<|endoftext|>` begins or ends a line; inside of a line it is ordinary text.
+
+    Args:
+        text: of any length; the borders are looked for by their letters, which is fast.
+    """
+    parts, done, line = [], 0, 0
+    for border in BORDERS.finditer(text):
+        line = max(line, text.rfind("\n", line, border.start()) + 1)  # where the line of this border begins
+        begins_line = SPACES.match(text, line).end() == border.start()  # type: ignore[union-attr]  # matches nothing, too
+        if begins_line or text[border.end() : border.end() + 1] in ("\n", ""):
+            parts.append(text[done : line if begins_line else border.start()])
+            done = border.end() if not begins_line else border.start() + len(border[0].rstrip())
+    return [*parts, text[done:]]
+
+
 def documents_in(text: str) -> Iterator[str]:
     """Yield the documents of a text that is in memory, each with at least one word and no blank lines around it."""
-    for part in BORDERS.split(text):
+    for part in split_at_borders(text):
         if document := without_blank_lines(part):
             yield document
 

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from data.document_stream import (
     BORDER,
-    BORDERS,
     RECORDS,
     SUFFIXES,
     Source,
     counted,
     documents_in,
     plain,
+    split_at_borders,
     stream_documents,
     text_files,
     texts_of_file,
@@ -143,7 +143,7 @@ def read_documents(folder: Source) -> tuple[list[Document], list[str]]:
 def _named_texts(name: str, path: Path) -> Iterator[Document]:
     several = path.suffix.lower() in RECORDS
     for number, text in enumerate(texts_of_file(path), start=1):
-        yield Document(f"{name}, record {number}" if several else name, BORDERS.sub("", text))
+        yield Document(f"{name}, record {number}" if several else name, "".join(split_at_borders(text)))
 
 
 def _documents(source: Source, notes: list[str]) -> Iterator[str]:

@@ -2,13 +2,14 @@
 
 import json
 import random
+import re
 
 import pytest
 
 from ch02_text_data.bpe import split_pieces
 from data import document_stream
-from data.document_stream import BORDER, DocumentPart, documents_in, stream_documents
-from data.files import read_utf8, utf8_blocks
+from data.document_stream import BORDER, DocumentPart, documents_in, split_at_borders, stream_documents
+from data.files import read_utf8, utf8_blocks, without_blank_lines
 from tests.sizes import n
 
 WORDS = (
@@ -57,6 +58,21 @@ def test_a_file_in_pieces_holds_the_documents_of_the_whole(tmp_path, small_piece
     parts = list(stream_documents(path))
     assert whole(parts) == list(documents_in(read_utf8(path)))
     assert max(len(part.text) for part in parts) <= 2 * document_stream.LONG
+
+
+PATTERN = re.compile(r"^(?:[^\S\n]*<\|endoftext\|>)+|(?:<\|endoftext\|>[^\S\n]*)+$", re.MULTILINE)  # slow, and plain
+
+
+@pytest.mark.parametrize("seed", range(n(40, 1_000)))
+def test_borders_are_found_where_a_pattern_says(seed):
+    text = random_text(seed).replace("\r", "\n")
+    plainly = [part for part in map(without_blank_lines, PATTERN.split(text)) if part]
+    assert list(documents_in(text)) == plainly
+
+
+def test_many_borders_in_one_line_take_no_longer_than_many_lines():
+    text = f"x {BORDER} " * 100_000 + "x"
+    assert split_at_borders(text) == [text]
 
 
 @pytest.mark.parametrize("seed", range(n(20, 500)))
