@@ -48,6 +48,7 @@ COMMANDS = [  # name, what it needs installed, what it does
     ("serve", "course", "the same in your browser, on this machine only"),
     ("sample", "course", 'let a GPT go on: sample "Once upon a time"'),
     ("search", "course", 'answer from documents of your own: search FOLDER "question"'),
+    ("tokens", "course", "turn texts of any size into token shards: tokens FOLDER"),
     ("progress", None, "show which exercises are correct, yours or those of a class: progress FOLDER"),
     ("grade", "course", "mark what a class has handed in: grade FOLDER"),
     ("site", "site", "make a site of all pages, to read without a server (--open shows it, --pdf prints it)"),

@@ -27,6 +27,8 @@ _MODULES = {
     "ch02_text_data.text_data": "RegexTokenizer BPETokenizer",
     "ch02_text_data.tokenizer_files": "gpt2_tokenizer",
     "ch02_text_data.streaming": "stream_text",
+    "ch02_text_data.token_shards": "ShardProgress write_token_shards",
+    "ch02_text_data.shard_loader": "ShardLoader document_mask shuffled_place",
     "ch02_text_data.embeddings": "WordVectors skip_gram_pairs negative_sampling_loss plain_words",
     "ch02_text_data.corpus": """
         PageBlocks extract_text repair_encoding letter_triples NaiveBayes quality_problems normal_words exact_copies
