@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from shared.exercises import NotYet, expect, expect_close, expect_equal, verdict, without
 from shared.exercises.class_numbers import CLASS_SEED, class_seed, dice, use_class_seed
@@ -62,7 +63,7 @@ def test_classic_mistakes_are_told_apart(exercise):
 
 
 @released
-@pytest.mark.parametrize("seed", [4, 2**40])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5, 6, 7, 8, 9, 2**40])
 def test_a_class_with_numbers_of_its_own_gets_the_same_verdicts(seed):
     before = class_seed()
     use_class_seed(seed)
@@ -72,6 +73,41 @@ def test_a_class_with_numbers_of_its_own_gets_the_same_verdicts(seed):
     finally:
         use_class_seed(before)
     assert not passed
+
+
+def _known(value) -> str:
+    """Write down what an answer was given, so that the same thing is known again."""
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype} {value.detach().tolist()}"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__} {[_known(part) for part in value]}"
+    if isinstance(value, torch.nn.Module):
+        return _known(value.state_dict())
+    if isinstance(value, dict):
+        return str({key: _known(part) for key, part in value.items()})
+    return type(value).__name__ if " at 0x" in repr(value) else repr(value)
+
+
+@released
+@pytest.mark.parametrize("exercise", CHECKS)
+def test_who_has_learned_the_numbers_of_the_course_by_heart_is_not_right_in_a_class(exercise):
+    answer, heart = SOLUTIONS[exercise][0], set()
+
+    def learn(*given):
+        heart.add(_known(given))
+        return answer(*given)
+
+    def recite(*given):
+        return answer(*given) if _known(given) in heart else None
+
+    before = class_seed()
+    try:
+        use_class_seed(0)
+        assert verdict(exercise, learn) == "correct."
+        use_class_seed(5)
+        assert verdict(exercise, recite).startswith("not yet.")
+    finally:
+        use_class_seed(before)
 
 
 def test_checks_solutions_and_wrong_answers_speak_of_the_same_exercises():
@@ -156,7 +192,6 @@ def test_a_line_is_counted_in_the_answer_and_not_in_a_helper_above_it(classroom,
 
 
 def test_two_values_that_look_the_same_are_told_apart():
-    import torch
 
     expected = torch.tensor([[7, 8, 9, 1], [5, 1, -100, -100]])
     with pytest.raises(NotYet, match=r"At \[1, 2\] it should be -100, yours is 0\. Look again"):
@@ -214,7 +249,6 @@ def test_the_numbers_of_a_class_stand_in_a_file_of_its_copy(monkeypatch, tmp_pat
 
 
 def test_expectations_name_what_came_and_what_was_expected():
-    import torch
 
     with pytest.raises(NotYet, match=r"should have the shape \(2, 3\), yours has \(3, 2\)"):
         expect_close("the result", torch.zeros(3, 2), torch.zeros(2, 3))

@@ -33,3 +33,40 @@ def dice(number: int = 0) -> torch.Generator:
         number: which of the check's generators; each gives other numbers.
     """
     return torch.Generator().manual_seed((number + _APART * class_seed()) % 2**63)
+
+
+def whole_numbers(n: int, low: int, high: int, number: int = 0) -> list[int]:
+    """Return whole numbers of the class.
+
+    Args:
+        n: how many.
+        low: the smallest that there may be.
+        high: the largest.
+        number: see `dice`.
+    """
+    return torch.randint(low, high + 1, (n,), generator=dice(number)).tolist()
+
+
+def different_numbers(n: int, below: int, number: int = 0) -> list[int]:
+    """Return whole numbers of the class of which no two are equal.
+
+    Args:
+        n: how many.
+        below: they are from 0 up to this, which is left out.
+        number: see `dice`.
+    """
+    return torch.randperm(below, generator=dice(number))[:n].tolist()
+
+
+def words(n: int, number: int = 0) -> list[str]:
+    """Return invented words of the class of which no two are equal.
+
+    Args:
+        n: how many.
+        number: see `dice`.
+    """
+    first, last = "bdfglmnprstvz", "aeiou"
+    syllables = [one + other for one in first for other in last]
+    starts = different_numbers(n, len(syllables), number)
+    ends = whole_numbers(n, 0, len(syllables) - 1, number)
+    return [syllables[start] + syllables[end] for start, end in zip(starts, ends)]

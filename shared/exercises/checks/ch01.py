@@ -3,6 +3,7 @@
 import math
 
 from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises.class_numbers import different_numbers, whole_numbers
 
 
 def check_average_bits(fn) -> None:
@@ -23,6 +24,9 @@ def check_average_bits(fn) -> None:
     expect_close("average_bits([2 ** -60, 1.0])", fn([2.0**-60, 1.0]), 30.0, hint)
     hint = "The product of so many probabilities is too small for a computer: add up logarithms."
     expect_close("average_bits([0.125] * 1000)", fn([0.125] * 1000), 3.0, hint)
+    halvings = whole_numbers(6, 1, 9)
+    given = [2.0**-n for n in halvings]
+    expect_close(f"average_bits({given})", fn(given), sum(halvings) / 6, "Half as probable is one bit more.")
 
 
 def check_count_bigrams(fn) -> None:
@@ -35,6 +39,9 @@ def check_count_bigrams(fn) -> None:
     expected = {0: {5: 3}, 5: {0: 2, 11: 1}, 11: {0: 1}}
     _expect_counts(f"count_bigrams({given})", fn(given), expected, "An id may be any number, 0 as well.")
     expect_equal("The ids afterwards", given, [0, 5, 0, 5, 11, 0, 5, 0], "Leave the list as it was.")
+    a, b, c = different_numbers(3, 90)
+    given, expected = [a, b, a, c, a, b], {a: {b: 2, c: 1}, b: {a: 1}, c: {a: 1}}
+    _expect_counts(f"count_bigrams({given})", fn(given), expected, "An id may be any number.")
 
 
 def _expect_counts(what: str, got, expected: dict, hint: str) -> None:
@@ -63,6 +70,10 @@ def check_smooth(fn) -> None:
     )
     unchanged = given == ([1, 0, 0, 1], [0.1, 0.2, 0.3, 0.4])
     expect(unchanged, f"counts and shorter were changed, to {given}: make a new list.")
+    (times,) = whole_numbers(1, 2, 99)
+    hint = "All counts and s are so many times as large as before: the probabilities stay."
+    many = fn([6 * times, 0], [0.25, 0.75], 4 * times)
+    _expect_numbers(f"smooth([{6 * times}, 0], [0.25, 0.75], {4 * times})", many, [0.7, 0.3], hint)
 
 
 def _expect_numbers(what: str, got, expected: list[float], hint: str) -> None:
@@ -97,6 +108,10 @@ def check_draw(fn) -> None:
     expect_equal(f"draw([0.1] * 10, {nearly_one})", fn([0.1] * 10, nearly_one), 9, hint)
     hint = "The last id has no probability and must not be drawn, not even when u lies beyond the sum."
     expect_equal(f"draw([0.1] * 10 + [0.0], {nearly_one})", fn([0.1] * 10 + [0.0], nearly_one), 9, hint)
+    p = [[0.5, 0.125, 0.25, 0.0625, 0.0625][place] for place in different_numbers(5, 5)]
+    (token,) = whole_numbers(1, 0, 4)
+    u = sum(p[:token]) + p[token] / 2
+    expect_equal(f"draw({p}, {u})", fn(p, u), token, "Any number of tokens: u lies in the middle of a stretch.")
 
 
 def check_prefix_mask(fn) -> None:
@@ -121,6 +136,9 @@ def check_prefix_mask(fn) -> None:
     lists = [row for row in fn(3, 3) if isinstance(row, list)]
     shared = len({id(row) for row in lists}) < len(lists)
     expect(not shared, "Two of your rows are one and the same list: who changes one changes both. Make each row anew.")
+    n, n_prefix = whole_numbers(1, 6, 12)[0], whole_numbers(1, 1, 5, number=1)[0]
+    expected = [("1" * max(n_prefix, row + 1)).ljust(n, "0") for row in range(n)]
+    expect_equal(f"prefix_mask({n}, {n_prefix})", _mask_rows(fn(n, n_prefix)), expected, "Both numbers are arguments.")
 
 
 def _is_boolean(cell) -> bool:
@@ -138,6 +156,9 @@ def check_block_parameters(fn) -> None:
     expect_equal("block_parameters(768, 3072)", fn(768, 3072), 7_087_872, hint)
     hint = "The feed-forward width is an argument; it need not be four times the model width."
     expect_equal("block_parameters(10, 7)", fn(10, 7), 4 * 110 + 2 * 70 + 7 + 10 + 40, hint)
+    d, f = whole_numbers(2, 20, 900)
+    expected = 4 * (d * d + d) + 2 * d * f + f + d + 4 * d
+    expect_equal(f"block_parameters({d}, {f})", fn(d, f), expected, "Both widths are arguments.")
 
 
 def check_epochs(fn) -> None:
@@ -159,6 +180,13 @@ def check_epochs(fn) -> None:
     expect(isinstance(three, dict) and list(three) == ["web", "books", "talks"], f"{hint} Of three, yours is {three}.")
     for name, expected in (("web", 4.0), ("books", 1.0), ("talks", 2.5)):
         expect_close(f"The epochs of {name}, one of three sources", three[name], expected, hint)
+    size, read = whole_numbers(2, 50, 900)
+    got = fn({"web": (4.0 * size, 0.5), "books": (float(size), 0.5)}, 10.0 * read)
+    for name, expected in (("web", 1.25 * read / size), ("books", 5 * read / size)):
+        what = (
+            f"The epochs of {name} in a run of {10 * read}, where web has {4 * size} tokens, books {size}, half each,"
+        )
+        expect_close(what, got[name], expected, "Sizes and tokens may be any numbers.")
 
 
 def check_training_days(fn) -> None:
@@ -171,6 +199,10 @@ def check_training_days(fn) -> None:
     expect_close("training_days(1e9, 7e9, 1, 1e15, 1.0)", fn(1e9, 7e9, 1, 1e15, 1.0), 4.2e4 / 86_400, hint)
     hint = "Another model on other devices: every argument counts."
     expect_close("training_days(3e9, 5e9, 2, 4e14, 0.3)", fn(3e9, 5e9, 2, 4e14, 0.3), 3.75e5 / 86_400, hint)
+    millions, billions, devices = whole_numbers(3, 2, 90)
+    given = millions * 1e6, billions * 1e9, devices, 1e14, 0.5
+    expected = 6 * millions * billions * 1e15 / (devices * 5e13) / 86_400
+    expect_close(f"training_days{given}", fn(*given), expected, hint)
 
 
 CHECKS = {

@@ -3,6 +3,7 @@
 import math
 
 from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises.class_numbers import whole_numbers, words
 
 RUNS = [  # weight, its step, tokens read, size, printed epochs, their step; whether both can be true; why
     ((0.1, 0.01, 30, 10, 0.3, 0.01), True, "A tenth of 30 tokens is drawn from a source of 10: 0.3 epochs."),
@@ -27,6 +28,13 @@ def check_can_be_true(fn) -> None:
         what = f"can_be_true({', '.join(map(str, given))})"
         expect(got is not None, f"{what} should be {expected}, yours is None (is there a `return`?).")
         expect(bool(got) == expected, f"{what} should be {expected}, yours is {got!r:.60}. {hint}")
+    size, times = whole_numbers(2, 20, 90)
+    for epochs, possible in ((times, True), (times + 3, False), (times - 3, False)):
+        given = 0.5, 0.01, 2 * times * size, size, epochs, 1
+        got = fn(*given)
+        what = f"can_be_true({', '.join(map(str, given))})"
+        hint = f"Half of the tokens are {times} times as many as the source has, give or take a hundredth of them."
+        expect(bool(got) == possible, f"{what} should be {possible}, yours is {got!r:.60}. {hint}")
 
 
 PLANS = [  # dollars, dollars an hour, peak, utilization, tokens per parameter; what to look at
@@ -54,6 +62,12 @@ def check_largest_model(fn) -> None:
         expect_close(f"The parameters of {what}", got[0], n_parameters, hint)
         hint = "Each parameter has `tokens_per_parameter` tokens."
         expect_close(f"The tokens of {what}", got[1], ratio * n_parameters, hint)
+    dollars, ratio = whole_numbers(2, 2, 900)
+    got = fn(float(dollars), 1, 1e12, 0.5, ratio)
+    what = f"largest_model({dollars}, 1, 1e12, 0.5, {ratio})"
+    n_parameters = math.sqrt(dollars * 1.8e15 / (6 * ratio))
+    expect_close(f"The parameters of {what}", got[0], n_parameters, "All numbers are arguments.")
+    expect_close(f"The tokens of {what}", got[1], ratio * n_parameters, hint)
 
 
 COPIES = [  # what was written, what was read, the longest copy; why
@@ -90,6 +104,9 @@ def check_longest_copy(fn) -> None:
     expect_equal("longest_copy([1, 2], [1, 21])", fn([1, 2], [1, 21]), [1], hint)
     hint = "A token may hold a space: compare tokens, and not texts joined from them."
     expect_equal("longest_copy(['a b', 'c'], ['a', 'b', 'c'])", fn(["a b", "c"], ["a", "b", "c"]), ["c"], hint)
+    a, b, c, d, e = words(5)
+    said, heard = [a, b, c, d, e], [e, b, c, d, b, a]
+    expect_equal(f"longest_copy({said}, {heard})", fn(said, heard), [b, c, d], "The tokens may be any.")
 
 
 CHECKS = {

@@ -5,6 +5,7 @@ import math
 import torch
 
 from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises.class_numbers import dice, different_numbers, whole_numbers
 
 MERGES = [("u", "g"), ("h", "ug"), ("p", "ug"), ("s", " ")]
 IGNORED = -100
@@ -31,6 +32,9 @@ def check_merge_pair(fn) -> None:
     expect_equal("merge_pair([], (1, 2), 9)", fn([], (1, 2), 9), [], "No ids, no pairs.")
     hint = "An id may be 0 or may occur on both sides of a merge."
     expect_equal("merge_pair([0, 0, 7, 0, 0, 0], (0, 0), 8)", fn([0, 0, 7, 0, 0, 0], (0, 0), 8), [8, 7, 8, 0], hint)
+    a, b, new_id = different_numbers(3, 900)
+    given, hint = [a, b, a, a, b, b], "Ids may be any numbers."
+    expect_equal(f"merge_pair({given}, {a, b}, {new_id})", fn(given, (a, b), new_id), [new_id, a, new_id, b], hint)
 
 
 def check_best_pair(fn) -> None:
@@ -61,6 +65,11 @@ def check_best_pair(fn) -> None:
     expect_equal(
         "The best pair of {'xab': 2, 'abc': 2, 'zz': 3}", fn(_words({"xab": 2, "abc": 2, "zz": 3})), ("a", "b"), hint
     )
+    x, y, z = ("bcdfghjklm"[place] for place in different_numbers(3, 10))
+    (n,) = whole_numbers(1, 3, 90)
+    counts = {x + y: n, z + y: n + 1, y + x: n - 1, z + x + y: 2}
+    hint = "Letters and counts may be any: add up what each pair has in all pieces."
+    expect_equal(f"The best pair of {counts}", fn(_words(counts)), (x, y), hint)
 
 
 def _words(counts: dict[str, int]) -> dict[tuple[str, ...], int]:
@@ -97,6 +106,9 @@ def check_encode_piece(fn) -> None:
     hint = "Every character stays as it is: capitals, and spaces at both ends."
     expect_equal("encode_piece(' Hug ', merges)", list(fn(" Hug ", MERGES.copy())), [" ", "H", "ug", " "], hint)
     expect_equal("encode_piece('', merges)", list(fn("", MERGES.copy())), [], "No characters, no tokens.")
+    x, y, z = ("bcdfghjklm"[place] for place in different_numbers(3, 10))
+    piece, merges, hint = x + y + z + x + y, [(y, z), (x, y)], "Letters and merges may be any."
+    expect_equal(f"encode_piece({piece!r}, {merges})", list(fn(piece, merges)), [x, y + z, x + y], hint)
 
 
 def check_decode(fn) -> None:
@@ -120,6 +132,11 @@ def check_decode(fn) -> None:
     turned = {3: b"x", 1: b"y", 0: b"z", 2: b"w"}
     hint = "An id is a key of the vocabulary, and not a place in it."
     expect_equal("decode([3, 1], {3: b'x', 1: b'y', 0: b'z', 2: b'w'})", fn([3, 1], turned), "xy", hint)
+    first, second, third = different_numbers(3, 900)
+    vocabulary = {first: b"\xe6\x97", second: b"\xa5 ", third: b"no"}
+    hint = "Ids may be any numbers."
+    what = f"decode({[third, first, second]}, {vocabulary})"
+    expect_equal(what, fn([third, first, second], vocabulary), "no日 ", hint)
 
 
 def check_windows(fn) -> None:
@@ -145,6 +162,11 @@ def check_windows(fn) -> None:
         hint,
     )
     expect_equal("The windows of 4 in 4 ids", _as_lists(fn([1, 2, 3, 4], 4, 1)), [], "There is no id after the window.")
+    given = different_numbers(9, 900)
+    expected = [(given[:3], given[1:4]), (given[4:7], given[5:8])]
+    expect_equal(
+        f"The windows of 3 in {given}, stride 4", _as_lists(fn(given, 3, 4)), expected, "Ids may be any numbers."
+    )
 
 
 def _starts(fn, n_ids: int, max_length: int, stride: int) -> list[int]:
@@ -187,6 +209,13 @@ def check_story_rows(fn) -> None:
     expect_equal("targets with end_id=9 and pad_id=9", targets_of_both, expected, hint)
     kinds = {ids.dtype, targets.dtype}
     expect(kinds == {torch.int64}, f"ids and targets should be int64, as embeddings and the loss want it, not {kinds}.")
+    a, b, c, end, pad = different_numbers(5, 900)
+    ids, targets = fn([[a, b], [c]], end, pad)
+    what = f"{[[a, b], [c]]} with end_id={end} and pad_id={pad}"
+    expect_equal(f"ids of {what}", ids, torch.tensor([[end, a, b], [end, c, pad]]), "Ids may be any numbers.")
+    expect_equal(
+        f"targets of {what}", targets, torch.tensor([[a, b, end], [c, end, IGNORED]]), "Ids may be any numbers."
+    )
 
 
 def check_bits_per_byte(fn) -> None:
@@ -197,6 +226,11 @@ def check_bits_per_byte(fn) -> None:
     expect_close("bits_per_byte(2.0, 50, 150)", fn(2.0, 50, 150), 2.0 * 50 / math.log(2) / 150, hint)
     hint = "A token has 3.4 bytes here, on average: do not round that."
     expect_close("bits_per_byte(2.0, 50, 170)", fn(2.0, 50, 170), 2.0 * 50 / math.log(2) / 170, hint)
+    n_bits, n_tokens = whole_numbers(2, 2, 90)
+    got = fn(n_bits * math.log(2), n_tokens, 4 * n_tokens)
+    expect_close(
+        f"bits_per_byte({n_bits} ln 2, {n_tokens}, {4 * n_tokens})", got, n_bits / 4, "All three are arguments."
+    )
 
 
 def check_embed(fn) -> None:
@@ -231,6 +265,12 @@ def check_embed(fn) -> None:
     expect_equal("The gradient of the token table", gradients[0].float(), uses, hint)
     uses = torch.tensor([2.0, 2, 2, 0])[:, None].expand(4, 2)
     expect_equal("The gradient of the position table", gradients[1].float(), uses, "Two rows use each place once.")
+    tokens, places = torch.randn(7, 3, generator=dice(1)), torch.randn(6, 3, generator=dice(2))
+    ids = torch.tensor([whole_numbers(5, 0, 6)])
+    got = fn(ids, tokens, places)
+    for place, id_ in enumerate(ids[0].tolist()):
+        what, expected = f"Id {id_} in place {place} of tables of random numbers", tokens[id_] + places[place]
+        expect_close(what, got[0, place], expected, "A token's row and a place's row, added.")
 
 
 CHECKS = {

@@ -1,6 +1,7 @@
 """Checks of the exercises in chapter 2's side room `corpus`."""
 
 from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises.class_numbers import different_numbers, whole_numbers, words
 
 
 def check_similarity(fn) -> None:
@@ -20,6 +21,10 @@ def check_similarity(fn) -> None:
         got = fn(*given, n)
         expect_close(f"similarity({first.split()}, {second.split()}, {n})", got, expected, hint)
         expect(given == (first.split(), second.split()), "The lists have changed: leave them as they are.")
+    a, b, c, d, e = words(5)
+    got = fn([a, b, c, d], [b, c, d, e], 2)
+    hint = "Two runs in common, (b c) and (c d), of four in all."
+    expect_close(f"similarity({[a, b, c, d]}, {[b, c, d, e]}, 2)", got, 0.5, hint)
 
 
 def check_kept_texts(fn) -> None:
@@ -37,6 +42,12 @@ def check_kept_texts(fn) -> None:
         given = list(pairs)
         expect_equal(f"kept_texts({n}, {pairs})", fn(n, given), expected, hint)
         expect(given == pairs, "The list of pairs has changed: leave it as it is.")
+    a, b, c = different_numbers(3, 9)
+    pairs = [(b, c), (a, b)]
+    expected = sorted({*range(9)} - {a, b, c} | {min(a, b, c)})
+    expect_equal(
+        f"kept_texts(9, {pairs})", fn(9, list(pairs)), expected, "Two pairs that share a text: a chain of three."
+    )
 
 
 def check_epochs_of(fn) -> None:
@@ -55,6 +66,12 @@ def check_epochs_of(fn) -> None:
         for name, value in expected.items():
             expect_close(f"{what}[{name!r}]", got[name], value, hint)
         expect(given == sizes, "The sizes have changed: make a new dictionary.")
+    first, second = words(2)
+    size, n_tokens = whole_numbers(2, 2, 900)
+    got = fn({first: 3.0 * size, second: float(size)}, 1, float(n_tokens))
+    for name in (first, second):
+        what = f"epochs_of({{{first!r}: {3 * size}, {second!r}: {size}}}, 1, {n_tokens})[{name!r}]"
+        expect_close(what, got[name], n_tokens / (4 * size), "Names and sizes may be any.")
 
 
 CHECKS = {

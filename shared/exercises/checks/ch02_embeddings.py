@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises.class_numbers import dice, whole_numbers, words
 
 TABLE = torch.tensor(
     [[1.0, 0.0], [9.0, 3.0], [0.5, 0.0], [0.0, 50.0], [-1.0, 0.25], [2.0, 1.0], [3.0, 2.0]]
@@ -37,6 +38,12 @@ def check_nearest_ids(fn) -> None:
     for id_ in (0, 1):
         what = f"nearest_ids({id_}, {opposite.tolist()}, 2)"
         expect_equal(what, _list_of_ids(what, fn(id_, opposite.clone(), 2)), [2, 1 - id_], hint)
+    table = torch.randn(9, 4, generator=dice(1))
+    id_, k = whole_numbers(1, 0, 8)[0], whole_numbers(1, 2, 8, number=1)[0]
+    cosines = F.cosine_similarity(table, table[id_], dim=1)
+    expected = [one for one in cosines.argsort(descending=True).tolist() if one != id_][:k]
+    what = f"nearest_ids({id_}, table, {k}), with a table of random numbers,"
+    expect_equal(what, _list_of_ids(what, fn(id_, table, k)), expected, "Any table, id and k.")
 
 
 def _list_of_ids(what: str, got) -> list[int]:
@@ -70,6 +77,11 @@ def check_pair_loss(fn) -> None:
     wrongly_sure = fn(center, context, 100 * negatives[2:])
     expect_close("For a product of 400 with a random word, the loss", wrongly_sure, 400.078889, hint)
     _expect_gradients(fn, center, context, negatives)
+    center, context, *others = torch.randn(5, 6, generator=dice(1))
+    mine = fn(center, context, torch.stack(others))
+    products = torch.stack([center @ context, *(-center @ other for other in others)])
+    right = F.binary_cross_entropy_with_logits(products, torch.ones(4), reduction="sum")
+    expect_close("The loss for random vectors and three random words", mine, right, "Any vectors, of any width.")
 
 
 def _expect_gradients(fn, center, context, negatives) -> None:
@@ -122,6 +134,11 @@ def check_text_vector(fn) -> None:
     hint = "However short the sum is, the result has length 1."
     expect_close("The vector of ['fox'] with a short vector", fn(["fox"], short), torch.tensor([0.0, 0.6, 0.8]), hint)
     expect_close("The vector of [] with three numbers", fn([], one), torch.zeros(3), "Ask `vectors` for the size.")
+    known = words(3)
+    rows = torch.randn(3, 5, generator=dice(1))
+    got = fn([known[0], known[2]], dict(zip(known, rows)))
+    right = F.normalize(rows[0] + rows[2], dim=0)
+    expect_close(f"The vector of {[known[0], known[2]]} with five random numbers a word", got, right, "Any words.")
 
 
 CHECKS = {

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 from shared.exercises import NotYet, expect, expect_close, expect_equal
-from shared.exercises.class_numbers import dice
+from shared.exercises.class_numbers import dice, whole_numbers
 
 
 def check_look_up(fn) -> None:
@@ -53,6 +53,9 @@ def check_may_attend(fn) -> None:
     for n in (1, 7):
         expected = torch.ones(n, n, dtype=torch.bool).tril()
         expect_equal(f"The mask of {n} tokens", fn(n), expected, "The number of tokens is an argument.")
+    (n,) = whole_numbers(1, 8, 30)
+    got = fn(n)
+    expect_equal(f"The mask of {n} tokens", got, torch.ones(n, n, dtype=torch.bool).tril(), "Any number of tokens.")
 
 
 def check_masked_attention(answer) -> None:
@@ -159,6 +162,11 @@ def check_split_into_heads(fn) -> None:
         _expect_gradients(
             lambda x, n=n_heads: fn(x, n), lambda x, n=n_heads: x.view(1, 5, n, 6 // n).transpose(1, 2), x=x.detach()
         )
+    n_heads, d_head = whole_numbers(2, 2, 7)
+    x = torch.randn(2, 3, n_heads * d_head, generator=dice(3))
+    expected = torch.stack(x.split(d_head, dim=-1), dim=1)
+    what = f"The heads of random numbers of shape {tuple(x.shape)} with n_heads={n_heads}"
+    expect_equal(what, fn(x, n_heads), expected, "Any number of heads, and any width.")
 
 
 def check_padded_mask(fn) -> None:
@@ -184,6 +192,10 @@ def check_padded_mask(fn) -> None:
     expect_equal(
         "The mask of length [2] and 3 tokens", longer[0, 0].int().tolist(), [[1, 0, 0], [1, 1, 0], [1, 1, 0]], hint
     )
+    lengths = torch.tensor(whole_numbers(4, 1, 9))
+    expected = torch.ones(9, 9, dtype=torch.bool).tril() & (torch.arange(9) < lengths[:, None])[:, None, None]
+    hint = "Any number of rows, of any lengths."
+    expect_equal(f"The mask of lengths {lengths.tolist()} and 9 tokens", fn(lengths, 9).int(), expected.int(), hint)
 
 
 def check_read_other(fn) -> None:
@@ -241,6 +253,9 @@ def check_induction_score(fn) -> None:
     hint = "The period is an argument: with three tokens, said twice, the weights are 0.6, 0.3 and 0.9."
     expect_close("The score with the period 3", fn(uneven, 3), 0.6, hint)
     _expect_gradients(lambda w: fn(w, 3), lambda w: w[..., [3, 4, 5], [1, 2, 3]].mean(dim=-1), weights=uneven)
+    weights = torch.randn(2, 10, 10, generator=dice(3)).softmax(dim=-1)
+    expected = weights[:, range(5, 10), range(1, 6)].mean(dim=-1)
+    expect_close("The scores of two heads with random weights and the period 5", fn(weights, 5), expected, hint)
 
 
 def check_window_mask(fn) -> None:
@@ -262,6 +277,9 @@ def check_window_mask(fn) -> None:
     expect_equal("How many tokens each of 6 sees with window 4", seen, [1, 2, 3, 4, 4, 4], "The window is an argument.")
     band = torch.ones(6, 6, dtype=torch.bool).tril().triu(-3)
     expect_equal("The mask of 6 tokens for window 4", wide.int(), band.int(), "The newest four, and no others.")
+    n, window = whole_numbers(1, 8, 20)[0], whole_numbers(1, 2, 7, number=1)[0]
+    newest = torch.ones(n, n, dtype=torch.bool).tril().triu(1 - window)
+    expect_equal(f"The mask of {n} tokens for window {window}", fn(n, window).int(), newest.int(), "Any two numbers.")
 
 
 def _unlike(what: str, got, wrong: torch.Tensor, message: str) -> None:

@@ -9,7 +9,7 @@ from ch03_attention.attention import scaled_dot_product_attention
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from shared.exercises import expect, expect_close, expect_equal, untouched, without
-from shared.exercises.class_numbers import dice
+from shared.exercises.class_numbers import dice, whole_numbers
 
 
 def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -142,6 +142,10 @@ def check_cache_bytes(fn) -> None:
     largest = fn(GPTConfig.gpt2("1558M"), 1, 1024)
     expect_equal("cache_bytes(GPT-2 1558M, 1, 1024)", largest, 629_145_600, hint)
     expect(isinstance(largest, int), f"Bytes are counted: return a whole number; yours is {largest!r}.")
+    n_heads, n_layers, rows, tokens = whole_numbers(4, 2, 30)
+    got = fn(GPTConfig(100, 16, d_model=4 * n_heads, n_heads=n_heads, n_layers=n_layers), rows, tokens)
+    what = f"cache_bytes(config, {rows}, {tokens}) of {n_layers} blocks, width {4 * n_heads}"
+    expect_equal(what, got, 32 * n_heads * n_layers * rows * tokens, hint)
 
 
 class _Counting(nn.Module):
@@ -185,6 +189,9 @@ def check_greedy(answer) -> None:
     expect(model.training, "The model was training before and is not now: leave it in its mode, or set it back.")
     frozen = "The model's parameters can no longer learn: use torch.no_grad, and leave requires_grad as it was."
     expect(model.one.requires_grad, frozen)
+    a, b = whole_numbers(2, 1, 9)
+    pair = torch.tensor([[a, b]])
+    expect_equal(f"greedy of [[{a}, {b}]] for one token", fn(model, pair, 1), torch.tensor([[a, b, a + b]]), "Any ids.")
 
 
 def check_cached_step(answer) -> None:

@@ -5,7 +5,7 @@ import torch
 from ch04_gpt_model.mixture_of_experts import route
 from ch04_gpt_model.other_attention import delta_rule
 from shared.exercises import expect, expect_close, expect_equal, expect_format, expect_gradients, untouched
-from shared.exercises.class_numbers import dice
+from shared.exercises.class_numbers import dice, whole_numbers
 
 
 def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -52,6 +52,10 @@ def check_cached_numbers(answer) -> None:
     expect_equal("The cache of windows of 64 and 3 and a full block", fn([64, 3, None], 10, 3, 4), 552, hint)
     olmo3 = [4096, 4096, 4096, None] * 8
     expect_equal("The cache of OLMo 3 7B, 65,536 tokens", fn(olmo3, 65_536, 32, 128), 5_100_273_664, hint)
+    n_tokens, n_heads, width = whole_numbers(3, 5, 90)
+    got = fn([2, None, 1000], n_tokens, n_heads, width)
+    what = f"The cache of windows of 2 and 1,000 and a full block, {n_tokens} tokens, {n_heads} heads of {width}"
+    expect_equal(what, got, 2 * n_heads * width * (2 + 2 * n_tokens), "All numbers are arguments.")
 
 
 def _right_note(state, key, value, write: float, keep: float) -> torch.Tensor:

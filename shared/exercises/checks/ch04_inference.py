@@ -3,7 +3,7 @@
 import torch
 
 from shared.exercises import expect, expect_close, expect_equal, untouched
-from shared.exercises.class_numbers import dice
+from shared.exercises.class_numbers import dice, whole_numbers
 
 
 def check_rounded_in_groups(fn) -> None:
@@ -61,6 +61,14 @@ def check_kept_and_replacement(fn) -> None:
     expect_close("the probability for p = [0, 0.3, 0, ...], six tokens", torch.as_tensor(kept), 0.9, hint)
     expect_close("the replacement for six tokens", rest, _spread([0.0, 0.5, 0.0, 0.2, 0.3, 0.0]), hint)
     expect(rest.dtype == p.dtype, f"p is {p.dtype}, and the replacement should be, yours is {rest.dtype}.")
+    shares = torch.tensor(whole_numbers(4, 1, 9), dtype=torch.float64)
+    p, q = shares / shares.sum(), _spread([0.25] * 4)
+    kept, rest = ask(p, q)
+    less = (p - q).relu()
+    what = f"for p = {shares.int().tolist()} of {int(shares.sum())} and four equal guesses"
+    expect_close(f"the probability {what}", torch.as_tensor(kept), 1 - less.sum(), "It is the sum of min(p, q).")
+    if less.sum() > 0:
+        expect_close(f"the replacement {what}", rest, less / less.sum(), "Only what p has more than q, scaled.")
 
 
 def check_positions_and_mask(fn) -> None:
@@ -91,6 +99,13 @@ def check_positions_and_mask(fn) -> None:
     expect_equal("the positions for n_pads = [1, 4, 3], length 6", positions, expected, hint)
     read = [[[j == i or n <= j <= i for j in range(6)] for i in range(6)] for n in (1, 4, 3)]
     expect_equal("the mask for n_pads = [1, 4, 3], length 6", mask, torch.tensor(read), hint)
+    (n,) = whole_numbers(1, 1, 8)
+    positions, mask = fn(torch.tensor([n]), 9)
+    expect_equal(
+        f"the positions for n_pads = [{n}], length 9", positions[0].tolist(), [0] * n + list(range(9 - n)), hint
+    )
+    allowed = [[j == i or n <= j <= i for j in range(9)] for i in range(9)]
+    expect_equal(f"the mask for n_pads = [{n}], length 9", mask[0], torch.tensor(allowed), hint)
 
 
 CHECKS = {

@@ -7,7 +7,7 @@ from torch.overrides import TorchFunctionMode
 from ch03_attention.attention import causal_mask, scaled_dot_product_attention
 from ch04_gpt_model.modern_gpt import ModernConfig, rotate
 from shared.exercises import expect, expect_close, expect_equal, expect_format, expect_gradients, untouched
-from shared.exercises.class_numbers import dice
+from shared.exercises.class_numbers import dice, whole_numbers
 
 
 def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -78,6 +78,10 @@ def check_cache_bytes_per_token(fn) -> None:
     wide = ModernConfig(100, 16, d_model=24, n_heads=6, n_layers=5, n_kv_heads=2, head_width=10)
     hint = "A head may have a width of its own: config.d_head knows it."
     expect_equal("cache_bytes_per_token where heads are 10 wide", fn(wide), 400, hint)
+    shared, n_layers, width = whole_numbers(3, 2, 30)
+    config = ModernConfig(100, 16, 4 * shared * width, 2 * shared, n_layers, n_kv_heads=shared)
+    what = f"cache_bytes_per_token of {n_layers} blocks, {shared} heads of keys of width {2 * width}"
+    expect_equal(what, fn(config), 8 * shared * n_layers * width, hint)
 
 
 def check_pairs_to_halves(answer) -> None:

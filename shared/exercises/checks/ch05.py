@@ -9,7 +9,7 @@ from ch05_pretraining.hugging_face import BLOCK_NAMES, MODEL_NAMES
 from ch05_pretraining.optimizers import adamw_step
 from ch05_pretraining.pretraining import TrainConfig, learning_rate_at
 from shared.exercises import expect, expect_close, expect_equal, untouched, without
-from shared.exercises.class_numbers import dice
+from shared.exercises.class_numbers import dice, different_numbers, whole_numbers
 
 
 def check_loss(fn) -> None:
@@ -52,6 +52,9 @@ def check_loss(fn) -> None:
     huge = fn(torch.tensor([[[1000.0, 0.0]]]), torch.tensor([[1]]))
     expect_close("The loss at scores of 1000 and 0", huge, 1000.0,
                  "exp(1000) overflows: subtract logsumexp, or the largest score first.")  # fmt: skip
+    logits, targets = torch.randn(2, 4, 9, generator=dice(1)), torch.tensor([whole_numbers(4, 0, 8), [3, -100, 5, 0]])
+    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    expect_close("The loss of eight tokens with random scores", fn(logits, targets), expected, "Any scores.")
 
 
 def check_schedule(fn) -> None:
@@ -70,6 +73,10 @@ def check_schedule(fn) -> None:
         expect_close(f"The rate of step {step} with peak 2, warm-up 4, end 20", fn(step, 2.0, 4, 20), expected,
                      "Peak, warm-up and end are arguments.")  # fmt: skip
     expect_close("The rate of step 0 without a warm-up", fn(0, 2.0, 0, 20), 2.0, "Then the fall begins at once.")
+    step, warmup_steps = whole_numbers(1, 30, 70)[0], whole_numbers(1, 5, 25, number=1)[0]
+    rate = learning_rate_at(step, TrainConfig(90, learning_rate=0.3, warmup_steps=warmup_steps, schedule="linear"))
+    what = f"The rate of step {step} with peak 0.3, warm-up {warmup_steps}, end 90"
+    expect_close(what, fn(step, 0.3, warmup_steps, 90), rate, "Peak, warm-up and end are arguments.")
 
 
 def check_clip(fn) -> None:
@@ -88,6 +95,13 @@ def check_clip(fn) -> None:
     matrix = fn([torch.tensor([[3.0, 0.0], [0.0, 4.0]])], 2.5)[0]
     hint = "A matrix counts as one long row of numbers: here the root of 3 x 3 + 4 x 4, which is 5."
     expect_close("A matrix of norm 5 under a limit of 2.5", matrix, [[1.5, 0.0], [0.0, 2.0]], hint, tolerance=1e-4)
+    given = [torch.randn(3, generator=dice(1)), torch.randn(2, 2, generator=dice(2))]
+    holders = [torch.nn.Parameter(g.clone()) for g in given]
+    for holder, gradient in zip(holders, given):
+        holder.grad = gradient.clone()
+    torch.nn.utils.clip_grad_norm_(holders, 0.25)
+    for got, holder in zip(fn([g.clone() for g in given], 0.25), holders, strict=True):
+        expect_close("A gradient of random numbers under a limit of 0.25", got, holder.grad, hint, tolerance=1e-4)
 
 
 def check_mean_of_batches(fn) -> None:
@@ -101,6 +115,10 @@ def check_mean_of_batches(fn) -> None:
     expect_close("The mean of losses NaN, 0 and 4 over 0, 3 and 1 tokens", fn(losses, counts), 1.0,
                  "A loss of 0 is a loss: leave out by the count, not by the loss.")  # fmt: skip
     expect(losses[1:] == [0.0, 4.0] and counts == [0, 3, 1], "Do not change the lists that you were given.")
+    n, m = whole_numbers(2, 3, 60)
+    got = fn([2.0, math.nan, 4.0], [n, 0, m])
+    what = f"The mean of losses 2, NaN and 4 over {n}, 0 and {m} tokens"
+    expect_close(what, got, (2 * n + 4 * m) / (n + m), hint)
 
 
 def check_adamw(fn) -> None:
@@ -140,6 +158,12 @@ def check_adamw(fn) -> None:
     expect_close("The weights after one step with learning rate 0.02 and weight decay 0.5", slow,
                  weights * 0.99 - 0.02 * gradients[0].sign(), "The learning rate is an argument.")  # fmt: skip
     expect_equal("The number format of the weights", str(slow.dtype), "torch.float64", "Keep that of the given ones.")
+    weights, *gradients = torch.randn(3, 4, generator=dice(1), dtype=torch.float64)
+    expected, mean, square = weights.clone(), torch.zeros(4).double(), torch.zeros(4).double()
+    for step, gradient in enumerate(gradients, 1):
+        adamw_step(expected, gradient, mean, square, step, learning_rate=0.05, weight_decay=0.3)
+    expect_close("Four random weights after two steps with random gradients", fn(weights.clone(), gradients, 0.05, 0.3),
+                 expected, "Weights and gradients may be any numbers.")  # fmt: skip
 
 
 def check_copy_targets(fn) -> None:
@@ -160,6 +184,10 @@ def check_copy_targets(fn) -> None:
                  torch.tensor([-100, -100, 5, 5, 8]), "The period decides what repeats, not the value.")  # fmt: skip
     expect_equal("targets of 4 6 with period 3", fn(torch.tensor([4, 6]), 3)[1], torch.tensor([-100]),
                  "A row shorter than its period has no repeat.")  # fmt: skip
+    (period,) = whole_numbers(1, 2, 5)
+    row = torch.tensor(different_numbers(period, 900) * 3)
+    expected = row[1:].where(torch.arange(1, 3 * period) >= period, -100)
+    expect_equal(f"targets of {row.tolist()} with period {period}", fn(row.clone(), period)[1], expected, hint)
 
 
 def check_from_gpt2(fn) -> None:

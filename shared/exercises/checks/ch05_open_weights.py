@@ -6,6 +6,7 @@ import struct
 import torch
 
 from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises.class_numbers import whole_numbers, words
 
 BLOCK = struct.pack("<e", 0.5) + bytes((i % 16) | ((15 - i) % 16) << 4 for i in range(16))
 UNSORTED = struct.pack("<e", 0.3) + bytes.fromhex("9c0351e27f48b6a01dd5836e2af9c47b")
@@ -38,6 +39,10 @@ def check_q4_0(fn) -> None:
     expected = scale * (torch.tensor(halves[1::2] + halves[::2]) - 8)
     hint = "Read the scale, both its bytes, and all sixteen bytes behind it."
     expect_close(f"The block {UNSORTED.hex(' ')}", torch.as_tensor(fn(UNSORTED)).flatten(), expected, hint)
+    halves = whole_numbers(32, 0, 15)
+    block = struct.pack("<e", 0.25) + bytes(low | high << 4 for low, high in zip(halves[:16], halves[16:]))
+    expected = 0.25 * (torch.tensor(halves) - 8)
+    expect_close(f"The block {block.hex(' ')}", torch.as_tensor(fn(block)).flatten(), expected, "Any scale, any bytes.")
 
 
 def check_bits_per_byte(fn) -> None:
@@ -53,12 +58,20 @@ def check_bits_per_byte(fn) -> None:
     expect_close("bits_per_byte_of(2.0, 3, 'fünf')", fn(2.0, 3, "fünf"), 6 / math.log(2) / 5, hint)
     hint = "The sign € takes three bytes, and the space behind it is a byte of the text too."
     expect_close("bits_per_byte_of(3.25, 2, '€€ ')", fn(3.25, 2, "€€ "), 6.5 / math.log(2) / 7, hint)
+    n_tokens, n_signs = whole_numbers(2, 2, 9)
+    text = " ".join(words(n_tokens)) + "€" * n_signs
+    got = fn(math.log(2), n_tokens, text)
+    expect_close(f"bits_per_byte_of(ln 2, {n_tokens}, {text!r})", got, n_tokens / (len(text) + 2 * n_signs), hint)
 
 
 def check_our_name(fn) -> None:
     for theirs, ours in NAMES.items():
         hint = "Look at the table above; a block may have a number of three digits, and the last word stays."
         expect_equal(f"our_name({theirs!r})", fn(theirs), ours, hint)
+    (block,) = whole_numbers(1, 200, 900)
+    for theirs, ours in IN_A_BLOCK.items():
+        name = f"model.layers.{block}.{theirs}"
+        expect_equal(f"our_name({name!r})", fn(name), f"blocks.{block}.{ours}", "A block may have any number.")
 
 
 CHECKS = {

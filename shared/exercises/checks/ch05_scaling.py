@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ch05_pretraining.scaling import PowerLaw
 from shared.exercises import expect, expect_close, expect_equal, without
-from shared.exercises.class_numbers import dice
+from shared.exercises.class_numbers import dice, whole_numbers
 
 
 def check_foretell(fn) -> None:
@@ -31,6 +31,11 @@ def check_foretell(fn) -> None:
         losses = law(sizes[0]), law(sizes[1])
         shown = f"foretell({sizes}, ({losses[0]:.4g}, {losses[1]:.4g}), {law.floor}, {size:g})"
         expect_close(shown, fn(sizes, losses, law.floor, size), law(size), hint)
+    tenths, factor, size = whole_numbers(3, 2, 90)
+    law = PowerLaw(tenths / 10, float(factor), 0.5)
+    losses = law(size), law(9 * size)
+    shown = f"foretell({(size, 9 * size)}, ({losses[0]:.4g}, {losses[1]:.4g}), {law.floor}, {100 * size})"
+    expect_close(shown, fn((size, 9 * size), losses, law.floor, 100 * size), law(100 * size), "Any law, any sizes.")
 
 
 class _Tables(TorchDispatchMode):
@@ -152,6 +157,9 @@ def check_unscale(fn) -> None:
         got, _ = fn(_float16(*gradients), 2.0)
         finite = f"Every number in {list(gradients)} is finite, though a sum or a difference of two in float16 is not"
         expect(got is not None, f"{finite}: ask each number.")
+    numbers = [float(n) for n in whole_numbers(5, -90, 90)]
+    got, _ = _expect_untouched(fn, _float16(numbers), 8.0)
+    expect_close(f"The gradient {numbers} divided by 8", got[0], [n / 8 for n in numbers], "Divide by the factor.")
 
 
 CHECKS = {

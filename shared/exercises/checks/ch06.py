@@ -12,7 +12,7 @@ from ch06_finetuning.dpo import dpo_loss
 from ch06_finetuning.instructions import prompt_ids
 from ch06_finetuning.metrics import wilson_interval
 from shared.exercises import expect, expect_close, expect_equal
-from shared.exercises.class_numbers import dice
+from shared.exercises.class_numbers import dice, different_numbers, whole_numbers, words
 
 PAD, END = 0, 9
 UNCHANGED = "Do not change what you were given: clone it first."
@@ -81,6 +81,11 @@ def check_graded_targets(fn) -> None:
     expect_equal("targets of a longer answer", targets, expected, hint)
     for name, part in (("ids", ids), ("targets", targets)):
         _expect_whole_numbers(name, part)
+    row = torch.tensor([*different_numbers(8, 900), END])
+    (n_prompt,) = whole_numbers(1, 2, 7)
+    expected = row[1:].where(torch.arange(8) >= n_prompt - 1, IGNORE_INDEX)
+    what = f"targets of {row.tolist()} with a prompt of {n_prompt} tokens"
+    expect_equal(what, fn(row.clone(), n_prompt)[1], expected, hint)
 
 
 def check_pad_rows(fn) -> None:
@@ -107,6 +112,12 @@ def check_pad_rows(fn) -> None:
     expect_equal("targets of four rows, filled up with 9", targets, expected, hint)
     for name, part in (("ids", ids), ("targets", targets)):
         _expect_whole_numbers(name, part)
+    a, b, c, pad = different_numbers(4, 900)
+    ids, targets = fn([(torch.tensor([a]), torch.tensor([b])), (torch.tensor([b, c]), torch.tensor([c, a]))], pad)
+    expect_equal(
+        f"ids of [{a}] and [{b}, {c}], filled up with {pad}", ids, torch.tensor([[a, pad], [b, c]]), "Any ids."
+    )
+    expect_equal(f"targets [{b}] and [{c}, {a}], filled up", targets, torch.tensor([[b, -100], [c, a]]), "Any ids.")
 
 
 def check_chat_ids(fn) -> None:
@@ -138,6 +149,10 @@ def check_chat_ids(fn) -> None:
     expected = prompt_ids(tokenizer, "Who?", history)
     hint = "What was typed or written earlier is ordinary text as well: encode it as you encode the prompt."
     expect_equal("The ids when an earlier turn holds specials", fn(tokenizer, "Who?", history), expected, hint)
+    first, second, third = words(3)
+    history, hint = [(first, second)], "The words may be any."
+    expected = prompt_ids(tokenizer, third, history)
+    expect_equal(f"The ids of {third!r} after {history}", fn(tokenizer, third, history), expected, hint)
 
 
 def check_precision_recall(fn) -> None:
@@ -157,6 +172,11 @@ def check_precision_recall(fn) -> None:
     hint = "Any number of classes: the diagonal over the sums of columns, and over the sums of rows."
     expect_close("precision of three classes", precision, [5 / 10, 7 / 10, 2 / 4], hint)
     expect_close("recall of three classes", recall, [5 / 8, 7 / 10, 2 / 6], hint)
+    a, b, c, d = whole_numbers(4, 1, 90)
+    precision, recall = fn(torch.tensor([[a, b], [c, d]]))
+    for name, got, expected in (("precision", precision, [a / (a + c), d / (b + d)]),
+                                ("recall", recall, [a / (a + b), d / (c + d)])):  # fmt: skip
+        expect_close(f"{name} of {[[a, b], [c, d]]}", got, expected, "The numbers may be any.")
 
 
 def check_interval(fn) -> None:
@@ -180,6 +200,11 @@ def check_interval(fn) -> None:
     hint = "z is given, too: 1 asks for a narrower interval."
     expect_close("The width for 7 of 40 with z = 1", high - low,
                  wilson_interval(7, 40, 1.0)[1] - wilson_interval(7, 40, 1.0)[0], hint)  # fmt: skip
+    n_correct, more = whole_numbers(2, 1, 90)
+    what = f"end for {n_correct} of {n_correct + more}"
+    for name, got, expected in zip(("lower", "upper"), fn(n_correct, n_correct + more),
+                                   wilson_interval(n_correct, n_correct + more)):  # fmt: skip
+        expect_close(f"The {name} {what}", got, expected, "Both ends, for any numbers.")
 
 
 def check_lora_output(fn) -> None:

@@ -3,6 +3,7 @@
 import math
 
 from shared.exercises import expect_close, expect_equal
+from shared.exercises.class_numbers import whole_numbers, words
 
 
 def check_leaks(fn) -> None:
@@ -31,6 +32,9 @@ def check_leaks(fn) -> None:
     )
     hint = "Each copy in the test set counts, in the order of the test set."
     expect_equal("leaks(['x', 'y'], ['y', 'x', 'Y'])", list(fn(["x", "y"], ["y", "x", "Y"])), ["y", "x", "Y"], hint)
+    a, b, c = words(3)
+    train, test = [f"{a} {b}", c], [f"{b} {a}", f" {c.upper()}", f"{a}  {b} "]
+    expect_equal(f"leaks({train}, {test})", list(fn(train, test)), test[1:], "The words may be any.")
 
 
 def _score(f, length, mean_length, n_holders, n) -> float:
@@ -48,6 +52,9 @@ def check_word_score(fn) -> None:
         ((0, 10, 10, 2, 40), "A word that is not there adds nothing."),
     ):
         expect_close(f"word_score{case}", fn(*case), _score(*case), hint)
+    f, length, n_holders, more = whole_numbers(4, 1, 30)
+    case = f, length, 12, n_holders, n_holders + more
+    expect_close(f"word_score{case}", fn(*case), _score(*case), "All numbers are arguments.")
 
 
 def check_supported(fn) -> None:
@@ -73,6 +80,8 @@ def check_supported(fn) -> None:
         expect_close(f"supported({answer!r}, 'a bowl')", share, 0.0, "An answer without words has the share 0.")
     hint = "Signs alone are no word."
     expect_close("supported('owl ...', 'owl')", fn("owl ...", "owl"), 1.0, hint)
+    a, b, c = words(3)
+    expect_close(f"supported('{a} {b}', '{c} {b}')", fn(f"{a} {b}", f"{c} {b}"), 0.5, "The words may be any.")
 
 
 CHECKS = {"6d.1": check_leaks, "6d.2": check_word_score, "6d.3": check_supported}
