@@ -55,7 +55,7 @@ COMMANDS = [  # name, what it needs installed, what it does
     ("slides", "site", "for teachers: make slides of the chapters, or of one: slides ch03 (--pdf prints them)"),
     ("bench", "bench", "measure speed and memory on this machine"),
     ("fetch", None, "download an optional text or model by its name in data/catalogue.json"),
-    ("classroom", "course", "for teachers: make the copy that a class gets, and what stays with you: classroom DIR"),
+    ("classroom", "site", "for teachers: make the copy that a class gets, and what stays with you: classroom DIR"),
     ("update", None, "bring a new release in, from a folder or a ZIP file; your notebooks are kept"),
     ("restore", None, "bring a notebook back as it was released; your copy is kept beside it"),
     ("doctor", None, "look at this machine and this installation, and say what is missing"),

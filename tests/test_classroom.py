@@ -10,7 +10,9 @@ import pytest
 pytest.importorskip("shared.exercises.solutions.ch03", reason="the solutions are not part of this copy")
 
 from shared.commands import classroom  # noqa: E402
-from shared.commands.restore import differing, restore  # noqa: E402
+from shared.commands.restore import ROOT, differing, restore  # noqa: E402
+
+pytest.importorskip("myst_nb", reason="the site is made with it")
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,12 @@ def test_notebooks_are_as_released_and_come_back_without_git(made):
     assert differing(course) == []
     for path in course.glob("ch*/*.mine-*"):
         path.unlink()
+
+
+def test_the_site_is_that_of_the_copy(made):
+    pages = {path.relative_to(made / "site").as_posix() for path in (made / "site").rglob("*.html")}
+    assert {"index.html", "ch03_attention/attention.html", "ch03_attention/exercises.html"} <= pages
+    assert "course.py grade" not in (made / "site" / "README.html").read_text(encoding="utf-8")
 
 
 def test_a_teacher_keeps_answers_and_quizzes(made):
@@ -97,6 +105,27 @@ def test_each_system_gets_its_own_wheels_and_linux_the_small_pytorch(tmp_path, m
 
     monkeypatch.setattr(classroom, "_run", run)
     classroom.download(system, "3.12", tmp_path / "wheels")
-    assert classroom.UV[system] in ran[0] and "3.12" in ran[0] and classroom.PIP[system][0] in ran[1]
-    assert ran[2] == ("numpy==2\n" if system == "linux" else "torch==2.13.0\nnumpy==2\n")
-    assert (len(ran) == 4) == (system == "linux") and not list(tmp_path.glob("*.txt"))
+    first, chosen, got, pins = ran if system == "linux" else [(), *ran]
+    assert (classroom.course.CPU_WHEELS in first) == (system == "linux") and not list(tmp_path.glob("*.txt"))
+    assert classroom.UV[system] in chosen and "3.12" in chosen and classroom.PIP[system][0] in got
+    assert {str(ROOT / name) for names in classroom.course.REQUIREMENTS.values() for name in names} <= set(chosen)
+    ordinary = "torch==2.13.0\nnvidia-cublas==1\ntriton==3\nnumpy==2\n"
+    assert pins == ("numpy==2\n" if system == "linux" else ordinary)
+
+
+def test_where_the_small_pytorch_cannot_be_reached_the_ordinary_one_comes_with_all_it_needs(
+    tmp_path, monkeypatch, capsys
+):
+    asked = []
+
+    def run(*words):
+        if classroom.course.CPU_WHEELS in words:
+            raise ValueError("no network")
+        if "compile" in words:
+            (tmp_path / "wheels-linux.txt").write_text("torch==2.13.0\ntriton==3\n", encoding="utf-8")
+        else:
+            asked.append((tmp_path / "wheels-linux.txt").read_text(encoding="utf-8"))
+
+    monkeypatch.setattr(classroom, "_run", run)
+    classroom.download("linux", "3.12", tmp_path / "wheels")
+    assert asked == ["torch==2.13.0\ntriton==3\n"] and "gigabytes larger" in capsys.readouterr().out

@@ -2,7 +2,8 @@
 
 `DIR/course` is a copy for learners: without git history, solutions, planted wrong answers, quizzes and the grader, with
 all notebooks as they were released, so that `restore` and `update` need no git. With `--wheels` it also holds the
-packages for other systems, and then installs without a network. `DIR/teacher` has the answers and the quizzes to print.
+packages for other systems, and then installs without a network. `DIR/site` is the same copy as pages to read, and
+`DIR/teacher` has the answers and the quizzes to print.
 """
 
 import argparse
@@ -16,10 +17,10 @@ from pathlib import Path
 
 import course
 from data.files import write_atomically
-from data.paths import RUNS_DIR
 from shared.commands.command_line import CommandParser, command, seed_number
 from shared.commands.quiz_pages import write_sheets
 from shared.commands.restore import ROOT, content_hash, released, released_content
+from shared.commands.site import NEEDED, build, require_packages
 
 HIDDEN = (  # what a learner should not have; a folder ends in a stroke
     ".git/", "runs/", "data/cache/", ".venv/", "wheels/", "shared/exercises/solutions/",
@@ -47,7 +48,9 @@ GPU = ("nvidia", "triton", "cuda")  # packages that PyTorch's build for the CPU 
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
     options = CommandParser("classroom", "Make what a class gets, and what stays with its teacher.")
-    options.add_argument("folder", type=Path, metavar="DIR", help="a new folder; course/ and teacher/ are made in it")
+    options.add_argument(
+        "folder", type=Path, metavar="DIR", help="a new folder; course/, site/ and teacher/ are made in it"
+    )
     told = "of the class: its checks have other random numbers, its quizzes another order (default 0: as in the course)"
     options.add_argument("--seed", type=seed_number, default=0, help=told)
     told = f"packages for an installation without network, for {', '.join(UV)}; getting them needs uv and a network"
@@ -69,14 +72,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.folder.exists() and any(options.folder.iterdir()):
         raise ValueError(f"{options.folder} is not empty: name a new folder")
+    require_packages(NEEDED, "classroom")
     if options.wheels:
         _require_uv()
     copy = options.folder / "course"
     hand_out(copy, options.seed)
     for_teachers(options.folder / "teacher", options.seed)
+    print("Making the site …", flush=True)
+    build(copy, options.folder / "site")
     for system in options.wheels:
+        print(f"Getting the packages for {system} …", flush=True)
         download(system, options.python, copy / "wheels")
-    print(f"For learners: {copy}\nFor you alone: {options.folder / 'teacher'}")
+    print(f"For learners: {copy}\nFor them to read: {options.folder / 'site'}")
+    print(f"For you alone: {options.folder / 'teacher'}")
     print(f"Grade with: python course.py grade FOLDER{f' --seed {options.seed}' if options.seed else ''}")
     return 0
 
@@ -105,8 +113,6 @@ def hand_out(target: Path, seed: int = 0, root: Path = ROOT) -> None:
     write_atomically(target / "README.md", "".join(line for line in readme if not any(t in line for t in TEACHERS)))
     if seed:
         write_atomically(target / "shared" / "exercises" / "class_seed.txt", str(seed))
-    if (RUNS_DIR / "site").is_dir():
-        shutil.copytree(RUNS_DIR / "site", target.parent / "site")
 
 
 def as_released(name: str, expected: str, root: Path) -> bytes:
@@ -161,7 +167,9 @@ def _require_uv() -> None:
 
 
 def download(system: str, python: str, target: Path) -> None:
-    """Download the wheels of the course for one system.
+    """Download the wheels of all of the course's commands for one system.
+
+    On Linux PyTorch's small build for the CPU is taken where its index can be reached.
 
     Args:
         system: one of `UV`.
@@ -172,25 +180,35 @@ def download(system: str, python: str, target: Path) -> None:
         ValueError: uv or pip cannot do it; the message is theirs.
     """
     target.mkdir(parents=True, exist_ok=True)
+    wanted = ["--no-deps", "--only-binary=:all:", "--python-version", python, "-d", str(target)]
+    wanted += [word for name in PIP[system] for word in ("--platform", name)]
+    small = system == "linux" and _small_torch(wanted)
     listed = target.parent / f"wheels-{system}.txt"
     try:
-        _choose(system, python, listed)
-        wanted = ["--only-binary=:all:", "--python-version", python, "-d", str(target)]
-        wanted += [word for name in PIP[system] for word in ("--platform", name)]
-        _run("-m", "pip", "download", "--quiet", "--no-deps", *wanted, "-r", str(listed))
-        if system == "linux":
-            pin = course.pinned("torch")
-            _run("-m", "pip", "download", "--quiet", "--no-deps", *wanted, "--index-url", course.CPU_WHEELS, pin)
+        _choose(system, python, listed, small=small)
+        _run("-m", "pip", "download", "--quiet", *wanted, "-r", str(listed))
     finally:
         listed.unlink(missing_ok=True)
 
 
-def _choose(system: str, python: str, listed: Path) -> None:
-    """Write the pins of all packages for a system; on Linux without what PyTorch's build for the CPU leaves out."""
+def _small_torch(wanted: list[str]) -> bool:
+    """Download PyTorch's build for the CPU and say whether that went well."""
+    from_there = ["--index-url", course.CPU_WHEELS, "--retries", "1", "--timeout", "10"]
+    try:
+        _run("-m", "pip", "download", "--quiet", *wanted, *from_there, course.pinned("torch"))
+    except ValueError:
+        print("PyTorch's CPU wheels cannot be reached; taking the ordinary one, which is gigabytes larger.", flush=True)
+        return False
+    return True
+
+
+def _choose(system: str, python: str, listed: Path, *, small: bool) -> None:
+    """Write the pins of all packages for a system, without PyTorch and its GPU packages if `small`."""
     asked = ["--python-platform", UV[system], "--python-version", python, "--no-header", "--no-annotate"]
-    _run("-m", "uv", "pip", "compile", "--quiet", *asked, str(ROOT / "requirements.txt"), "-o", str(listed))
+    files = sorted({str(ROOT / name) for names in course.REQUIREMENTS.values() for name in names})
+    _run("-m", "uv", "pip", "compile", "--quiet", *asked, *files, "-o", str(listed))
     pins = listed.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [pin for pin in pins if not pin.startswith(GPU) and not (system == "linux" and pin.startswith("torch=="))]
+    kept = [pin for pin in pins if not (small and pin.startswith((*GPU, "torch==")))]
     listed.write_text("".join(kept), encoding="utf-8")
 
 
