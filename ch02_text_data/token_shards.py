@@ -34,7 +34,7 @@ FORMAT, MANIFEST, BEGUN, TOKENIZER = 1, "manifest.json", "begun.json", "tokenize
 JOB = 1_000_000  # characters that a process encodes at once
 SHARD = 1 << 24  # tokens in a shard, about
 SPLITS = ("train", "validation")
-Job = list[DocumentPart]
+Job = list[tuple[DocumentPart, bool]]  # each with whether its document is kept aside
 
 
 class ShardProgress(NamedTuple):
@@ -58,8 +58,8 @@ def write_token_shards(
         paths: files that `stream_documents` reads, in this order.
         folder: gets the shards, the tokenizer and the manifest.
         tokenizer: a BPETokenizer or a `tiktoken.Encoding` with `<|endoftext|>`.
-        kept_aside: share of the documents for validation, 0 or more and below 1; a document's hash decides, so copies
-            of a document stay together.
+        kept_aside: share of the documents for validation, 0 or more and below 1; the hash of a document's beginning
+            decides, so copies of a document stay together, and so do the parts of a long one.
         processes: that encode, 1 or more; their number changes no byte.
         shard_tokens: a shard ends with the first piece of text after so many.
         on_shard: called after each shard.
@@ -114,9 +114,10 @@ def _write_all(folder: Path, paths: list[Path], begun: dict, processes: int, on_
     waiting: dict[str, list] = {split: [] for split in SPLITS}
     in_all = sum(size for _, size in begun["files"])
     with ProcessPoolExecutor(
-        processes, multiprocessing.get_context("spawn"), _load, (str(folder / TOKENIZER), begun["kept_aside"])
+        processes, multiprocessing.get_context("spawn"), _load, (str(folder / TOKENIZER),)
     ) as pool:
-        for position, n_bytes, encoded in _in_order(pool, _jobs(paths, begun["position"]), 2 * processes):
+        jobs = _jobs(paths, begun["position"], begun["kept_aside"])
+        for position, n_bytes, encoded in _in_order(pool, jobs, 2 * processes):
             begun["bytes_read"] += n_bytes
             for split, (ids, ends) in zip(SPLITS, encoded):
                 waiting[split] += [(ids, ends)] if len(ids) else []
@@ -143,21 +144,28 @@ def _write_shard(folder: Path, split: str, number: int, pieces: list, vocab_size
     return [{"file": name, "tokens": len(ids), "documents": documents, "sha256": sha256}]
 
 
-def _jobs(paths: list[Path], start: list[int]) -> Iterator[tuple[list[int], Job]]:
+def _jobs(paths: list[Path], start: list[int], kept_aside: float) -> Iterator[tuple[list[int], Job]]:
     """Pieces of text from a position on, each with the position behind it: files done, parts of the next one done."""
     job: Job = []
     size = 0
     for number in range(start[0], len(paths)):
-        n_parts = 0
+        begins, aside = True, False
         for n_parts, part in enumerate(stream_documents(paths[number]), start=1):
+            aside = _is_kept_aside(part.text, kept_aside) if begins else aside
+            begins = part.ends
             if number == start[0] and n_parts <= start[1]:
                 continue
-            job.append(part)
+            job.append((part, aside))
             size += len(part.text)
             if size >= JOB:
                 yield [number, n_parts], job
                 job, size = [], 0
     yield [len(paths), 0], job
+
+
+def _is_kept_aside(beginning: str, share: float) -> bool:
+    digest = hashlib.blake2b(beginning.encode("utf-8"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
 
 
 def _in_order(pool: ProcessPoolExecutor, jobs: Iterator, most: int) -> Iterator[tuple[list[int], int, list]]:
@@ -177,21 +185,18 @@ def _in_order(pool: ProcessPoolExecutor, jobs: Iterator, most: int) -> Iterator[
 _loaded: dict = {}  # what a process needs for all its jobs
 
 
-def _load(tokenizer_file: str, kept_aside: float) -> None:
+def _load(tokenizer_file: str) -> None:
     tokenizer = tokenizer_from_json(Path(tokenizer_file).read_bytes())
     fast = tokenizer.to_tiktoken() if isinstance(tokenizer, BPETokenizer) else tokenizer
-    _loaded.update(fast=fast, end=special_id(tokenizer, END), kept_aside=kept_aside)
+    _loaded.update(fast=fast, end=special_id(tokenizer, END))
 
 
 def _encode(job: Job) -> tuple[int, list[tuple[np.ndarray, int]]]:
     """The bytes of a job; then, for training and for validation, the ids and how many documents end there."""
     ids: tuple[list, list] = ([], [])
     ends, n_bytes = [0, 0], 0
-    for part in job:
-        content = part.text.encode("utf-8")
-        n_bytes += len(content)
-        digest = hashlib.blake2b(content, digest_size=8).digest()
-        aside = int.from_bytes(digest, "big") < _loaded["kept_aside"] * 2**64
+    for part, aside in job:
+        n_bytes += len(part.text.encode("utf-8"))
         ids[aside].append(_loaded["fast"].encode_to_numpy(part.text, disallowed_special=()))
         if part.ends:
             ids[aside].append(np.array([_loaded["end"]], np.uint32))

@@ -98,6 +98,22 @@ def test_a_long_document_has_one_end(tmp_path, monkeypatch, small_jobs):
     assert sum(shard["documents"] for shard in manifest["train"]) == 1 < len(manifest["train"])
 
 
+def test_the_parts_of_long_documents_stay_together(tmp_path, monkeypatch, small_jobs):
+    monkeypatch.setattr(document_stream, "LONG", 200)
+    long = [f"Beginning {number}. " + " ".join(f"{number} and {word}" for word in range(150)) for number in range(12)]
+    (tmp_path / "long.txt").write_text(f"\n{BORDER}\n".join(long), encoding="utf-8")
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    for _ in range(3):  # and so they do when a writing goes on in the middle of one
+        with pytest.raises(KeyboardInterrupt):
+            write([tmp_path / "long.txt"], tmp_path / "out", kept_aside=0.5, on_shard=stop)
+    write([tmp_path / "long.txt"], tmp_path / "out", kept_aside=0.5)
+    found = {split: documents_of(tmp_path / "out", split) for split in ("train", "validation")}
+    assert sorted(found["train"] + found["validation"]) == sorted(long) and all(found.values())
+
+
 @pytest.mark.parametrize("n_places", [1, 2, 3, 7, 64, 1_000])
 def test_a_shuffle_without_a_list_gives_each_place_once(n_places):
     order = [shuffled_place(place, n_places, "seed 0") for place in range(n_places)]
