@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -51,6 +52,18 @@ def test_a_teacher_keeps_answers_and_quizzes(made):
     answers = (made / "teacher" / "answers.md").read_text(encoding="utf-8")
     assert "## 3.1\n" in answers and "## 6r.3\n" in answers and "def look_up(" in answers
     assert len(list((made / "teacher" / "quiz_key").iterdir())) == 6
+
+
+def test_every_link_of_the_teachers_pages_leads_into_the_copy(made):
+    pages = list((made / "teacher" / "pages").glob("*.md"))
+    targets = {
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+        if not link.startswith("http")
+    }
+    assert {page.stem for page in pages} >= {"README", "syllabus", "ch01", "ch06", "capstone", "self_test"}
+    assert len(targets) > 20 and not [one for one in targets if not (one[0].parent / one[1]).exists()]
 
 
 def test_a_learners_copy_answers_with_the_numbers_of_the_class(made):

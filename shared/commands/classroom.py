@@ -3,7 +3,7 @@
 `DIR/course` is a copy for learners: without git history, solutions, planted wrong answers, quizzes and the grader, with
 all notebooks as they were released, so that `restore` and `update` need no git. With `--wheels` it also holds the
 packages for other systems, and then installs without a network. `DIR/site` is the same copy as pages to read, and
-`DIR/teacher` has the answers and the quizzes to print.
+`DIR/teacher` has the answers, the quizzes to print, and the teacher's pages with their links into the copy.
 """
 
 import argparse
@@ -143,10 +143,10 @@ def _files(root: Path) -> list[Path]:
 
 
 def for_teachers(target: Path, seed: int = 0) -> None:
-    """Write the answers to the exercises and the quizzes, to print.
+    """Write the answers to the exercises, the quizzes to print, and the teacher's pages.
 
     Args:
-        target: the folder.
+        target: the folder; the copy for learners lies beside it as `course`.
         seed: of the class.
     """
     parts = []
@@ -156,6 +156,9 @@ def for_teachers(target: Path, seed: int = 0) -> None:
             code = f"```python\n{inspect.getsource(answer).rstrip()}\n```"
             parts.append(f"## {exercise}\n\n{code}\n\n{inspect.cleandoc(why)}\n")
     write_atomically(target / "answers.md", "# Answers to the exercises\n\n" + "\n".join(parts))
+    for page in sorted((ROOT / "shared" / "teaching").glob("*.md")):
+        text = page.read_text(encoding="utf-8").replace("](../../", "](../../course/")
+        write_atomically(target / "pages" / page.name, text)
     write_sheets(target, seed)
 
 
