@@ -938,6 +938,24 @@ def test_lab_turns_the_news_off_and_keeps_other_settings(tmp_path):
     assert settings["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
 
 
+def test_doctor_says_one_sentence_where_nothing_is_installed_yet(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "pinned", lambda name: {"no-such-package": "1.0", "nor-this-one": "1.0"})
+    monkeypatch.setattr(doctor, "memory_in_gb", lambda: 64.0)
+    doctor.main([])
+    printed = capsys.readouterr().out
+    assert printed.count("is installed yet") == 3 and "no-such-package" not in printed
+    assert "nothing of requirements.txt is installed yet; python course.py run installs it" in printed
+
+
+def test_doctor_names_runs_and_no_other_folders(tmp_path, monkeypatch):
+    for name in ("site", "tokens", "default", "mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "default" / "settings.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "mine" / "finetune.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setenv("COURSE_RUNS", str(tmp_path))
+    assert ("note", f"your runs in {tmp_path}: default, mine") in doctor.course_rows()
+
+
 def test_doctor_says_what_is_missing_and_how_to_mend_it(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "pinned", lambda name: {"torch": "2.13.0", "no-such-package": "1.0"})
     monkeypatch.setattr(doctor, "memory_in_gb", lambda: 1.0)

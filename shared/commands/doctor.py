@@ -19,6 +19,7 @@ from shared.commands.command_line import CommandParser, command
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED_DISK = 3  # GB for the packages, a run and the caches
 NEEDED_MEMORY = 4  # GB
+KEPT_BY_RUNS = ("settings.json", "run.json", "finetune.json")  # one of them stands in the folder of a run
 CLOUDS = ("OneDrive", "Dropbox", "Google Drive", "GoogleDrive", "Mobile Documents", "iCloudDrive", "Nextcloud")
 
 
@@ -51,8 +52,20 @@ def pinned(name: str) -> dict[str, str]:
 
 
 def package_rows(name: str, optional: bool) -> list[tuple[str, str]]:
-    """Compare what is installed with a requirements file: rows of (verdict, sentence)."""
-    return [_package_row(package, version, optional) for package, version in pinned(name).items()]
+    """Compare what is installed with a requirements file: rows of (verdict, sentence); one where nothing is there."""
+    asked = pinned(name)
+    if asked and not any(map(_is_installed, asked)):
+        installer = "test" if optional else "run"
+        return [("note", f"nothing of {name} is installed yet; python course.py {installer} installs it")]
+    return [_package_row(package, version, optional) for package, version in asked.items()]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _package_row(package: str, version: str, optional: bool) -> tuple[str, str]:
@@ -116,7 +129,7 @@ def _notes() -> list[str]:
     if len(str(ROOT)) > 120 and os.name == "nt":
         notes.append("the course's path is long for Windows; move it near the drive's root if files cannot be opened")
     runs = Path(os.environ.get("COURSE_RUNS", ROOT / "runs"))
-    names = sorted(p.name for p in runs.glob("*") if p.is_dir())
+    names = sorted({path.parent.name for kept in KEPT_BY_RUNS for path in runs.glob(f"*/{kept}")})
     notes.append(f"your runs in {runs}: {', '.join(names) if names else 'none yet'}")
     return notes
 
