@@ -30,7 +30,7 @@ def alone_in(folder: str | Path) -> Iterator[None]:
         try:
             _lock(lock)
         except OSError as error:
-            raise ValueError(f"another process is training in {folder}: wait for it or stop it") from error
+            raise ValueError(f"another process is at work in {folder}: wait for it or stop it") from error
         _held.add(me)
         try:
             yield

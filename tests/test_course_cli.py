@@ -618,7 +618,7 @@ def test_a_lock_may_be_asked_for_twice_and_is_let_go_at_the_end(tmp_path):
         with alone_in(tmp_path / "run"):
             pass
         refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert "another process is training in" in refused.stderr
+        assert "another process is at work in" in refused.stderr
     subprocess.run(command, cwd=ROOT, check=True)
 
 

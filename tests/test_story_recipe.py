@@ -346,7 +346,7 @@ def test_a_notebook_does_not_train_where_another_process_does(tmp_path):
             refused.append(str(error))
 
     train_story_gpt(tmp_path, quick=True, text=DIARY, on_step=another)
-    assert len(refused) == 1 and "another process is training in" in refused[0]
+    assert len(refused) == 1 and "another process is at work in" in refused[0]
 
 
 # ---------------------------------------------------------------- runs of the course before one settings file
