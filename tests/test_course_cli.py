@@ -579,7 +579,7 @@ def test_a_refused_command_changes_no_byte_of_a_run(chain, tmp_path, monkeypatch
         assert snapshot(tmp_path) == before
         if busy:
             assert run.main(["--name", "mine"]) == 1
-            assert "another process is training" in capsys.readouterr().err
+            assert "another process is at work" in capsys.readouterr().err
             assert snapshot(tmp_path) == before
 
 
@@ -606,7 +606,7 @@ def alone_in_another_thread(folder: Path):
 def test_two_processes_do_not_train_in_one_folder(chain, capsys):
     with alone_in_another_thread(chain.folder / "default"):
         assert run.main([]) == 1
-        assert "another process is training" in capsys.readouterr().err
+        assert "another process is at work" in capsys.readouterr().err
         assert set(snapshot(chain.folder)) == {str(Path("default", ".lock"))}
     assert run.main([]) == 0
 
