@@ -22,6 +22,8 @@ from ch02_text_data.batches import pad_batch
 __all__ = ["ShardLoader", "document_mask", "shuffled_place"]
 
 ROUNDS = 4
+FORMAT, MANIFEST = 1, "manifest.json"
+SPLITS = ("train", "validation")
 
 
 def shuffled_place(place: int, n_places: int, key: str) -> int:
@@ -32,7 +34,7 @@ def shuffled_place(place: int, n_places: int, key: str) -> int:
         n_places: at least 1.
         key: another text, another order.
 
-    Source: Black and Rogaway (2002), section 4 (a Feistel network with cycle walking). For ch02, section 2.15.
+    Source: Black and Rogaway (2002): a Feistel network, and cycle walking. For ch02, section 2.15.
     """
     half = max(1, ((n_places - 1).bit_length() + 1) // 2)  # bits
     while True:
@@ -92,7 +94,7 @@ class ShardLoader:
         seed: int = 0, rank: int = 0, world_size: int = 1,
     ):  # fmt: skip
         self.folder, self.manifest = Path(folder), read_manifest(folder)
-        if context_length < 1 or batch_size < 1 or not 0 <= rank < world_size or split not in ("train", "validation"):
+        if context_length < 1 or batch_size < 1 or not 0 <= rank < world_size or split not in SPLITS:
             found = f"context_length={context_length}, batch_size={batch_size}, rank={rank}, world_size={world_size}"
             raise ValueError(f"found {found}, split={split!r}; expected counts of 1 or more, 0 <= rank < world_size")
         self.shards, self.context_length, self.batch_size = self.manifest[split], context_length, batch_size
@@ -137,16 +139,45 @@ def read_manifest(folder: str | Path) -> dict:
         folder: where `write_token_shards` wrote.
 
     Raises:
-        ValueError: the shards are not there, not finished, or a file is missing or has another length.
+        ValueError: the shards are not there, not finished, or a file is missing, damaged or has another length.
 
     Source: this course. For ch02, section 2.15.
     """
     folder = Path(folder)
-    if not (folder / "manifest.json").is_file():
+    if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} holds no finished token shards: write them with python course.py tokens FOLDER")
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    for shard in manifest["train"] + manifest["validation"]:
+    manifest = read_record(folder / MANIFEST)
+    for shard in (shard for split in SPLITS for shard in manifest[split]):
         path = folder / shard["file"]
-        if not path.is_file() or len(np.load(path, mmap_mode="r")) != shard["tokens"]:
+        if _n_ids(path) != shard["tokens"]:
             raise ValueError(f"{path} is missing or has another length: delete {folder} and write the shards again")
     return manifest
+
+
+def read_record(path: Path) -> dict:
+    """Read what a folder of token shards says of itself.
+
+    Args:
+        path: its manifest, or the file that stands for it until all is written.
+
+    Raises:
+        ValueError: the file is damaged, or of another version of the course.
+
+    Source: this course. For ch02, section 2.15.
+    """
+    again = f"choose another folder, or delete {path.parent} and write the shards again"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {again}") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT or not all(name in found for name in SPLITS):
+        raise ValueError(f"{path} is no record of token shards of this version of the course: {again}")
+    return found
+
+
+def _n_ids(path: Path) -> int | None:
+    """How many ids a shard holds; None where it is not there or its file is cut off."""
+    try:
+        return len(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError, EOFError):
+        return None

@@ -9,7 +9,6 @@ Reference: Radford et al. (2019), section 2.1, for a stream of documents. For ch
 
 import hashlib
 import io
-import json
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +21,7 @@ import tiktoken
 
 from ch02_text_data.any_tokenizer import END, special_id
 from ch02_text_data.encoding_files import KeptTokenizer, tokenizer_from_json, tokenizer_to_json
+from ch02_text_data.shard_loader import FORMAT, MANIFEST, SPLITS, read_record
 from ch02_text_data.text_data import BPETokenizer
 from data.document_stream import DocumentPart, size_of, stream_documents
 from data.durable_folders import json_bytes
@@ -30,20 +30,26 @@ from data.locks import alone_in
 
 __all__ = ["ShardProgress", "write_token_shards"]
 
-FORMAT, MANIFEST, BEGUN, TOKENIZER = 1, "manifest.json", "begun.json", "tokenizer.json"
+BEGUN, TOKENIZER = "begun.json", "tokenizer.json"
 JOB = 1_000_000  # characters that a process encodes at once
 SHARD = 1 << 24  # tokens in a shard, about
-SPLITS = ("train", "validation")
 Job = list[tuple[DocumentPart, bool]]  # each with whether its document is kept aside
 
 
 class ShardProgress(NamedTuple):
-    """How far the writing is: bytes of documents so far, bytes of the files, and tokens so far.
+    """How far the writing is.
+
+    Args:
+        bytes_read: of documents so far.
+        bytes_before: of them, those that an earlier call has read.
+        bytes_in_all: of the files.
+        tokens: for training, so far.
 
     Source: this course. For ch02, section 2.15.
     """
 
     bytes_read: int
+    bytes_before: int
     bytes_in_all: int
     tokens: int
 
@@ -101,7 +107,7 @@ def _begun(folder: Path, wanted: dict) -> dict:
     """What a folder holds of the wanted shards; without "position" once everything is there."""
     for name in (MANIFEST, BEGUN):
         if (folder / name).is_file():
-            found = json.loads((folder / name).read_text(encoding="utf-8"))
+            found = read_record(folder / name)
             if changed := [key for key in wanted if found.get(key) != wanted[key]]:
                 raise ValueError(f"{folder} holds shards with other {' and '.join(changed)}: choose another folder")
             return found
@@ -112,7 +118,7 @@ def _begun(folder: Path, wanted: dict) -> dict:
 
 def _write_all(folder: Path, paths: list[Path], begun: dict, processes: int, on_shard: Callable) -> None:
     waiting: dict[str, list] = {split: [] for split in SPLITS}
-    in_all = sum(size for _, size in begun["files"])
+    before, in_all = begun["bytes_read"], sum(size for _, size in begun["files"])
     with ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), _load, (str(folder / TOKENIZER),)
     ) as pool:
@@ -128,7 +134,8 @@ def _write_all(folder: Path, paths: list[Path], begun: dict, processes: int, on_
                     waiting[split] = []
                 begun["position"] = position
                 write_atomically(folder / BEGUN, json_bytes(begun))
-                on_shard(ShardProgress(begun["bytes_read"], in_all, sum(one["tokens"] for one in begun["train"])))
+                n_tokens = sum(one["tokens"] for one in begun["train"])
+                on_shard(ShardProgress(begun["bytes_read"], before, in_all, n_tokens))
 
 
 def _write_shard(folder: Path, split: str, number: int, pieces: list, vocab_size: int) -> list[dict]:

@@ -192,7 +192,6 @@ def test_a_line_is_counted_in_the_answer_and_not_in_a_helper_above_it(classroom,
 
 
 def test_two_values_that_look_the_same_are_told_apart():
-
     expected = torch.tensor([[7, 8, 9, 1], [5, 1, -100, -100]])
     with pytest.raises(NotYet, match=r"At \[1, 2\] it should be -100, yours is 0\. Look again"):
         expect_equal("targets", expected.clamp(min=0), expected, "Look again.")
@@ -249,7 +248,6 @@ def test_the_numbers_of_a_class_stand_in_a_file_of_its_copy(monkeypatch, tmp_pat
 
 
 def test_expectations_name_what_came_and_what_was_expected():
-
     with pytest.raises(NotYet, match=r"should have the shape \(2, 3\), yours has \(3, 2\)"):
         expect_close("the result", torch.zeros(3, 2), torch.zeros(2, 3))
     with pytest.raises(NotYet, match="the loss should be 1, yours is 2"):

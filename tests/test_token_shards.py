@@ -9,7 +9,7 @@ import torch
 from ch02_text_data.batches import IGNORE_INDEX
 from ch02_text_data.shard_loader import ShardLoader, document_mask, read_manifest, shuffled_place
 from ch02_text_data.text_data import BPETokenizer
-from ch02_text_data.token_shards import write_token_shards
+from ch02_text_data.token_shards import ShardProgress, write_token_shards
 from data import document_stream
 from data.document_stream import BORDER
 from shared.commands import tokens
@@ -166,9 +166,48 @@ def test_shards_that_are_missing_or_too_few_are_refused(texts, tmp_path):
         ShardLoader(tmp_path / "out", 16, 100_000)
     with pytest.raises(ValueError, match="rank=2, world_size=2"):
         ShardLoader(tmp_path / "out", 16, 1, rank=2, world_size=2)
-    (tmp_path / "out" / manifest["train"][0]["file"]).unlink()
+    path = tmp_path / "out" / manifest["train"][0]["file"]
+    whole = path.read_bytes()
+    for n_bytes in (0, 5, 100, len(whole) - 2):  # nothing, a part of the header, no ids, one id too few
+        path.write_bytes(whole[:n_bytes])
+        with pytest.raises(ValueError, match="is missing or has another length: delete"):
+            ShardLoader(tmp_path / "out", 16, 1)
+    path.unlink()
     with pytest.raises(ValueError, match="is missing or has another length"):
         ShardLoader(tmp_path / "out", 16, 1)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "begun.json"])
+def test_a_damaged_record_is_said_in_one_sentence_and_left_as_it_is(texts, tmp_path, name):
+    write(texts, tmp_path / "out")
+    whole = (tmp_path / "out" / "manifest.json").read_bytes()
+    (tmp_path / "out" / "manifest.json").rename(tmp_path / "out" / name)
+    for content in (b"", b"{", b"[]", whole[:-20], b"\xff" + whole, whole.replace(b'"format": 1', b'"format": 2')):
+        assert content != whole
+        (tmp_path / "out" / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name} is (damaged|no record of token shards).*write the shards again"):
+            write(texts, tmp_path / "out")
+        assert (tmp_path / "out" / name).read_bytes() == content
+
+
+def test_the_time_left_is_told_from_what_this_call_has_read(texts, tmp_path, small_jobs):
+    seen = []
+
+    def stop(progress):
+        seen.append(progress)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(texts, tmp_path / "out", on_shard=stop)
+    write(texts, tmp_path / "out", on_shard=seen.append)
+    assert {one.bytes_before for one in seen[:3]} == {0}
+    assert {one.bytes_before for one in seen[3:]} == {seen[2].bytes_read} and len(seen) > 4
+
+
+def test_the_command_tells_the_time_left_after_an_interruption(capsys):
+    tokens._show(ShardProgress(600, 400, 1_000, 50), 10.0)  # 200 bytes in ten seconds, 400 are left
+    assert "about 20 s left" in capsys.readouterr().out
 
 
 def test_the_command_writes_shards_with_a_vocabulary_of_the_text(texts, tmp_path, capsys):
@@ -178,4 +217,8 @@ def test_the_command_writes_shards_with_a_vocabulary_of_the_text(texts, tmp_path
     tokenizer = BPETokenizer.load(tmp_path / "out" / "tokenizer.json")
     ids, _ = ShardLoader(tmp_path / "out", 32, 1, shuffle=False).window(0)
     assert tokenizer.decode(ids[:12].tolist()) in "".join(DOCUMENTS)
+    capsys.readouterr()
+    words[words.index("300")] = "310"  # what was asked for anew is not passed over in silence
+    assert tokens.main(words) == 1
+    assert "holds shards with other tokenizer and vocab_size" in capsys.readouterr().err
     assert tokens.main([str(tmp_path / "nowhere")]) == 1

@@ -54,24 +54,22 @@ def pinned(name: str) -> dict[str, str]:
 def package_rows(name: str, optional: bool) -> list[tuple[str, str]]:
     """Compare what is installed with a requirements file: rows of (verdict, sentence); one where nothing is there."""
     asked = pinned(name)
-    if asked and not any(map(_is_installed, asked)):
+    if asked and not any(map(_installed_version, asked)):
         installer = "test" if optional else "run"
         return [("note", f"nothing of {name} is installed yet; python course.py {installer} installs it")]
     return [_package_row(package, version, optional) for package, version in asked.items()]
 
 
-def _is_installed(package: str) -> bool:
+def _installed_version(package: str) -> str | None:
     try:
-        importlib.metadata.version(package)
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _package_row(package: str, version: str, optional: bool) -> tuple[str, str]:
-    try:
-        found = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+    found = _installed_version(package)
+    if found is None:
         if optional:
             return "note", f"{package} is not installed; python course.py test installs it"
         return "MEND", f"{package} is not installed: python course.py run installs it"
@@ -179,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     for verdict, sentence in rows:
         print(f"{verdict:>4}  {sentence}")
     broken = sum(verdict == "MEND" for verdict, _ in rows)
-    print(f"\n{broken} thing{'s' if broken != 1 else ''} to mend." if broken else "\nEverything is in place.")
+    print(f"\n{broken} thing{'s' if broken != 1 else ''} to mend." if broken else "\nNothing to mend.")
     return 1 if broken else 0
 
 

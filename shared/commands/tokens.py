@@ -70,7 +70,7 @@ def _tokenizer(folder: Path, paths: list[Path], vocabulary: int | None):
         return gpt2_tokenizer()
     if (folder / "tokenizer.json").is_file():
         kept = tokenizer_from_json((folder / "tokenizer.json").read_bytes())
-        if isinstance(kept, BPETokenizer) and kept.vocab_size <= vocabulary:
+        if isinstance(kept, BPETokenizer) and kept.vocab_size == vocabulary:
             return kept
     return BPETokenizer.train(_first_texts(paths), vocabulary, SPECIAL_TOKENS)
 
@@ -88,7 +88,8 @@ def _first_texts(paths: list[Path]):
 
 
 def _show(progress, seconds: float) -> None:
-    left = seconds * max(0, progress.bytes_in_all / max(1, progress.bytes_read) - 1)
+    now = progress.bytes_read - progress.bytes_before  # an earlier call has read the others
+    left = seconds * max(0, progress.bytes_in_all - progress.bytes_read) / max(1, now)
     print(
         f"{progress.tokens:,} tokens, {progress.bytes_read / 1e6:,.0f} of {progress.bytes_in_all / 1e6:,.0f} MB, "
         f"about {left:,.0f} s left",
