@@ -35,9 +35,9 @@ class LessonStage:
 
     Args:
         n_steps: batches, at least 1.
-        n_names: names, and kinds of animals, that may come.
+        n_names: names, kinds of animals, and feelings, that may come.
         plain_share: share of the rows that introduce everybody in one short sentence, 0 to 1.
-        feelings: tell how two of them felt, too, and call some by names that no table holds.
+        part: what is learned, one of `LESSON_PARTS`; see `write_lesson`.
 
     Source: this course, after Bengio et al. (2009). For ch06, section 6.10.
     """
@@ -45,19 +45,21 @@ class LessonStage:
     n_steps: int
     n_names: int
     plain_share: float = 0.0
-    feelings: bool = False
+    part: str = "people"
 
 
 WHO_IS_WHO = (
-    LessonStage(300, 4, plain_share=1.0), LessonStage(100, 4, plain_share=0.5), LessonStage(100, 4),
-    LessonStage(100, 8), LessonStage(100, 16), LessonStage(100, 32), LessonStage(100, 64), LessonStage(100, 80),
-    LessonStage(1000, 80, feelings=True),
+    LessonStage(250, 4, 1.0), LessonStage(80, 4), LessonStage(60, 8), LessonStage(60, 32), LessonStage(150, 80),
+    LessonStage(130, 4, 1.0, "kinds"), LessonStage(50, 6, 1.0, "kinds"), LessonStage(50, 8, 0.8, "kinds"),
+    LessonStage(50, 12, 0.6, "kinds"), LessonStage(50, 16, 0.4, "kinds"), LessonStage(50, 32, 0.3, "kinds"),
+    LessonStage(100, 80, 0.3, "kinds"), LessonStage(400, 80, 0.0, "feelings"), LessonStage(60, 4, 0.0, "yes or no"),
+    LessonStage(60, 8, 0.0, "yes or no"), LessonStage(150, 80, 0.0, "yes or no"), LessonStage(700, 80, 0.0, "scenes"),
 )  # fmt: skip
 
 
 def _lesson_of(stage: LessonStage, rng: PortableRandom) -> Lesson:
     plain = rng.random() < stage.plain_share
-    return write_lesson(rng, stage.n_names, plain=plain, feelings=stage.feelings)
+    return write_lesson(rng, stage.n_names, plain=plain, part=stage.part)
 
 
 def lesson_row(lesson: Lesson, tokenizer: Tokenizer) -> tuple[list[int], list[Span]]:

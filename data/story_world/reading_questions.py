@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from .asking import Wordings
 from .engine import StoryWorld
 from .marking import Instruction
-from .scene import Facts, Person, Scene, piece_of
+from .scene import Facts, Person, Scene, piece_of, position
 from .tasks import PortableRandom, templates, with_article, words
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five")
@@ -166,7 +166,7 @@ def _animal(facts: Facts, rng: PortableRandom, person: Person | None = None) -> 
         return None
     name, kind = person.name, person.kind
     answers = [f"In this story, {name} is {with_article(kind)}.", with_article(kind), kind]
-    return Answer("animal", {"X": name}, answers, (kind, name), (kind,), _kinds_but(kind))
+    return Answer("animal", {"X": name}, answers, (kind, name), (kind,), [*_kinds_but(kind), *_names(facts, name)])
 
 
 def _kinds_but(kind: str) -> list[str]:
@@ -197,7 +197,8 @@ def _feeling(facts: Facts, rng: PortableRandom, person: Person | None = None) ->
         return None
     feeling = facts.feelings[name]
     answers = [f"In this story, {name} was {feeling}.", feeling, f"{name} was {feeling}."]
-    return Answer("feeling", {"X": name}, answers, (feeling, name), (feeling,), _others(feelings(), feeling))
+    rivals = [*_others(feelings(), feeling), *_names(facts, name)]
+    return Answer("feeling", {"X": name}, answers, (feeling, name), (feeling,), rivals)
 
 
 def feelings() -> list[str]:
@@ -208,13 +209,8 @@ def _felt(facts: Facts, rng: PortableRandom) -> Answer | None:
     if not facts.feelings:
         return None
     name, feeling = rng.pick([*facts.feelings.items()])
-    answers = [
-        f"In this story, {name} was {feeling}.",
-        name,
-        f"It was {name}.",
-        f"{name} was.",
-        f"{name} was {feeling}.",
-    ]
+    answers = [f"The one who was {feeling} is {name}.", name, f"It was {name}.", f"{name} was."]
+    answers += [f"{name} was {feeling}.", f"In this story, {name} was {feeling}."]
     return Answer("felt", {"f": feeling}, answers, (feeling, name), (name,), _names(facts, name))
 
 
@@ -224,7 +220,8 @@ def _said(facts: Facts, rng: PortableRandom) -> Answer | None:
     who, said = rng.pick(facts.said)
     if sum(said == other for _, other in facts.said) > 1:
         return None
-    answers = [f"It was {who} who said that.", who, f"It was {who}.", f"{who} said it.", f"{who} said that."]
+    answers = [f'The one who said "{said}" is {who}.', who, f"It was {who}.", f"It was {who} who said that."]
+    answers += [f"{who} said it.", f"{who} said that."]
     return Answer("said", {"said": said}, answers, (said, who), (who,), _names(facts, who))
 
 
@@ -273,9 +270,11 @@ def _order(facts: Facts, rng: PortableRandom) -> Answer | None:
     if facts.order is None:
         return None
     name, did, then = facts.order
+    others = _names(facts, name)
     if rng.below(2):
-        return Answer("order.first", {"X": name}, [f"First, {name} {did}.", did], (did, name), (did,), (then,))
-    return Answer("order.last", {"X": name}, [f"In the end, {name} {then}.", then], (then, name), (then,), (did,))
+        return Answer("order.first", {"X": name}, [f"First, {name} {did}.", did], (did, name), (did,), (then, *others))
+    answers = [f"In the end, {name} {then}.", then]
+    return Answer("order.last", {"X": name}, answers, (then, name), (then,), (did, *others))
 
 
 # ---------------------------------------------------------------------------------------------- yes or no, this or that
@@ -287,11 +286,20 @@ def _yesno(facts: Facts, rng: PortableRandom) -> Answer | None:
         return None
     slots, slot, right, wrong, true = fact
     slots[slot] = right if yes else wrong
-    word, other = ("Yes", "No") if yes else ("No", "Yes")
-    return Answer(f"yesno.{shape}", slots, [f"{word}, {true}.", word], (right, wrong), (word,), (other, *NOT * yes))
+    word, other = ("yes", "no") if yes else ("no", "yes")
+    rivals = [other, *NOT * yes, *(_names(facts, slots["X"]) if shape in OF_ONE else ())]
+    answers = [f"{_as_sentence(shape, true)}, so {word}.", word, f"{word}, {true}."]
+    return Answer(f"yesno.{shape}", slots, answers, (right, wrong), (word,), rivals)
 
 
 NOT = ("not",)
+OF_ONE = ("animal", "feeling")  # what is true of one person; who names another has mixed them up
+
+
+def _as_sentence(shape: str, true: str) -> str:
+    return f"In this story, {true}" if shape in OF_ONE else true[0].upper() + true[1:]
+
+
 Fact = tuple[dict[str, str], str, str, str, str]  # slots, the slot asked, the truth, an untruth, a sentence
 
 
@@ -308,8 +316,9 @@ def _thing_fact(facts: Facts, rng: PortableRandom) -> Fact | None:
     if facts.thing is None:
         return None
     label, noun = facts.thing
-    nouns = [thing.noun for thing in words().things if thing.noun not in facts.text and noun not in thing.noun]
-    return {}, "n", noun, rng.pick([n for n in nouns if n not in label]), f"it is {with_article(label)}"
+    nouns = [thing.noun for thing in words().things if position(thing.noun, facts.text) < 0]
+    wrong = rng.pick([other for other in nouns if noun not in other and other not in label])
+    return {}, "n", noun, wrong, f"it is {with_article(label)}"
 
 
 def _place_fact(facts: Facts, rng: PortableRandom) -> Fact | None:
@@ -342,8 +351,8 @@ def _choice(facts: Facts, rng: PortableRandom) -> Answer | None:
     slots, _, right, wrong, true = fact
     slots |= dict(zip(CHOICE_SLOTS[shape], rng.shuffled([right, wrong])))
     wanted, rival = (word.split(" ", 1)[-1] if shape == "place" else word for word in (right, wrong))
-    sentence = true[0].upper() + true[1:] if shape == "place" else f"In this story, {true}"
-    return Answer(f"choice.{shape}", slots, [f"{sentence}.", right], (right, wrong), (wanted,), (rival,))
+    answers = [f"{_as_sentence(shape, true)}.", right]
+    return Answer(f"choice.{shape}", slots, answers, (right, wrong), (wanted,), (rival,))
 
 
 def _choice_of_people(facts: Facts, rng: PortableRandom) -> Answer | None:
@@ -374,14 +383,14 @@ def _not_known(wording: str, slots: dict[str, str]) -> Answer:
 
 
 def _no_such_animal(facts: Facts, rng: PortableRandom, one: Person, two: Person) -> Answer | None:
-    kind = rng.pick([kind for kind in words().animals if kind not in facts.text])
+    kind = rng.pick([kind for kind in words().animals if position(kind, facts.text) < 0])
     return _not_known("who", {"x": kind})
 
 
 def _no_such_name(facts: Facts, rng: PortableRandom, one: Person, two: Person) -> Answer | None:
     name = rng.person([person.name for person in facts.people])["n"]
     wording = rng.pick(("animal", "feeling", "order.first"))
-    return _not_known(wording, {"X": name}) if name not in facts.text else None
+    return _not_known(wording, {"X": name}) if position(name, facts.text) < 0 else None
 
 
 def _no_kind(facts: Facts, rng: PortableRandom, one: Person, two: Person) -> Answer | None:
@@ -391,7 +400,7 @@ def _no_kind(facts: Facts, rng: PortableRandom, one: Person, two: Person) -> Ans
 def _no_feeling(facts: Facts, rng: PortableRandom, one: Person, two: Person) -> Answer | None:
     if rng.below(2):
         return None if one.name in facts.feelings else _not_known("feeling", {"X": one.name})
-    return _not_known("felt", {"f": rng.pick([f for f in feelings() if f not in facts.text])})
+    return _not_known("felt", {"f": rng.pick([f for f in feelings() if position(f, facts.text) < 0])})
 
 
 def _no_place(facts: Facts, rng: PortableRandom, one: Person, two: Person) -> Answer | None:

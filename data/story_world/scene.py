@@ -50,6 +50,12 @@ class Facts:
     order: tuple[str, str, str] | None = None  # (who, first act, next act)
 
 
+def position(phrase: str, text: str) -> int:
+    """Where a phrase stands in a text as whole words, in any case; -1 where it does not ("Ann" is not in "Anna")."""
+    found = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE)
+    return found.start() if found else -1
+
+
 def invented_name(rng: PortableRandom, taken: Sequence[str] = ()) -> str:
     """A name of two or three syllables that no table holds, and that is not a part of a taken one, nor one of it."""
     middle = rng.pick(SYLLABLES) if rng.below(3) == 0 else ""
@@ -107,7 +113,7 @@ class Scene(Telling):
         fillers = [fill(line, {}, rng) for line in rng.sample(self.rules["filler"], rng.pick((0, 0, 1, 1, 2)))]
         told = [*self._beginning(mode, "people" in parts or not body), *rng.shuffled([*body, *fillers])]
         self.facts.text = text = " ".join(_capital(sentence) for sentence in told)
-        at = {person: text.casefold().find(person.name.casefold()) for person in self.people}
+        at = {person: position(person.name, text) for person in self.people}
         self.facts.people = sorted((person for person in at if at[person] >= 0), key=lambda person: at[person])
 
     # ---- what is in it

@@ -2,24 +2,33 @@
 
 In "Karl the owl met Ada the fox" two pairs must be kept apart, and each of a pair leads to the other: the owl is called
 Karl, and Karl is an owl. A small model learns this with few names and short sentences first (chapter 6). Who is what
-is drawn anew in every text, so no pair of a name and a kind is worth remembering: only reading helps.
+is drawn anew in every text, so no pair of a name and a kind is worth remembering: only reading helps. What decides the
+end of a statement belongs to the training split, as in the questions for training (`instruction_task.py`).
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from .scene import Person, Telling, invented_name
-from .tasks import PortableRandom, fill, templates, with_article, words
+from .asking import Wordings
+from .reading_questions import READING, Answer, feelings
+from .scene import Facts, Person, Scene, Telling, invented_name, position
+from .tasks import PortableRandom, fill, split_of, templates, with_article, words
 
 PLAIN = ("{A} the {a} came.", "There was a {a} called {A}.", "{A} was a {a}.", "The {a} {A} was there.")
 MOST_STATEMENTS = 10
-INVENTED_SHARE = 4  # with feelings, one person of so many has a name that nobody taught
+MOST_OF_YES_AND_NO = 6  # of them asked about one text
+INVENTED_SHARE = 4  # where feelings are told, one person of so many has a name that nobody taught
+N_WORDINGS = 2  # of each kind, where a statement is a question with its answer
+SCENE_PARTS = ("kinds", "names", "people", "thing", "place", "feelings", "said", "deed", "order")
+ASKED_FIRST = ("yesno", "choice", "unknown", "did", "people")  # who hears only the answer does not know what decides it
+ENDS_IN_NAME = ("who", "felt", "said", "choice.felt")
 
 
 class Statement(NamedTuple):
-    """A sentence about the people of a lesson: its beginning, and the word that ends it."""
+    """A sentence about the people of a lesson: its beginning, and the words that end it."""
 
-    form: str  # what is to be known: "who" and "animal" in the sentence of an answer, "name" and "kind" in three words
+    form: str  # "name" and "kind" in three words, or the kind of question that it answers ("who", "yesno")
     begins: str
     word: str
 
@@ -31,41 +40,50 @@ class Lesson(NamedTuple):
     statements: tuple[Statement, ...]
 
 
-def write_lesson(rng: PortableRandom, n_names: int, *, plain: bool = False, feelings: bool = False) -> Lesson:
+def write_lesson(rng: PortableRandom, n_names: int, *, plain: bool = False, part: str = "people") -> Lesson:
     """Write one lesson.
 
     Args:
         rng: the dice.
-        n_names: names and kinds of animals that may come, the same ones every time, at least 3; all where there are
-            fewer.
+        n_names: names, kinds of animals and feelings that may come, the same ones every time, at least 3; all where
+            there are fewer. Scenes take all.
         plain: introduce two people in one short sentence each, not in the many ways of a scene.
-        feelings: tell how two of them felt, too, ask what is so and what nobody told, and call some by names that no
-            table holds.
+        part: "people", who is what; "kinds", whether somebody is an animal, yes or no; "feelings", with how two of them
+            felt, and some names that no table holds; "yes or no", the same with both kinds of questions for yes or no;
+            "scenes", all kinds of questions about whole scenes.
+
+    Raises:
+        ValueError: there is no such part.
 
     Source: this course. For ch06, section 6.10.
     """
-    telling = Telling(rng, _people(rng, n_names, invented=feelings))
-    told = _plainly(telling) if plain else telling.introduced(third=rng.below(3) == 0)
-    felt = _felt(telling) if feelings else {}
+    if part not in LESSON_PARTS:
+        raise ValueError(f"part={part!r} is unknown: choose one of {', '.join(LESSON_PARTS)}")
+    if part == "scenes":
+        return _scene(rng)
+    with_feelings = part in ("feelings", "yes or no")
+    telling = Telling(rng, _people(rng, n_names, invented=with_feelings))
+    told = _plainly(telling) if plain else telling.introduced(third=part != "kinds" and rng.below(3) == 0)
+    felt = _felt(telling, n_names) if with_feelings else {}
     if felt:
         told += rng.shuffled([_says_how(telling, felt), *_fillers(rng)])
     text = " ".join(sentence[0].upper() + sentence[1:] for sentence in told)
-    statements = [one for person in telling.people if person.name in text for one in _of_kind(person)]
-    if felt:
-        statements += [one for person in felt for one in _of_feeling(person, felt[person])]
-        statements += [_yes_or_no(telling, felt), _not_told(rng, felt)]
-    return Lesson(text, tuple(rng.shuffled(statements)[:MOST_STATEMENTS]))
+    people = [person for person in telling.people if position(person.name, text) >= 0]
+    facts = Facts(text, people, feelings={person.name: feeling for person, feeling in felt.items()})
+    statements = tuple(dict.fromkeys(LESSON_PARTS[part](facts, rng)))[:MOST_STATEMENTS]
+    return Lesson(text, statements) if statements else write_lesson(rng, n_names, plain=plain, part=part)
 
 
 @lru_cache(maxsize=1)
-def _known() -> tuple[list[tuple[str, str]], list[str]]:
-    """All (name, sex) and all kinds of animals, in an order that is drawn once."""
+def _known() -> tuple[list[tuple[str, str]], list[str], list[str]]:
+    """All (name, sex), all kinds of animals and all feelings, in an order that is drawn once."""
     rng, names = PortableRandom("who is who"), words().names
-    return rng.shuffled([(name, sex) for sex in names for name in names[sex]]), rng.shuffled(words().animals)
+    known = rng.shuffled([(name, sex) for sex in names for name in names[sex]]), rng.shuffled(words().animals)
+    return *known, rng.shuffled(feelings())
 
 
 def _people(rng: PortableRandom, n: int, *, invented: bool) -> tuple[Person, Person, Person]:
-    names, kinds = _known()
+    names, kinds, _ = _known()
     named = rng.sample(names[:n], 3)
     for place in range(3):
         if invented and rng.below(INVENTED_SHARE) == 0:
@@ -79,9 +97,9 @@ def _plainly(telling: Telling) -> list[str]:
     return [fill(rng.pick(PLAIN), {"A": person.name, "a": person.kind}, rng) for person in people]
 
 
-def _felt(telling: Telling) -> dict[Person, str]:
+def _felt(telling: Telling, n: int) -> dict[Person, str]:
     people = telling.rng.shuffled((telling.a, telling.b))
-    return dict(zip(people, telling.rng.sample(templates("scenes")["feeling"], 2)))
+    return dict(zip(people, telling.rng.sample(_known()[2][:n], 2)))
 
 
 def _says_how(telling: Telling, felt: dict[Person, str]) -> str:
@@ -93,36 +111,79 @@ def _fillers(rng: PortableRandom) -> list[str]:
     return [fill(line, {}, rng) for line in rng.sample(templates("scenes")["filler"], rng.below(2))]
 
 
+# -------------------------------------------------------------------------------------------------- the statements
+def _who_is_what(facts: Facts, rng: PortableRandom) -> list[Statement]:
+    return rng.shuffled([one for person in facts.people for one in _of_kind(person)])
+
+
 def _of_kind(person: Person) -> list[Statement]:
     name, kind = person.name, person.kind
     an = with_article(kind).removesuffix(f" {kind}")
-    return [
-        Statement("who", f" The {kind} is called", f" {name}"),
-        Statement("animal", f" In this story, {name} is {an}", f" {kind}"),
-        Statement("name", f" The {kind}", f" {name}"),
-        Statement("kind", f" {name} the", f" {kind}"),
-    ]
+    ways = {
+        "who": [Statement("who", f" The {kind} is called", f" {name}"), Statement("name", f" The {kind}", f" {name}")],
+        "animal": [
+            Statement("animal", f" In this story, {name} is {an}", f" {kind}"),
+            Statement("kind", f" {name} the", f" {kind}"),
+        ],
+    }
+    return [one for asked, both in ways.items() if _is_ours(asked, (kind, name)) for one in both]
 
 
-def _of_feeling(person: Person, feeling: str) -> list[Statement]:
-    return [
-        Statement("feeling", f" In this story, {person.name} was", f" {feeling}"),
-        Statement("felt", f" Who was {feeling}?", f" {person.name}"),
-    ]
+def _is_ours(asked: str, key: tuple[str, ...]) -> bool:
+    return split_of(asked, *key) == "train"
 
 
-def _yes_or_no(telling: Telling, felt: dict[Person, str]) -> Statement:
-    """Whether one of two is what one of them is: as often yes as no."""
-    rng, (person, other) = telling.rng, telling.rng.shuffled([*felt])
-    meant = rng.pick((person, other))
-    if rng.below(2):
-        asked = f" Is {person.name} {with_article(meant.kind)}?"
-    else:
-        asked = f" Was {person.name} {felt[meant]}?"
-    return Statement("yesno", asked, " Yes" if meant is person else " No")
+def _yes_or_no_of_kinds(facts: Facts, rng: PortableRandom) -> list[Statement]:
+    return _asked(facts, rng, ["yesno"] * 40, ("yesno.animal",))
 
 
-def _not_told(rng: PortableRandom, felt: dict[Person, str]) -> Statement:
-    """A question for somebody of whom the text says nothing."""
-    feeling = rng.pick([other for other in templates("scenes")["feeling"] if other not in felt.values()])
-    return Statement("unknown", f" Who was {feeling}?", " I do not know")
+def _with_feelings(facts: Facts, rng: PortableRandom) -> list[Statement]:
+    kinds = ["feeling", "felt", "yesno", "yesno"] * 3 + ["unknown"]
+    asked = _asked(facts, rng, kinds, ("feeling", "felt", "yesno.animal"))
+    return rng.shuffled([*_who_is_what(facts, rng), *asked])
+
+
+def _yes_or_no(facts: Facts, rng: PortableRandom) -> list[Statement]:
+    return _asked(facts, rng, ["yesno"] * 40, ("yesno.animal", "yesno.feeling"))
+
+
+def _asked(facts: Facts, rng: PortableRandom, kinds: list[str], wordings: tuple[str, ...]) -> list[Statement]:
+    """Questions of some kinds in some of their wordings, and what is not told; few of them for yes or no."""
+    found = []
+    for kind in kinds:
+        answer = READING[kind](facts, rng)
+        if answer and (kind == "unknown" or answer.wording in wordings) and _is_decided_here(kind, answer):
+            found.append(_stated(kind, answer, rng))
+    some = [one for one in dict.fromkeys(found) if one.form == "yesno"][:MOST_OF_YES_AND_NO]
+    return [one for one in found if one.form != "yesno"] + some
+
+
+def _is_decided_here(kind: str, answer: Answer) -> bool:
+    return not answer.key or _is_ours(kind, tuple(answer.key))
+
+
+def _stated(kind: str, answer: Answer, rng: PortableRandom) -> Statement:
+    """An answer cut before what decides it, behind its question where the answer alone does not say what was asked."""
+    whole = answer.accepted[0].removesuffix(".")
+    deciding = answer.wanted if answer.wording in ENDS_IN_NAME else answer.key
+    cut = 0 if kind == "unknown" else position(deciding[0], whole)
+    asked = Wordings("wordings", rng, N_WORDINGS).ask(answer.wording, answer.slots) if kind in ASKED_FIRST else ""
+    return Statement(kind, f" {asked} {whole[:cut]}".rstrip().replace("  ", " "), f" {whole[cut:]}")
+
+
+def _scene(rng: PortableRandom) -> Lesson:
+    """A scene with some of its parts told for certain, and one statement of each kind that it answers."""
+    parts = rng.sample(SCENE_PARTS, 2)
+    if {*parts} == {"deed", "thing"}:  # one thing is enough
+        parts = ["deed"]
+    facts = Scene(rng, *parts).facts
+    answers = [(kind, READING[kind](facts, rng)) for kind in rng.shuffled([*READING, "yesno"])]
+    found = [_stated(kind, one, rng) for kind, one in answers if one and _is_decided_here(kind, one)]
+    return Lesson(facts.text, tuple(dict.fromkeys(found))[:MOST_STATEMENTS]) if found else _scene(rng)
+
+
+LESSON_PARTS: dict[str, Callable[[Facts, PortableRandom], list[Statement]]] = {
+    "people": _who_is_what, "kinds": _yes_or_no_of_kinds, "feelings": _with_feelings, "yes or no": _yes_or_no,
+    "scenes": _who_is_what,
+}  # fmt: skip
+"""What a lesson asks; scenes are asked in all kinds."""
