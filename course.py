@@ -203,11 +203,12 @@ def prepare(needs):
     source = "from the folder wheels, without a network" if os.path.isdir(WHEELS) else "it needs the network"
     print("Preparing the course's own environment in {0} (once; {1}).".format(VENV, source))
     try:
-        make_environment()
+        known = stamp if make_environment() else {}
         open(MARKER, "w").close()  # still there at the next start: the installation was killed, so all is made anew
         install(files)
         os.remove(MARKER)
-        stamp = dict((name, fingerprint(REQUIREMENTS[name])) for name in ("course", needs))
+        now = dict((name, fingerprint(REQUIREMENTS[name])) for name in REQUIREMENTS)
+        stamp = dict((name, now[name]) for name in now if name in ("course", needs) or known.get(name) == now[name])
         with open(STAMP + ".new", "w") as target:
             json.dump(stamp, target)
         os.replace(STAMP + ".new", STAMP)
@@ -217,9 +218,9 @@ def prepare(needs):
 
 
 def make_environment():
-    """Make `.venv`; one that does not start, or whose installation was killed half-way, is made anew."""
+    """Make `.venv` and say whether one was kept; what does not start, or was killed half-way, is made anew."""
     if os.path.isdir(VENV) and not os.path.exists(MARKER) and environment_works():
-        return
+        return True
     if os.path.isdir(VENV):
         print("The environment in .venv is incomplete or made for another Python; making it anew.")
     elif os.path.lexists(VENV):
@@ -228,6 +229,7 @@ def make_environment():
         import venv
 
         venv.EnvBuilder(with_pip=True, clear=True, symlinks=os.name != "nt").create(VENV)
+        return False
     except ImportError:
         raise Trouble("This Python lacks its module venv: install the ordinary Python, on Debian with python3-venv.")
     except subprocess.CalledProcessError as error:

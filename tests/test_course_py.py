@@ -370,3 +370,17 @@ def test_the_stamp_of_an_unchanged_environment_stays_good(course):
     course.prepare("course")
     stamp = json.loads(Path(course.STAMP).read_text(encoding="utf-8"))
     assert stamp["course"] == course.fingerprint(course.REQUIREMENTS["course"])
+
+
+def test_what_one_command_needed_stays_known_when_another_needs_more(course, monkeypatch, capsys):
+    installed = []
+    monkeypatch.setattr(course, "install", installed.append)
+    first, second = "tests", "site"
+    for needs in ("course", first, second, first, "course"):
+        course.prepare(needs)
+    assert len(installed) == 3 and capsys.readouterr().out.count("Preparing") == 3
+    Path(course.MARKER).touch()  # an installation was killed, so the environment is made anew and holds nothing
+    course.prepare("course")
+    assert len(installed) == 4
+    course.prepare(first)
+    assert len(installed) == 5
