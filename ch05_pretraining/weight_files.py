@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil  # comes with jupyterlab
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
+from ch05_pretraining.free_memory import free_memory
 from data.durable_folders import few
 
 PRECISIONS = ("float32", "bfloat16", "float16", "float64")
@@ -215,7 +215,7 @@ def require_memory(n_bytes: int) -> None:
 
     Source: this course. For ch05, section 5.13.
     """
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if n_bytes > free:
         raise ValueError(
             f"the model takes {n_bytes / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free: close other programs, "

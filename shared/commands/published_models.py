@@ -29,12 +29,11 @@ def tell_memory(source: str | Path, precision: str, *, learns: bool = False) -> 
     Raises:
         ValueError: it is neither a published model nor one of the course.
     """
-    import psutil  # comes with jupyterlab
-
+    from ch05_pretraining.free_memory import free_memory
     from ch05_pretraining.open_weights import is_pretrained, pretrained_bytes
 
     if is_pretrained(source):
-        needed, free = pretrained_bytes(source, precision), psutil.virtual_memory().available
+        needed, free = pretrained_bytes(source, precision), free_memory()
         more = f"and learning about {LEARNING * needed / 1e9:.1f} GB in all" if learns else BESIDES
         told = f"{source}: its numbers take {needed / 1e9:.2f} GB of memory, {more}; {free / 1e9:.2f} GB are free."
         print(told, file=sys.stderr, flush=True)
