@@ -325,7 +325,7 @@ def score_stories(run: Run, trained) -> dict:
 
     if stored := run.result("stories", "story_gpt"):
         return stored
-    with stage(run, "scores", "bits per word, n-gram models of the same stories, and 200 stories of its own"):
+    with stage(run, "scores", "bits per word, n-gram models of the same stories, and 600 stories of its own"):
         values = report.story_scores(trained, quick=run.settings["quick"])
     return run.keep("stories", "story_gpt", values)
 

@@ -21,6 +21,7 @@ from shared.figures import COLORS, losses
 END = "<|endoftext|>"
 TEMPERATURE = 0.7
 N_SAMPLES, N_OPENINGS, OPENING_WORDS, OPENING_LENGTH = 10, 5, 8, 60  # an opening ends after so many words or characters
+N_TOLD = 600  # stories whose slips are counted: an interval of about six points
 
 
 # ---------------------------------------------------------------- scores
@@ -35,7 +36,7 @@ def story_scores(trained, *, quick: bool) -> dict:
     """
     model, tokenizer, recipe = trained.model.cpu(), trained.tokenizer, trained.settings["recipe"]
     values: dict = {"splits": {split: asdict(score) for split, score in trained.scores.items()}}
-    told = sample_stories(model, tokenizer, 40 if quick else 200, seed=trained.settings["seed"])
+    told = sample_stories(model, tokenizer, 40 if quick else N_TOLD, seed=trained.settings["seed"])
     values["samples"] = told[:N_SAMPLES]
     mistakes = [check_story(story) for story in told]
     values["coherent"] = {"n_correct": sum(not found for found in mistakes), "n": len(told)}
