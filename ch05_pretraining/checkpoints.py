@@ -17,8 +17,10 @@ import torch
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from ch05_pretraining.machine import own_share
 from ch05_pretraining.model_parts import bare, settings_of
 from data.durable_folders import CheckpointError, few, json_bytes, read_folder, write_folder
 
@@ -99,7 +101,7 @@ def save_checkpoint(
     }
     if best:
         files["best.safetensors"] = tensor_bytes(best)
-    written = write_folder(folder / f"step-{step:08d}", files)
+    written = write_folder(step_folder(folder, step), files)
     for old in list_checkpoints(folder)[KEPT_CHECKPOINTS:]:
         shutil.rmtree(old, ignore_errors=True)
     return written
@@ -131,6 +133,45 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         reasons = "; ".join(problems)
         raise CheckpointError(f"no checkpoint in {folder} can be trusted, so delete it and start again: {reasons}")
     raise CheckpointError(f"there is no checkpoint in {folder}; train with checkpoint_dir={str(folder)!r} first")
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """Name the checkpoint of a step."""
+    return folder / f"step-{step:08d}"
+
+
+def part_name(rank: int, world_size: int) -> str:
+    """Name the folder in which one of several processes keeps its share of a model."""
+    return f"part-{rank + 1}-of-{world_size}"
+
+
+def read_parts(folder: str | Path) -> dict[str, Tensor]:
+    """Put a model together from the shares that several processes have kept, at the newest step that all have.
+
+    Args:
+        folder: holds part-1-of-N to part-N-of-N, as `train` writes them for a model that `fully_shard` has shared out.
+
+    Shape:
+        -> name -> the whole tensor; the shares are rows of it, one after the other.
+
+    Raises:
+        CheckpointError: a part is missing or damaged, or the parts have no step in common.
+
+    Source: Zhao et al. (2023), "PyTorch FSDP" (2304.11277). For ch05, section S.6 of its scaling notebook.
+    """
+    folder = Path(folder)
+    sizes = sorted({int(path.name.rsplit("-", 1)[1]) for path in folder.glob("part-*-of-*")})
+    if len(sizes) != 1:
+        raise CheckpointError(
+            f"{folder} holds the parts of {len(sizes)} trainings, expected one: choose another folder"
+        )
+    parts = [folder / part_name(rank, sizes[0]) for rank in range(sizes[0])]
+    steps = [{path.name for path in list_checkpoints(part)} for part in parts]
+    if not (common := set.intersection(*steps)):
+        raise CheckpointError(f"{folder}: its {sizes[0]} parts have no step in common, so no model can be put together")
+    shares = [load_checkpoint(part / max(common)) for part in parts]
+    whole, in_shares = dict(shares[0].model), shares[0].extra["shared_out"]
+    return whole | {name: torch.cat([share.model[name] for share in shares]) for name in in_shares}
 
 
 def list_checkpoints(folder: str | Path) -> list[Path]:
@@ -170,7 +211,8 @@ def tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
     """
     if empty := [name for name, tensor in tensors.items() if tensor.is_meta]:
         raise CheckpointError(f"{few(empty)} lie on the device 'meta', where there are no numbers to keep: load them")
-    return tensors_to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    here = {name: own_share(tensor.detach()) for name, tensor in tensors.items()}
+    return tensors_to_bytes({name: tensor.cpu().contiguous() for name, tensor in here.items()})
 
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -200,7 +242,7 @@ def copy_tensors(model: nn.Module, tensors: dict[str, Tensor], source: object) -
 
     Source: this course.
     """
-    own = unique_tensors(model)
+    own = {name: own_share(tensor) for name, tensor in unique_tensors(model).items()}
     if odd := sorted(own.keys() ^ tensors.keys()):
         raise CheckpointError(f"{source} holds another model: {few(odd)} on one side only; build the same GPTConfig")
     for name, tensor in own.items():
@@ -238,9 +280,19 @@ def _optimizer_tensors(optimizers: list) -> dict[str, Tensor]:
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], prefix: str) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(prefix):
             _, index, name = key.split(".", 2)
-            state.setdefault(int(index), {})[name] = value.clone()
+            state.setdefault(int(index), {})[name] = _shared_out_like(parameters[int(index)], value.clone())
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _shared_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Let what an optimizer keeps of a parameter lie with the processes as the parameter does."""
+    if not isinstance(parameter, DTensor) or not value.ndim:
+        return value
+    there = parameter.device_mesh, parameter.placements
+    value = value.to(own_share(parameter).device)
+    return DTensor.from_local(value, *there, run_check=False, shape=parameter.shape, stride=parameter.stride())

@@ -14,6 +14,7 @@ from ch02_text_data.batches import IGNORE_INDEX
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.head_loss import head_loss
 from ch05_pretraining.loop_care import context_length_of, in_mode, require_room, to_device_of
+from ch05_pretraining.machine import is_shared_out
 
 __all__ = ["evaluate", "loss_of_logits", "loss_sum"]
 
@@ -45,9 +46,10 @@ def loss_sum(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
 
 
 def _scores_by_its_head(model: GPTModel) -> bool:
-    """Say whether the logits are still a matrix, the head, times the hidden vectors."""
+    """Say whether the logits are still a matrix, the head, times the hidden vectors, and all of it is here."""
     own_way = type(model).forward is not GPTModel.forward
-    return not own_way and type(model.head) is nn.Linear and model.head.bias is None
+    plain_head = type(model.head) is nn.Linear and model.head.bias is None
+    return not own_way and plain_head and not is_shared_out(model)
 
 
 def loss_of_logits(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:

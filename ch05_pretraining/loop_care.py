@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ch05_pretraining.machine import CtrlC, own_random_numbers
+from ch05_pretraining.machine import CtrlC, as_number, own_random_numbers
 
 __all__ = ["TrainingInterrupted"]
 
@@ -168,7 +168,7 @@ def guarded_step(model: nn.Module, optimizers: list, loss: float, step: int, *, 
     Source: Pascanu et al. (2013), section 3.2.
     """
     parameters = [p for p in model.parameters() if p.requires_grad and p.grad is not None]
-    norm = nn.utils.clip_grad_norm_(parameters, grad_clip or math.inf)
+    norm = as_number(nn.utils.clip_grad_norm_(parameters, grad_clip or math.inf))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise ValueError(
             f"the loss is {loss:.3g} and the gradient's norm {norm:.3g} at step {step}, so the weights "

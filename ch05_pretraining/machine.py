@@ -163,6 +163,30 @@ def sum_over_ranks(values: Iterable[float], device: torch.device) -> list[float]
     return sums.tolist()
 
 
+def smallest_over_ranks(value: int, device: torch.device) -> int:
+    """Give the smallest of a number that every process has."""
+    if rank_and_world_size()[1] == 1:
+        return value
+    smallest = torch.tensor(value, device=device)
+    dist.all_reduce(smallest, dist.ReduceOp.MIN)
+    return int(smallest)
+
+
+def is_shared_out(model: nn.Module) -> bool:
+    """Say whether each process holds only its share of a model's weights, as `fully_shard` leaves it."""
+    return any(hasattr(parameter, "to_local") for parameter in model.parameters())
+
+
+def own_share(tensor: torch.Tensor) -> torch.Tensor:
+    """Give what this process holds of a tensor: its share, or all of an ordinary one."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def as_number(tensor: torch.Tensor) -> float:
+    """Give a scalar as a number, added up over the processes where each holds only a share of it."""
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).item()
+
+
 def on_first_rank(work: Callable[[], Result]) -> Result | None:
     """Let one process do what is to be done once; the others wait for it."""
     rank, world_size = rank_and_world_size()
@@ -205,12 +229,12 @@ def faster_precision(loss_of_one_batch: LossOfOneBatch, parameters: list, device
 
     The sixteen bits are bfloat16, or float16 on GPUs that PyTorch lets only imitate bfloat16, which is slow.
     """
-    sixteen = "bfloat16" if _all_agree(_has_bfloat16(device), device) else "float16"
+    sixteen = "bfloat16" if _all_agree(has_bfloat16(device), device) else "float16"
     faster = _wins((sixteen,), ("float32",), loss_of_one_batch, parameters, device)
     return sixteen if _all_agree(faster, device) else "float32"
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
     """Say whether bfloat16 may be tried: NVIDIA's GPUs have it from the generation Ampere (2020) on."""
     return device.type != "cuda" or bool(torch.version.hip) or torch.cuda.get_device_capability(device) >= (8, 0)
 
@@ -293,7 +317,7 @@ class LossScale:
         gradients = [p.grad for p in parameters if p.grad is not None]
         for gradient in gradients:
             gradient.mul_(1 / self.factor)
-        if math.isfinite(nn.utils.get_total_norm(gradients)):
+        if math.isfinite(as_number(nn.utils.get_total_norm(gradients))):
             self._grow()
             return False
         can_be_mended = self.factor > 1

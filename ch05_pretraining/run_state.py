@@ -20,12 +20,22 @@ from ch05_pretraining.checkpoints import (
     copy_tensors,
     list_checkpoints,
     load_checkpoint,
+    part_name,
     save_checkpoint,
+    step_folder,
     unique_tensors,
 )
 from ch05_pretraining.curriculum import batches_from, n_batches_of
 from ch05_pretraining.loop_care import context_length_of, device_of, fingerprint
-from ch05_pretraining.machine import LossScale, own_random_numbers, rank_and_world_size, sum_over_ranks
+from ch05_pretraining.machine import (
+    LossScale,
+    is_shared_out,
+    own_random_numbers,
+    own_share,
+    rank_and_world_size,
+    smallest_over_ranks,
+    sum_over_ranks,
+)
 from data.durable_folders import CheckpointError
 
 if TYPE_CHECKING:
@@ -98,10 +108,13 @@ class RunState:
         config: "TrainConfig", checkpoint_dir: str | Path | None,
     ):  # fmt: skip
         self.model, self.config, self.history = model, config, History()
-        self.folder = None if checkpoint_dir is None else Path(checkpoint_dir)
         self.device, self.rank, self.world_size = device_of(model), *rank_and_world_size()
-        self.optimizers, self.loss = optimizers, loss
-        self.network = DistributedDataParallel(model) if self.world_size > 1 else model
+        self.optimizers, self.loss, self.is_shared_out = optimizers, loss, is_shared_out(model)
+        self.folder = None if checkpoint_dir is None else Path(checkpoint_dir)
+        if self.folder is not None and self.is_shared_out:  # each process keeps what only it holds
+            self.folder = self.folder / part_name(self.rank, self.world_size)
+        self.saves = self.rank == 0 or self.is_shared_out
+        self.network = DistributedDataParallel(model) if self.world_size > 1 and not self.is_shared_out else model
         self.loader, self.n_batches, self.room = train_loader, n_batches_of(train_loader), context_length_of(model)
         self.read: deque[str] = deque(maxlen=BATCHES_KEPT)  # fingerprints of the newest batches
         self.precision, self.products, self.loss_scale = config.precision, config.products, LossScale()
@@ -116,7 +129,7 @@ class RunState:
     def note(self, micro_batches: list, count: int) -> None:
         """Keep in mind what a step has read: the number of its targets and, for a checkpoint, which rows they were."""
         self.tokens += int(count)
-        if self.folder is not None and self.rank == 0:
+        if self.folder is not None and self.saves:
             self.read.extend(map(fingerprint, micro_batches))
 
     def record(self, loss: float, val_loss: float | None) -> None:
@@ -144,10 +157,12 @@ class RunState:
 
     def save(self) -> None:
         """Write a checkpoint, where the run has a folder."""
-        if self.folder is not None and self.rank == 0:
+        if self.folder is not None and self.saves:
             extra = {"config": asdict(self.config), "n_batches": self.n_batches, "history": asdict(self.history),
                      "precision": self.precision, "products": self.products,
                      "loss_scale": asdict(self.loss_scale),
+                     "shared_out": [name for name, tensor in unique_tensors(self.model).items()
+                                    if own_share(tensor) is not tensor],
                      "read": {"by_processes": self.world_size, "newest": list(self.read)}}  # fmt: skip
             save_checkpoint(self.folder, self.step, self.model, self.optimizers, extra, self.best)
 
@@ -166,13 +181,13 @@ class RunState:
 
     def resume_or_start(self, resume: bool) -> None:
         """Take up the newest checkpoint, if there is one; refuse one of another run or of other data."""
-        if self.folder is None or not list_checkpoints(self.folder):
+        if self.folder is None or (newest := self._newest_step(self.folder)) < 0:
             return
         if not resume:
             raise CheckpointError(
                 f"{self.folder} holds checkpoints of an earlier run: pass resume=True to go on, or use another folder"
             )
-        checkpoint = load_checkpoint(self.folder)
+        checkpoint = load_checkpoint(step_folder(self.folder, newest) if self.is_shared_out else self.folder)
         self._refuse_other_run(checkpoint)
         self._refuse_other_rows(checkpoint)
         checkpoint.restore(self.model, self.optimizers)
@@ -181,6 +196,12 @@ class RunState:
         self.precision, self.products = checkpoint.extra["precision"], checkpoint.extra["products"]
         self.loss_scale = LossScale(**checkpoint.extra.get("loss_scale", {}))
         self.seconds_before = self.history.seconds[-1] if self.history.seconds else 0.0
+
+    def _newest_step(self, folder: Path) -> int:
+        """Give the newest step of which every process has kept its share; -1 where there is none."""
+        kept = list_checkpoints(folder)
+        newest = int(kept[0].name.removeprefix("step-")) if kept else -1
+        return smallest_over_ranks(newest, self.device) if self.is_shared_out else newest
 
     def _refuse_other_run(self, checkpoint: Checkpoint) -> None:
         now = asdict(self.config) | {"betas": list(self.config.betas), "n_batches": self.n_batches}
@@ -198,7 +219,7 @@ class RunState:
         """Read the newest batches once more; every process has rows of its own, and those of the first were kept."""
         kept = checkpoint.extra.get("read", {"by_processes": None, "newest": []})
         first, other = checkpoint.step * self.config.accumulation_steps - len(kept["newest"]), 0
-        if self.rank == 0 and kept["by_processes"] == self.world_size:
+        if self.saves and kept["by_processes"] == self.world_size:
             with own_random_numbers(self.device):
                 now = map(fingerprint, batches_from(self.loader, first))
                 other = next((n for n, pair in enumerate(zip(kept["newest"], now), first + 1) if len(set(pair)) > 1), 0)

@@ -1,0 +1,338 @@
+"""The recipe of a larger GPT: GPT-2's four sizes or a Llama's shape, on token shards, by one process or by many.
+
+    python course.py tokens FOLDER                                            (text becomes shards, once)
+    python -m ch05_pretraining.gpt2_recipe SHARDS --out RUN --shape small     (one process, on whatever is here)
+    torchrun --standalone --nproc-per-node 8 -m ch05_pretraining.gpt2_recipe SHARDS --out RUN --shape 1558M --share
+
+The loop is `train` of this chapter. Each process reads rows of its own; the gradients are added up
+(`DistributedDataParallel`), or, with `--share`, each process also holds only its share of the weights, the gradients
+and the optimizer's numbers (`fully_shard`). Before anything is trained the recipe says what it will take, and refuses
+what cannot fit.
+
+References: Radford et al. (2019); Brown et al. (2020), "Language models are few-shot learners" (2005.14165), table 2.1,
+for learning rates and batches; Hoffmann et al. (2022), 2203.15556, for the number of tokens; Zhao et al. (2023),
+"PyTorch FSDP" (2304.11277). For ch05, section S.6 of its scaling notebook.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+
+from ch02_text_data.encoding_files import KeptTokenizer, tokenizer_from_json
+from ch02_text_data.shard_loader import ShardLoader, read_manifest
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
+from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
+from ch05_pretraining.checkpoints import copy_tensors, read_parts
+from ch05_pretraining.corpus_plan import Plan, plan_training, require_that_it_fits
+from ch05_pretraining.loop_care import TrainingInterrupted
+from ch05_pretraining.machine import (
+    choose_device,
+    has_bfloat16,
+    leave_together,
+    on_first_rank,
+    rank_and_world_size,
+    sum_over_ranks,
+)
+from ch05_pretraining.pretraining import TrainConfig, train
+from ch05_pretraining.run_state import History, Progress
+from ch05_pretraining.saved_models import save_model
+from data.durable_folders import json_bytes
+from data.files import write_atomically
+
+__all__ = ["SHAPES", "CorpusSettings", "train_on_corpus"]
+
+CHECKPOINTS, SETTINGS, MODEL = "checkpoints", "settings.json", "model"
+TRIAL_STEPS, WARM_UP = 10, 2  # steps of the trial, of which the first are not timed
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's form, with the learning rate and the tokens of a step that GPT-3 was given at about this size."""
+
+    config: Callable[[int, int], GPTConfig]  # of vocabulary and context
+    learning_rate: float
+    step_tokens: int
+
+
+def _gpt2(size: str) -> Callable[[int, int], GPTConfig]:
+    return lambda vocabulary, context: replace(
+        GPTConfig.gpt2(size), vocab_size=vocabulary, context_length=context, dropout=0.0
+    )
+
+
+SHAPES = {
+    "small": Shape(lambda vocabulary, context: GPTConfig(vocabulary, context, 256, 8, 6), 1e-3, 1 << 13),
+    "124M": Shape(_gpt2("124M"), 6e-4, 1 << 19),
+    "355M": Shape(_gpt2("355M"), 3e-4, 1 << 19),
+    "774M": Shape(_gpt2("774M"), 2.5e-4, 1 << 19),
+    "1558M": Shape(_gpt2("1558M"), 2e-4, 1 << 20),
+    "llama": Shape(
+        lambda vocabulary, context: ModernConfig(vocabulary, context, 768, 12, 12, n_kv_heads=4), 6e-4, 1 << 19
+    ),
+}
+"""Models by name: one for a laptop, GPT-2's four, and a Llama of GPT-2's smallest width."""
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """What decides a training on token shards; None is filled in from the shape and the shards.
+
+    Args:
+        shape: one of `SHAPES`.
+        context_length: tokens of a row.
+        batch_size: rows that one process reads at once.
+        accumulation_steps: such batches in a step; None takes as many as GPT-3's batch at this size needs.
+        max_steps: None takes 20 tokens for each parameter, at most one round through the shards.
+        learning_rate: None takes GPT-3's at this size.
+        precision: "float32", "bfloat16", "float16", or "auto": sixteen bits on a GPU, of the kind it computes fast.
+        share: let each process hold only its share of the model (`fully_shard`).
+        eval_every: steps between two looks at the validation shards, and between two checkpoints.
+        seed: of the weights and of the order of the rows.
+
+    Source: Brown et al. (2020), table 2.1; Hoffmann et al. (2022). For ch05, section S.6 of its scaling notebook.
+    """
+
+    shape: str = "small"
+    context_length: int = 256
+    batch_size: int = 8
+    accumulation_steps: int | None = None
+    max_steps: int | None = None
+    learning_rate: float | None = None
+    precision: str = "auto"
+    share: bool = False
+    eval_every: int = 200
+    seed: int = 0
+
+
+def train_on_corpus(
+    shards: str | Path, folder: str | Path, settings: CorpusSettings, *, device: str = "auto",
+    on_plan: Callable[[Plan], None] | None = None, on_step: Callable[[Progress], None] | None = None,
+) -> History:  # fmt: skip
+    """Train a GPT on token shards, or go on where an earlier call stopped; the model ends in `folder/model`.
+
+    Args:
+        shards: where `write_token_shards` wrote.
+        folder: gets settings, checkpoints and the model; a call with the same settings goes on.
+        settings: shape, batches, steps and precision.
+        device: "cpu", "cuda", "mps" or "auto"; under torchrun each process takes a GPU of its own.
+        on_plan: called once with what the training takes, before it begins.
+        on_step: called after every step.
+
+    Raises:
+        ValueError: the shards are not there, a setting is out of its range, the folder holds a training with other
+            settings, or the memory is too small.
+        TrainingInterrupted: Ctrl-C, after saving.
+
+    Source: Radford et al. (2019); Zhao et al. (2023). For ch05, section S.6 of its scaling notebook.
+    """
+    folder, place, (rank, world_size) = Path(folder), choose_device(device), rank_and_world_size()
+    if settings.shape not in SHAPES:
+        raise ValueError(f"shape={settings.shape!r} is unknown: choose one of {', '.join(SHAPES)}")
+    manifest = read_manifest(shards)
+    settings = _filled_in(settings, manifest, place, world_size)
+    shape = SHAPES[settings.shape].config(manifest["vocab_size"], settings.context_length)
+    reading = _loader(shards, settings, "train", rank, world_size)
+    watched = _loader(shards, settings, "validation", rank, world_size) if _has_rows(manifest, settings) else None
+    config = _train_config(settings)
+    plan = plan_training(
+        shape, settings.batch_size, settings.context_length, config, world_size=world_size, share=settings.share
+    )
+    require_that_it_fits(plan, place)
+    wanted = asdict(settings) | {"world_size": world_size, "tokenizer": manifest["tokenizer"]}
+    on_first_rank(lambda: _keep_settings(folder, wanted))
+    if on_plan:
+        on_plan(replace(plan, seconds_per_step=_trial(shape, settings, reading, config, place)))
+    model = _new_model(shape, settings, place)
+    checkpoints = folder / CHECKPOINTS
+    history = train(model, reading, watched, config, checkpoint_dir=checkpoints, resume=True, on_step=on_step)
+    tokenizer = tokenizer_from_json((Path(shards) / "tokenizer.json").read_bytes())
+    on_first_rank(lambda: _save(folder, model, shape, tokenizer, wanted, history))
+    return history
+
+
+# ---------------------------------------------------------------- settings
+
+
+def _filled_in(settings: CorpusSettings, manifest: dict, place: torch.device, world_size: int) -> CorpusSettings:
+    """Put numbers where the caller left the choice to the rules."""
+    shape = SHAPES[settings.shape]
+    at_once = settings.batch_size * settings.context_length * world_size
+    steps = settings.accumulation_steps or max(1, round(shape.step_tokens / max(1, at_once)))
+    n_tokens = sum(shard["tokens"] for shard in manifest["train"])
+    with torch.device("meta"):
+        config = shape.config(manifest["vocab_size"], settings.context_length)
+        n_parameters = _model_class(config)(config).n_parameters
+    rounds = max(1, n_tokens // max(1, at_once * steps))
+    wanted = max(1, 20 * n_parameters // max(1, at_once * steps))
+    precision = settings.precision
+    if precision == "auto":
+        precision = "float32" if place.type != "cuda" else "bfloat16" if has_bfloat16(place) else "float16"
+    return replace(
+        settings, accumulation_steps=steps, max_steps=settings.max_steps or min(rounds, wanted), precision=precision,
+        learning_rate=settings.learning_rate or shape.learning_rate,
+    )  # fmt: skip
+
+
+def _train_config(settings: CorpusSettings) -> TrainConfig:
+    assert settings.max_steps and settings.learning_rate and settings.accumulation_steps
+    return TrainConfig(
+        settings.max_steps, settings.learning_rate, warmup_steps=max(1, settings.max_steps // 50),
+        min_learning_rate=settings.learning_rate / 10, accumulation_steps=settings.accumulation_steps,
+        precision=settings.precision, eval_every=settings.eval_every, eval_batches=20, seed=settings.seed,
+    )  # fmt: skip
+
+
+def _keep_settings(folder: Path, wanted: dict) -> None:
+    """Write down what decides the training, or refuse a folder in which another one was begun."""
+    path = folder / SETTINGS
+    if path.is_file():
+        try:
+            then = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: choose another folder") from error
+        changed = [
+            f"{key} was {then.get(key)!r}, now {wanted[key]!r}" for key in wanted if then.get(key) != wanted[key]
+        ]
+        if changed:
+            raise ValueError(
+                f"{folder} holds a training with other settings ({'; '.join(changed)}): use the same to go on, or "
+                "another folder to start anew"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json_bytes(wanted))
+
+
+def _loader(shards: str | Path, settings: CorpusSettings, split: str, rank: int, world_size: int) -> ShardLoader:
+    """Rows of one process."""
+    return ShardLoader(
+        shards, settings.context_length, settings.batch_size, split=split, shuffle=split == "train",
+        seed=settings.seed, rank=rank, world_size=world_size,
+    )  # fmt: skip
+
+
+def _has_rows(manifest: dict, settings: CorpusSettings) -> bool:
+    """Whether the validation shards fill a batch of every process."""
+    rows = sum((shard["tokens"] - 1) // settings.context_length for shard in manifest["validation"])
+    return rows >= settings.batch_size * rank_and_world_size()[1]
+
+
+# ---------------------------------------------------------------- model
+
+
+def _model_class(config: GPTConfig) -> type[GPTModel]:
+    return ModernGPT if isinstance(config, ModernConfig) else GPTModel
+
+
+def _new_model(config: GPTConfig, settings: CorpusSettings, place: torch.device) -> GPTModel:
+    """Build a model with the weights of its seed; shared out, each process keeps its rows of every matrix."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = _model_class(config)(config).to(place)
+    if settings.share:
+        for block in model.blocks:
+            fully_shard(block)
+        fully_shard(model)
+    return model
+
+
+def _trial(
+    config: GPTConfig, settings: CorpusSettings, loader: ShardLoader, training: TrainConfig, place: torch.device
+) -> float:
+    """Seconds of a step, from ten with a model that is thrown away; the same number in every process."""
+    model = _new_model(config, settings, place)
+    few = replace(training, max_steps=TRIAL_STEPS, warmup_steps=0, eval_every=TRIAL_STEPS)
+    stamps = train(model, loader, None, few).seconds
+    seconds = (stamps[-1] - stamps[WARM_UP - 1]) / (TRIAL_STEPS - WARM_UP)
+    total, n = sum_over_ranks([seconds, 1], place)
+    return total / n
+
+
+def _save(
+    folder: Path, model: GPTModel, config: GPTConfig, tokenizer: KeptTokenizer, wanted: dict, history: History
+) -> None:
+    """Write the finished model, put together from its shares where it was shared out."""
+    if wanted["share"]:
+        model = _model_class(config)(config)
+        copy_tensors(model, read_parts(folder / CHECKPOINTS), folder)
+    write_atomically(folder / "history.json", json_bytes(asdict(history)))
+    last = {"val_loss": history.val_losses[-1]} if history.val_losses else {}
+    save_model(folder / MODEL, model.cpu(), tokenizer, wanted | last, dtype="float32")
+
+
+# ---------------------------------------------------------------- command line
+
+
+def _show(progress: Progress) -> None:
+    if rank_and_world_size()[0] == 0 and (progress.step % 10 == 0 or progress.val_loss is not None):
+        watched = "" if progress.val_loss is None else f"   validation {progress.val_loss:.3f}"
+        left = f"{progress.seconds_left / 3600:.1f} h" if progress.seconds_left > 7200 else (
+            f"{progress.seconds_left / 60:.0f} min" if progress.seconds_left > 120 else f"{progress.seconds_left:.0f} s"
+        )  # fmt: skip
+        print(
+            f"step {progress.step:,} of {progress.max_steps:,}   loss {progress.loss:.3f}   "
+            f"{progress.tokens_per_second:,.0f} tokens/s   {left} left{watched}",
+            flush=True,
+        )
+
+
+def _show_plan(plan: Plan) -> None:
+    if rank_and_world_size()[0] == 0:
+        print(plan, flush=True)
+
+
+def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ch05_pretraining.gpt2_recipe", description="Train a GPT on token shards."
+    )
+    parser.add_argument("shards", type=Path, help="folder that python course.py tokens has written")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; the same again goes on")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
+    parser.add_argument("--shape", default="small", choices=SHAPES)
+    parser.add_argument("--context", type=int, default=256, dest="context_length", metavar="TOKENS")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="ROWS", help="rows a process reads at once")
+    parser.add_argument("--accumulate", type=int, dest="accumulation_steps", metavar="N", help="batches in a step")
+    parser.add_argument("--steps", type=int, dest="max_steps", metavar="N")
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
+    parser.add_argument("--share", action="store_true", help="each process holds only its share of the model")
+    parser.add_argument("--eval-every", type=int, default=200, metavar="N", help="steps between looks and checkpoints")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(words)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Train from the command line; started by torchrun, all its processes train together."""
+    options = vars(_arguments(words))
+    shards, folder, device = (options.pop(name) for name in ("shards", "out", "device"))
+    together = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    if together:
+        on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+        dist.init_process_group("nccl" if on_gpus else "gloo")
+    try:
+        settings = CorpusSettings(**options)
+        train_on_corpus(shards, folder, settings, device=device, on_plan=_show_plan, on_step=_show)
+    except TrainingInterrupted:
+        print(f"\nStopped; everything is saved in {folder}. The same command goes on.", flush=True)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"gpt2_recipe: {error}", file=sys.stderr, flush=True)
+        return 1
+    if rank_and_world_size()[0] == 0:
+        print(f'model in {folder / MODEL}: python course.py sample "…" --model {folder / MODEL}')
+    if together:
+        leave_together()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

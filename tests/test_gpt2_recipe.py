@@ -1,0 +1,271 @@
+"""Claims about the recipe for token shards: two processes end where one does, with shares too, and resume exactly."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.testing import assert_close
+
+from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
+from ch02_text_data.text_data import BPETokenizer
+from ch02_text_data.token_shards import write_token_shards
+from ch04_gpt_model.gpt_config import GPTConfig
+from ch05_pretraining import corpus_plan, gpt2_recipe
+from ch05_pretraining.checkpoints import list_checkpoints, read_parts
+from ch05_pretraining.corpus_plan import plan_training
+from ch05_pretraining.gpt2_recipe import SHAPES, CorpusSettings, Shape, train_on_corpus
+from ch05_pretraining.loop_care import TrainingInterrupted
+from ch05_pretraining.pretraining import TrainConfig
+from ch05_pretraining.saved_models import load_model
+from ch05_pretraining.scaling import flops_per_token
+from data.durable_folders import CheckpointError
+from data.loaders import load_stories
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = Shape(lambda vocabulary, context: GPTConfig(vocabulary, context, 24, 2, 3), 3e-3, 1 << 9)
+SETTINGS = CorpusSettings("tiny", 32, 4, accumulation_steps=2, max_steps=8, eval_every=2)
+WORKER = """
+import sys
+from ch05_pretraining.gpt2_recipe import SHAPES, main
+from tests.test_gpt2_recipe import TINY
+SHAPES["tiny"] = TINY
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    texts = [story.text for story in load_stories("train", n=200)]
+    (folder / "stories.txt").write_text("\n<|endoftext|>\n".join(texts), encoding="utf-8")
+    tokenizer = BPETokenizer.train(texts[:50], 301, SPECIAL_TOKENS)  # an odd number of rows to share out
+    write_token_shards([folder / "stories.txt"], folder / "out", tokenizer, kept_aside=0.1, shard_tokens=20_000)
+    return folder / "out"
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(SHAPES, "tiny", TINY)
+
+
+def weights(folder):
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def launch(tmp_path, shards, out, *more):
+    """Start two processes by torchrun."""
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        pytest.skip("this PyTorch has no gloo")
+    (tmp_path / "worker.py").write_text(WORKER, encoding="utf-8")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["--shape", "tiny", "--context", "32", "--batch-size", "2", "--accumulate", "2", "--steps", "8"]
+    command = [*torchrun, tmp_path / "worker.py", shards, "--out", out, "--eval-every", "2", "--device", "cpu", *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [str(word) for word in [*command, *more]], cwd=ROOT, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def finish(process):
+    told, complaints = process.communicate(timeout=300)
+    assert process.returncode == 0, complaints[-3000:]
+    return told
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, shards):
+    """The same training by one process, by two, and by two with shares of the model."""
+    folder = tmp_path_factory.mktemp("runs")
+    SHAPES["tiny"] = TINY
+    train_on_corpus(shards, folder / "one", SETTINGS, device="cpu")
+    told = {"two": finish(launch(folder, shards, folder / "two"))}
+    told["shares"] = finish(launch(folder, shards, folder / "shares", "--share"))
+    return folder, told
+
+
+# ---------------------------------------------------------------- many processes
+
+
+@pytest.mark.parametrize("name", ["two", "shares"])
+def test_two_processes_end_with_the_weights_and_losses_of_one(runs, name):
+    folder, told = runs
+    one, two = weights(folder / "one"), weights(folder / name)
+    assert one.keys() == two.keys()
+    for key, tensor in one.items():
+        assert_close(two[key], tensor, rtol=1e-3, atol=2e-4, msg=lambda words, key=key: f"{key}: {words}")
+    losses = [json.loads((folder / run / "history.json").read_text()) for run in ("one", name)]
+    for key in ("losses", "val_losses"):
+        assert_close(losses[1][key], losses[0][key], rtol=1e-4, atol=1e-5)
+    assert len(losses[0]["losses"]) == 8 and len(losses[0]["val_losses"]) == 4
+    assert told[name].count("parameters ") == 1 and told[name].count("model in ") == 1
+
+
+def test_each_process_keeps_a_share_that_any_number_can_read(runs):
+    folder, _ = runs
+    parts = [folder / "shares" / "checkpoints" / f"part-{k}-of-2" for k in (1, 2)]
+    whole = read_parts(folder / "shares" / "checkpoints")
+    for name, tensor in weights(folder / "shares").items():
+        assert torch.equal(whole[name], tensor), name
+    sizes = [
+        sum((list_checkpoints(part)[0] / f"{kind}.safetensors").stat().st_size for kind in ("model", "optimizer"))
+        for part in parts
+    ]
+    alone = list_checkpoints(folder / "one" / "checkpoints")[0]
+    all_of_it = sum((alone / f"{kind}.safetensors").stat().st_size for kind in ("model", "optimizer"))
+    assert max(sizes) < 0.62 * all_of_it  # the names of the tensors stand in both
+
+
+def test_killed_while_training_two_with_shares_go_on_to_the_same_bits(runs, tmp_path, shards):
+    folder, _ = runs
+    process = launch(tmp_path, shards, tmp_path / "out", "--share")
+    checkpoints = tmp_path / "out" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not list_checkpoints(checkpoints / "part-2-of-2") and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    killed_at = list_checkpoints(checkpoints / "part-2-of-2")
+    assert killed_at, "it was never killed in the middle"
+    finish(launch(tmp_path, shards, tmp_path / "out", "--share"))
+    expected = weights(folder / "shares")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "out").items())
+
+
+def test_parts_that_do_not_belong_together_are_refused(runs, tmp_path):
+    with pytest.raises(CheckpointError, match="holds the parts of 0 trainings, expected one"):
+        read_parts(tmp_path)
+    for part in ("part-1-of-2", "part-2-of-2"):
+        (tmp_path / part).mkdir()
+    with pytest.raises(CheckpointError, match="its 2 parts have no step in common"):
+        read_parts(tmp_path)
+    (tmp_path / "part-1-of-3").mkdir()
+    with pytest.raises(CheckpointError, match="holds the parts of 2 trainings"):
+        read_parts(tmp_path)
+
+
+# ---------------------------------------------------------------- one process
+
+
+def test_interrupted_it_goes_on_to_the_same_bits_and_the_model_opens(runs, tmp_path, shards):
+    folder, _ = runs
+
+    def stop(progress):
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(TrainingInterrupted, match="stopped after step 5 of 8"):
+        train_on_corpus(shards, tmp_path / "out", SETTINGS, device="cpu", on_step=stop)
+    history = train_on_corpus(shards, tmp_path / "out", SETTINGS, device="cpu")
+    assert history.steps == [*range(1, 9)] and history.losses[-1] < history.losses[0]
+    expected = weights(folder / "one")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "out").items())
+    model, tokenizer = load_model(tmp_path / "out" / "model")
+    assert tokenizer.vocab_size == model.config.vocab_size == 301
+
+
+def test_a_training_with_other_settings_keeps_its_folder(tmp_path, shards):
+    few = replace(SETTINGS, max_steps=1)
+    train_on_corpus(shards, tmp_path, few, device="cpu")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match="holds a training with other settings .*max_steps was 1, now 8.*another folder"
+    ):
+        train_on_corpus(shards, tmp_path, SETTINGS, device="cpu")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match=r"settings\.json is damaged: choose another folder"):
+        train_on_corpus(shards, tmp_path, few, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"shape": "huge"}, "shape='huge' is unknown: choose one of small, 124M"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"batch_size": 10**6}, "give more text, or lower batch_size"),
+        ({"max_steps": -1}, "max_steps=-1"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0"),
+        ({"precision": "int8"}, "precision='int8'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, shards, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        train_on_corpus(shards, tmp_path / "out", replace(SETTINGS, **changes), device="cpu")
+    with pytest.raises(ValueError, match="holds no finished token shards"):
+        train_on_corpus(tmp_path / "nowhere", tmp_path / "out", SETTINGS, device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_written(tmp_path, shards, monkeypatch, capsys):
+    monkeypatch.setattr(corpus_plan, "free_memory", lambda: 100_000)
+    with pytest.raises(ValueError, match="takes about .* GB on each device and 0.0 GB are free: lower --batch-size"):
+        train_on_corpus(shards, tmp_path / "out", SETTINGS, device="cpu")
+    words = [str(shards), "--out", str(tmp_path / "out"), "--shape", "tiny", "--device", "cpu"]
+    assert gpt2_recipe.main(words) == 1
+    assert capsys.readouterr().err.startswith("gpt2_recipe: the training takes about ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_validation_rows_it_trains_all_the_same(tmp_path, shards):
+    text = tmp_path / "text.txt"
+    text.write_text("\n<|endoftext|>\n".join(story.text for story in load_stories("train", n=30)), encoding="utf-8")
+    tokenizer = BPETokenizer.train([text.read_text(encoding="utf-8")], 300, SPECIAL_TOKENS)
+    write_token_shards([text], tmp_path / "shards", tokenizer, kept_aside=0.0)
+    history = train_on_corpus(tmp_path / "shards", tmp_path / "out", replace(SETTINGS, max_steps=2), device="cpu")
+    assert len(history.losses) == 2 and not history.val_losses
+
+
+# ---------------------------------------------------------------- the plan
+
+
+def test_the_plan_of_gpt2_is_that_of_a_pencil():
+    config = TrainConfig(1000, accumulation_steps=64)
+    shape = SHAPES["124M"].config(50_257, 1024)
+    alone = plan_training(shape, 8, 1024, config)
+    assert alone.n_parameters == 124_439_808 and alone.step_tokens == 8 * 1024 * 64
+    assert [alone.memory[name] for name in ("weights", "gradients", "optimizer")] == [
+        4 * 124_439_808,
+        4 * 124_439_808,
+        8 * 124_439_808,
+    ]
+    assert alone.flops == pytest.approx(flops_per_token(shape, 1024) * 524_288 * 1000)
+    assert "on the way" not in alone.memory
+    two = plan_training(shape, 8, 1024, config, world_size=2)
+    assert two.memory["on the way"] == 4 * 124_439_808 and two.step_tokens == 2 * alone.step_tokens
+    shares = plan_training(shape, 8, 1024, config, world_size=8, share=True)
+    assert shares.memory["optimizer"] == 124_439_808 and shares.n_bytes < two.n_bytes
+    half = plan_training(shape, 8, 1024, replace(config, precision="bfloat16"))
+    assert half.memory["activations"] < alone.memory["activations"] < 2 * half.memory["activations"]
+
+
+def test_the_plan_says_hours_after_the_trial(tmp_path, shards):
+    plans = []
+    settings = replace(SETTINGS, max_steps=1)
+    train_on_corpus(shards, tmp_path / "out", settings, device="cpu", on_plan=plans.append)
+    assert len(plans) == 1 and plans[0].seconds_per_step > 0
+    hour = replace(plans[0], seconds_per_step=3.6, max_steps=1000, step_tokens=36)
+    assert "about 1.00 hours at 10 tokens/s" in str(hour)
+
+
+def test_the_rules_fill_in_what_is_left_open(tmp_path, shards):
+    open_settings = replace(SETTINGS, accumulation_steps=None, max_steps=None)
+    filled = gpt2_recipe._filled_in(
+        replace(open_settings, shape="355M", context_length=1024, batch_size=8),
+        {"vocab_size": 50_257, "train": [{"tokens": 10**12}]},
+        torch.device("cpu"),
+        8,
+    )
+    assert filled.accumulation_steps == 8 and filled.learning_rate == 3e-4  # 8 x 8 x 1,024 x 8 processes = 2**19
+    assert filled.max_steps == 20 * 354_823_168 // 2**19 and filled.precision == "float32"
+    history = train_on_corpus(shards, tmp_path / "out", replace(open_settings, batch_size=16), device="cpu")
+    manifest = json.loads((shards / "manifest.json").read_text())
+    assert len(history.losses) == sum(one["tokens"] for one in manifest["train"]) // 512
