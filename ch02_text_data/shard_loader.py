@@ -3,7 +3,8 @@
 A shuffled list of a billion windows would take gigabytes. A cipher needs none: it turns each place into another one,
 no two into the same. So the position in a training is its step alone, and resuming is exact.
 
-Reference: Black and Rogaway (2002), "Ciphers with arbitrary finite domains", for the shuffle. For ch02, section 2.15.
+Reference: Black and Rogaway (2002), "Ciphers with arbitrary finite domains", for the shuffle. For ch05, section
+S.6 of its scaling notebook.
 """
 
 import bisect
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from ch02_text_data.batches import pad_batch
 
-__all__ = ["ShardLoader", "document_mask", "shuffled_place"]
+__all__ = ["ShardLoader", "document_mask", "require_whole_shards", "shuffled_place"]
 
 ROUNDS = 4
 FORMAT, MANIFEST = 1, "manifest.json"
@@ -34,7 +35,8 @@ def shuffled_place(place: int, n_places: int, key: str) -> int:
         n_places: at least 1.
         key: another text, another order.
 
-    Source: Black and Rogaway (2002): a Feistel network, and cycle walking. For ch02, section 2.15.
+    Source: Black and Rogaway (2002): a Feistel network, and cycle walking. For ch05, section S.6 of its
+    scaling notebook.
     """
     half = max(1, ((n_places - 1).bit_length() + 1) // 2)  # bits
     while True:
@@ -57,7 +59,8 @@ def document_mask(ids: Tensor, end_id: int) -> Tensor:
     Shape:
         ids (B, T) -> (B, 1, T, T) bool, True = may attend.
 
-    Source: Grattafiori et al. (2024), "The Llama 3 herd of models", section 3.2. For ch02, section 2.15.
+    Source: Grattafiori et al. (2024), "The Llama 3 herd of models", section 3.2. For ch05, section S.6 of its
+    scaling notebook.
     """
     document = (ids == end_id).cumsum(dim=1)  # (B, T)
     same = document.unsqueeze(2) == document.unsqueeze(1)  # (B, T, T)
@@ -86,7 +89,7 @@ class ShardLoader:
     Raises:
         ValueError: the folder holds no finished shards, a number is out of its range, or no batch would be left.
 
-    Source: this course. For ch02, section 2.15.
+    Source: this course. For ch05, section S.6 of its scaling notebook.
     """
 
     def __init__(
@@ -141,7 +144,7 @@ def read_manifest(folder: str | Path) -> dict:
     Raises:
         ValueError: the shards are not there, not finished, or a file is missing, damaged or has another length.
 
-    Source: this course. For ch02, section 2.15.
+    Source: this course. For ch05, section S.6 of its scaling notebook.
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
@@ -154,6 +157,26 @@ def read_manifest(folder: str | Path) -> dict:
     return manifest
 
 
+def require_whole_shards(folder: str | Path) -> None:
+    """Refuse shards of which a byte has changed since they were written; every byte is read, 1 to 2 s for each GB.
+
+    `read_manifest`, which runs before every training, looks only at the lengths of the files.
+
+    Args:
+        folder: where `write_token_shards` wrote.
+
+    Raises:
+        ValueError: a shard is missing, or differs from what its manifest says.
+
+    Source: this course. For ch05, section S.6 of its scaling notebook.
+    """
+    folder, manifest = Path(folder), read_manifest(folder)
+    for shard in (shard for split in SPLITS for shard in manifest[split]):
+        with open(folder / shard["file"], "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != shard["sha256"]:
+                raise ValueError(f"{file.name} has changed since it was written: delete {folder} and write it again")
+
+
 def read_record(path: Path) -> dict:
     """Read what a folder of token shards says of itself.
 
@@ -163,7 +186,7 @@ def read_record(path: Path) -> dict:
     Raises:
         ValueError: the file is damaged, or of another version of the course.
 
-    Source: this course. For ch02, section 2.15.
+    Source: this course. For ch05, section S.6 of its scaling notebook.
     """
     again = f"choose another folder, or delete {path.parent} and write the shards again"
     try:

@@ -4,7 +4,7 @@ A shard is an array of numpy (`.npy`) of 16 or 32 bits an id: every document, an
 has the tokenizer and, at the end, a manifest with counts and sha256 hashes. Whatever is cut, drawn or kept aside is a
 function of the text alone, so a call that was interrupted goes on and ends with the same bytes.
 
-Reference: Radford et al. (2019), section 2.1, for a stream of documents. For ch02, section 2.15.
+Reference: Radford et al. (2019), section 2.1, for a stream of documents. For ch05, section S.6 of its scaling notebook.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class ShardProgress(NamedTuple):
         bytes_in_all: of the files.
         tokens: for training, so far.
 
-    Source: this course. For ch02, section 2.15.
+    Source: this course. For ch05, section S.6 of its scaling notebook.
     """
 
     bytes_read: int
@@ -73,7 +73,7 @@ def write_token_shards(
     Raises:
         ValueError: a number is out of its range, a file cannot be read, or the folder holds shards of something else.
 
-    Source: Radford et al. (2019), section 2.1. For ch02, section 2.15.
+    Source: Radford et al. (2019), section 2.1. For ch05, section S.6 of its scaling notebook.
     """
     folder, paths = Path(folder), [Path(path) for path in paths]
     if not (0 <= kept_aside < 1 and processes >= 1 and shard_tokens >= 1 and paths):

@@ -16,11 +16,11 @@ from ch05_pretraining.free_memory import free_memory
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.scaling import flops_per_token
 
-__all__ = ["Plan", "plan_training"]
+__all__ = ["TrainingPlan", "plan_training"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What a training takes.
 
     Args:
@@ -66,7 +66,7 @@ class Plan:
 
 def plan_training(
     shape: GPTConfig, batch_size: int, length: int, config: TrainConfig, *, world_size: int = 1, share: bool = False
-) -> Plan:
+) -> TrainingPlan:
     """Estimate what a training takes.
 
     Weights, gradients and AdamW's two means are four bytes each for every parameter, in any precision: the sixteen bits
@@ -85,7 +85,7 @@ def plan_training(
     Source: Rajbhandari et al. (2020), section 3. For ch05, section S.6 of its scaling notebook.
     """
     with torch.device("meta"):
-        model = (ModernGPT if isinstance(shape, ModernConfig) else GPTModel)(shape)  # type: ignore[arg-type]
+        model = model_of(shape)
     n = model.n_parameters
     in_blocks = sum(parameter.numel() for parameter in model.blocks.parameters())
     whole = n - in_blocks + in_blocks // shape.n_layers
@@ -96,7 +96,12 @@ def plan_training(
     memory["activations"] = _activation_bytes(shape, batch_size * length, config.precision)
     step_tokens = batch_size * length * config.accumulation_steps * world_size
     flops = flops_per_token(shape, length) * step_tokens * config.max_steps
-    return Plan(n, world_size, step_tokens, config.max_steps, flops, memory)
+    return TrainingPlan(n, world_size, step_tokens, config.max_steps, flops, memory)
+
+
+def model_of(shape: GPTConfig) -> GPTModel:
+    """Build the model of a shape, with weights from PyTorch's global generator."""
+    return ModernGPT(shape) if isinstance(shape, ModernConfig) else GPTModel(shape)
 
 
 def _activation_bytes(shape: GPTConfig, n_tokens: int, precision: str) -> int:
@@ -109,7 +114,7 @@ def _activation_bytes(shape: GPTConfig, n_tokens: int, precision: str) -> int:
     return n_tokens * (shape.n_layers * in_block * size + logits)
 
 
-def require_that_it_fits(plan: Plan, device: torch.device) -> None:
+def require_that_it_fits(plan: TrainingPlan, device: torch.device) -> None:
     """Refuse a training whose estimate is larger than the memory that is free.
 
     Args:

@@ -27,12 +27,12 @@ import torch.distributed as dist
 from torch.distributed.fsdp import fully_shard
 
 from ch02_text_data.encoding_files import KeptTokenizer, tokenizer_from_json
-from ch02_text_data.shard_loader import ShardLoader, read_manifest
+from ch02_text_data.shard_loader import ShardLoader, read_manifest, require_whole_shards
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
-from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
+from ch04_gpt_model.modern_gpt import ModernConfig
 from ch05_pretraining.checkpoints import copy_tensors, read_parts
-from ch05_pretraining.corpus_plan import Plan, plan_training, require_that_it_fits
+from ch05_pretraining.corpus_plan import TrainingPlan, model_of, plan_training, require_that_it_fits
 from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.machine import (
     choose_device,
@@ -48,7 +48,7 @@ from ch05_pretraining.saved_models import save_model
 from data.durable_folders import json_bytes
 from data.files import write_atomically
 
-__all__ = ["SHAPES", "CorpusSettings", "train_on_corpus"]
+__all__ = ["CORPUS_SHAPES", "CorpusSettings", "train_on_corpus"]
 
 CHECKPOINTS, SETTINGS, MODEL = "checkpoints", "settings.json", "model"
 TRIAL_STEPS, WARM_UP = 10, 2  # steps of the trial, of which the first are not timed
@@ -69,7 +69,7 @@ def _gpt2(size: str) -> Callable[[int, int], GPTConfig]:
     )
 
 
-SHAPES = {
+CORPUS_SHAPES = {
     "small": Shape(lambda vocabulary, context: GPTConfig(vocabulary, context, 256, 8, 6), 1e-3, 1 << 13),
     "124M": Shape(_gpt2("124M"), 6e-4, 1 << 19),
     "355M": Shape(_gpt2("355M"), 3e-4, 1 << 19),
@@ -87,7 +87,7 @@ class CorpusSettings:
     """What decides a training on token shards; None is filled in from the shape and the shards.
 
     Args:
-        shape: one of `SHAPES`.
+        shape: one of `CORPUS_SHAPES`.
         context_length: tokens of a row.
         batch_size: rows that one process reads at once.
         accumulation_steps: such batches in a step; None takes as many as GPT-3's batch at this size needs.
@@ -115,7 +115,7 @@ class CorpusSettings:
 
 def train_on_corpus(
     shards: str | Path, folder: str | Path, settings: CorpusSettings, *, device: str = "auto",
-    on_plan: Callable[[Plan], None] | None = None, on_step: Callable[[Progress], None] | None = None,
+    on_plan: Callable[[TrainingPlan], None] | None = None, on_step: Callable[[Progress], None] | None = None,
 ) -> History:  # fmt: skip
     """Train a GPT on token shards, or go on where an earlier call stopped; the model ends in `folder/model`.
 
@@ -135,11 +135,11 @@ def train_on_corpus(
     Source: Radford et al. (2019); Zhao et al. (2023). For ch05, section S.6 of its scaling notebook.
     """
     folder, place, (rank, world_size) = Path(folder), choose_device(device), rank_and_world_size()
-    if settings.shape not in SHAPES:
-        raise ValueError(f"shape={settings.shape!r} is unknown: choose one of {', '.join(SHAPES)}")
+    if settings.shape not in CORPUS_SHAPES:
+        raise ValueError(f"shape={settings.shape!r} is unknown: choose one of {', '.join(CORPUS_SHAPES)}")
     manifest = read_manifest(shards)
     settings = _filled_in(settings, manifest, place, world_size)
-    shape = SHAPES[settings.shape].config(manifest["vocab_size"], settings.context_length)
+    shape = CORPUS_SHAPES[settings.shape].config(manifest["vocab_size"], settings.context_length)
     reading = _loader(shards, settings, "train", rank, world_size)
     watched = _loader(shards, settings, "validation", rank, world_size) if _has_rows(manifest, settings) else None
     config = _train_config(settings)
@@ -164,13 +164,13 @@ def train_on_corpus(
 
 def _filled_in(settings: CorpusSettings, manifest: dict, place: torch.device, world_size: int) -> CorpusSettings:
     """Put numbers where the caller left the choice to the rules."""
-    shape = SHAPES[settings.shape]
+    shape = CORPUS_SHAPES[settings.shape]
     at_once = settings.batch_size * settings.context_length * world_size
     steps = settings.accumulation_steps or max(1, round(shape.step_tokens / max(1, at_once)))
     n_tokens = sum(shard["tokens"] for shard in manifest["train"])
     with torch.device("meta"):
         config = shape.config(manifest["vocab_size"], settings.context_length)
-        n_parameters = _model_class(config)(config).n_parameters
+        n_parameters = model_of(config).n_parameters
     rounds = max(1, n_tokens // max(1, at_once * steps))
     wanted = max(1, 20 * n_parameters // max(1, at_once * steps))
     precision = settings.precision
@@ -229,15 +229,11 @@ def _has_rows(manifest: dict, settings: CorpusSettings) -> bool:
 # ---------------------------------------------------------------- model
 
 
-def _model_class(config: GPTConfig) -> type[GPTModel]:
-    return ModernGPT if isinstance(config, ModernConfig) else GPTModel
-
-
 def _new_model(config: GPTConfig, settings: CorpusSettings, place: torch.device) -> GPTModel:
     """Build a model with the weights of its seed; shared out, each process keeps its rows of every matrix."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = _model_class(config)(config).to(place)
+        model = model_of(config).to(place)
     if settings.share:
         for block in model.blocks:
             fully_shard(block)
@@ -262,7 +258,7 @@ def _save(
 ) -> None:
     """Write the finished model, put together from its shares where it was shared out."""
     if wanted["share"]:
-        model = _model_class(config)(config)
+        model = model_of(config)
         copy_tensors(model, read_parts(folder / CHECKPOINTS), folder)
     write_atomically(folder / "history.json", json_bytes(asdict(history)))
     last = {"val_loss": history.val_losses[-1]} if history.val_losses else {}
@@ -285,7 +281,7 @@ def _show(progress: Progress) -> None:
         )
 
 
-def _show_plan(plan: Plan) -> None:
+def _show_plan(plan: TrainingPlan) -> None:
     if rank_and_world_size()[0] == 0:
         print(plan, flush=True)
 
@@ -297,7 +293,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("shards", type=Path, help="folder that python course.py tokens has written")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; the same again goes on")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
-    parser.add_argument("--shape", default="small", choices=SHAPES)
+    parser.add_argument("--shape", default="small", choices=CORPUS_SHAPES)
     parser.add_argument("--context", type=int, default=256, dest="context_length", metavar="TOKENS")
     parser.add_argument("--batch-size", type=int, default=8, metavar="ROWS", help="rows a process reads at once")
     parser.add_argument("--accumulate", type=int, dest="accumulation_steps", metavar="N", help="batches in a step")
@@ -307,6 +303,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--share", action="store_true", help="each process holds only its share of the model")
     parser.add_argument("--eval-every", type=int, default=200, metavar="N", help="steps between looks and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--check-shards", action="store_true", help="read every byte of the shards first")
     return parser.parse_args(words)
 
 
@@ -314,11 +311,14 @@ def main(words: Sequence[str] | None = None) -> int:
     """Train from the command line; started by torchrun, all its processes train together."""
     options = vars(_arguments(words))
     shards, folder, device = (options.pop(name) for name in ("shards", "out", "device"))
+    check_shards = options.pop("check_shards")
     together = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if together:
         on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())
         dist.init_process_group("nccl" if on_gpus else "gloo")
     try:
+        if check_shards:
+            require_whole_shards(shards)
         settings = CorpusSettings(**options)
         train_on_corpus(shards, folder, settings, device=device, on_plan=_show_plan, on_step=_show)
     except TrainingInterrupted:

@@ -19,6 +19,7 @@ from typing import NoReturn, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from ch04_gpt_model.fast_paths import LinearBy, fast_attention, linear_by_convolution
 from ch04_gpt_model.gpt_config import GPTConfig
@@ -175,6 +176,13 @@ def smallest_over_ranks(value: int, device: torch.device) -> int:
 def is_shared_out(model: nn.Module) -> bool:
     """Say whether each process holds only its share of a model's weights, as `fully_shard` leaves it."""
     return any(hasattr(parameter, "to_local") for parameter in model.parameters())
+
+
+def show_shares(model: nn.Module) -> None:
+    """Let every parameter be this process's share again: after a forward pass some are still whole."""
+    for part in model.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
 
 
 def own_share(tensor: torch.Tensor) -> torch.Tensor:

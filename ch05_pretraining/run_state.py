@@ -33,6 +33,7 @@ from ch05_pretraining.machine import (
     own_random_numbers,
     own_share,
     rank_and_world_size,
+    show_shares,
     smallest_over_ranks,
     sum_over_ranks,
 )
@@ -158,6 +159,7 @@ class RunState:
     def save(self) -> None:
         """Write a checkpoint, where the run has a folder."""
         if self.folder is not None and self.saves:
+            show_shares(self.model)
             extra = {"config": asdict(self.config), "n_batches": self.n_batches, "history": asdict(self.history),
                      "precision": self.precision, "products": self.products,
                      "loss_scale": asdict(self.loss_scale),

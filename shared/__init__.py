@@ -28,7 +28,7 @@ _MODULES = {
     "ch02_text_data.tokenizer_files": "gpt2_tokenizer",
     "ch02_text_data.streaming": "stream_text",
     "ch02_text_data.token_shards": "ShardProgress write_token_shards",
-    "ch02_text_data.shard_loader": "ShardLoader document_mask shuffled_place",
+    "ch02_text_data.shard_loader": "ShardLoader document_mask require_whole_shards shuffled_place",
     "ch02_text_data.embeddings": "WordVectors skip_gram_pairs negative_sampling_loss plain_words",
     "ch02_text_data.corpus": """
         PageBlocks extract_text repair_encoding letter_triples NaiveBayes quality_problems normal_words exact_copies
@@ -68,7 +68,7 @@ _MODULES = {
     "ch05_pretraining.optimizers": "Muon adamw_step clip_gradients orthogonalize",
     "ch05_pretraining.loop_care": "TrainingInterrupted",
     "ch05_pretraining.evaluation": "loss_sum loss_of_logits evaluate",
-    "ch05_pretraining.checkpoints": "save_checkpoint load_checkpoint",
+    "ch05_pretraining.checkpoints": "save_checkpoint load_checkpoint read_parts",
     "ch05_pretraining.saved_models": "save_model load_model load_story_gpt",
     "ch05_pretraining.hugging_face": "load_gpt2 export_hugging_face",
     "ch05_pretraining.published_tokenizers": "PublishedTokenizer",
@@ -82,6 +82,8 @@ _MODULES = {
     "ch05_pretraining.story_recipe": "train_story_gpt begin_story_gpt StoryRecipe StoryResult",
     "ch05_pretraining.run_settings": "story_config OptionError OtherSettings",
     "ch05_pretraining.story_scores": "evaluate_stories ngram_bits StoryScores",
+    "ch05_pretraining.corpus_plan": "TrainingPlan plan_training",
+    "ch05_pretraining.gpt2_recipe": "CORPUS_SHAPES CorpusSettings train_on_corpus",
     "ch05_pretraining.own_text": "DocumentWindows TextVerdict text_advice text_baselines text_loaders text_verdict",
     # chapter 6: fine-tuning
     "ch06_finetuning.finetuning": """

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from ch04_gpt_model.gpt_config import GPTConfig
 from ch05_pretraining import corpus_plan, gpt2_recipe
 from ch05_pretraining.checkpoints import list_checkpoints, read_parts
 from ch05_pretraining.corpus_plan import plan_training
-from ch05_pretraining.gpt2_recipe import SHAPES, CorpusSettings, Shape, train_on_corpus
+from ch05_pretraining.gpt2_recipe import CORPUS_SHAPES, CorpusSettings, Shape, train_on_corpus
 from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.saved_models import load_model
@@ -34,9 +35,9 @@ TINY = Shape(lambda vocabulary, context: GPTConfig(vocabulary, context, 24, 2, 3
 SETTINGS = CorpusSettings("tiny", 32, 4, accumulation_steps=2, max_steps=8, eval_every=2)
 WORKER = """
 import sys
-from ch05_pretraining.gpt2_recipe import SHAPES, main
+from ch05_pretraining.gpt2_recipe import CORPUS_SHAPES, main
 from tests.test_gpt2_recipe import TINY
-SHAPES["tiny"] = TINY
+CORPUS_SHAPES["tiny"] = TINY
 sys.exit(main())
 """
 
@@ -53,7 +54,7 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setitem(SHAPES, "tiny", TINY)
+    monkeypatch.setitem(CORPUS_SHAPES, "tiny", TINY)
 
 
 def weights(folder):
@@ -85,7 +86,7 @@ def finish(process):
 def runs(tmp_path_factory, shards):
     """The same training by one process, by two, and by two with shares of the model."""
     folder = tmp_path_factory.mktemp("runs")
-    SHAPES["tiny"] = TINY
+    CORPUS_SHAPES["tiny"] = TINY
     train_on_corpus(shards, folder / "one", SETTINGS, device="cpu")
     told = {"two": finish(launch(folder, shards, folder / "two"))}
     told["shares"] = finish(launch(folder, shards, folder / "shares", "--share"))
@@ -224,12 +225,25 @@ def test_without_validation_rows_it_trains_all_the_same(tmp_path, shards):
     assert len(history.losses) == 2 and not history.val_losses
 
 
+def test_a_changed_byte_in_a_shard_is_found_where_asked(tmp_path, shards, capsys):
+    shutil.copytree(shards, tmp_path / "shards")
+    words = [str(tmp_path / "shards"), "--out", str(tmp_path / "out"), "--shape", "tiny", "--context", "32",
+             "--batch-size", "4", "--accumulate", "1", "--steps", "1", "--device", "cpu", "--check-shards"]  # fmt: skip
+    assert gpt2_recipe.main(words) == 0
+    path = sorted((tmp_path / "shards").glob("train-*.npy"))[0]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert gpt2_recipe.main(words) == 1
+    assert "has changed since it was written: delete" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------- the plan
 
 
 def test_the_plan_of_gpt2_is_that_of_a_pencil():
     config = TrainConfig(1000, accumulation_steps=64)
-    shape = SHAPES["124M"].config(50_257, 1024)
+    shape = CORPUS_SHAPES["124M"].config(50_257, 1024)
     alone = plan_training(shape, 8, 1024, config)
     assert alone.n_parameters == 124_439_808 and alone.step_tokens == 8 * 1024 * 64
     assert [alone.memory[name] for name in ("weights", "gradients", "optimizer")] == [
