@@ -45,6 +45,7 @@ def test_notebooks_are_as_released_and_come_back_without_git(made):
 def test_the_site_is_that_of_the_copy(made):
     pages = {path.relative_to(made / "site").as_posix() for path in (made / "site").rglob("*.html")}
     assert {"index.html", "ch03_attention/attention.html", "ch03_attention/exercises.html"} <= pages
+    assert not [page for page in pages if "quiz" in page]
     assert "course.py grade" not in (made / "site" / "README.html").read_text(encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from shared.commands import site
-from shared.site import pages
+from shared.site import pages, quiz
 from tests import chromium
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -138,6 +138,51 @@ def test_every_notebook_of_the_course_has_words_in_the_glossary():
     assert not [page for page in narratives if f"(/{page}.ipynb#recap)" not in listed]
 
 
+ASKED = """[[question]]
+id = "1q1"
+section = "1.1 Tokens"
+notebook = "one"
+goal = 1
+ask = "What is `x < y`?"
+choices = [
+    { text = "a <b> of `code`", why = "It compares `x` and y.", right = true },
+    { text = "nothing", why = "It has a value." },
+]
+"""
+
+
+def ask_in(root: Path) -> Path:
+    """Give the first chapter of a small course a quiz."""
+    path = root / "shared" / "teaching" / "quiz" / "ch01.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(ASKED, encoding="utf-8")
+    return path
+
+
+def test_a_quiz_is_listed_behind_the_exercises_of_its_chapter_where_there_is_one(small):
+    assert "Quiz" not in pages.contents(small)
+    ask_in(small)
+    first, second = pages.contents(small).split(":caption: ")[1:3]
+    assert first.index("Exercises </ch01_one/exercises>") < first.index("Quiz </shared/teaching/quiz/ch01>")
+    assert "Quiz" not in second
+
+
+def test_a_choice_is_folded_around_its_reason_and_its_signs_stay_signs(small):
+    told = quiz.page(ask_in(small), "ch01_one")
+    assert told.startswith("# Quiz of chapter 1\n") and "What is `x < y`?" in told
+    right = '<strong class="right">Right.</strong> It compares <code>x</code> and y.'
+    assert f"<details><summary>a &lt;b&gt; of <code>code</code></summary><p>{right}</p></details>" in told
+    assert "<summary>nothing</summary><p><strong>Wrong.</strong> It has a value.</p>" in told
+    assert "[1.1 Tokens](/ch01_one/one.ipynb#11-tokens)" in told and "Several" not in told
+    assert "*Several choices are right.*" in quiz.page(several_right(ask_in(small / "other")), "ch01_one")
+
+
+def several_right(path: Path) -> Path:
+    row = '    { text = "both", why = "It is, too.", right = true },\n]'
+    path.write_text(path.read_text(encoding="utf-8").replace("\n]", f"\n{row}"), encoding="utf-8")
+    return path
+
+
 # ---------------------------------------------------------------- the command
 
 
@@ -239,6 +284,17 @@ def test_a_small_course_becomes_a_site(small_site):
     assert ">Exercises</a>" in one and "Chapter 1</span>" in one
 
 
+def test_a_quiz_becomes_a_page_that_leads_to_its_section(small, tmp_path):
+    pytest.importorskip("myst_nb")
+    ask_in(small)
+    site.build(small, tmp_path / "site", strict=True)
+    told = (tmp_path / "site/shared/teaching/quiz/ch01.html").read_text(encoding="utf-8")
+    assert told.count("<details><summary>") == 2 and "Quiz of chapter 1" in told
+    assert re.search(r'href="\.\./\.\./\.\./ch01_one/one\.html#[\w-]*tokens"', told)
+    assert "teaching/quiz/ch01.html" in (tmp_path / "site/ch01_one/exercises.html").read_text(encoding="utf-8")
+    assert not broken_links(made(tmp_path / "site"))
+
+
 def test_a_second_build_goes_into_the_same_folder(small, small_site):
     site.require_folder(small_site)
     (small / "README.md").write_text("# Small\n\n[two](ch02_two/two.ipynb)\n", encoding="utf-8")
@@ -283,7 +339,10 @@ def browser(whole):
 
 
 CHAPTER = "ch03_attention/attention.html"
-PAGES = ["README.html", CHAPTER, "ch03_attention/exercises.html", "shared/site/glossary.html"]
+QUIZ = "shared/teaching/quiz/ch03.html"
+PAGES = ["README.html", CHAPTER, "ch03_attention/exercises.html", "shared/site/glossary.html", QUIZ]
+if not (ROOT / QUIZ).with_suffix(".toml").is_file():  # a copy for learners
+    PAGES.remove(QUIZ)
 VIEWS = {"phone": (390, False), "light": (1280, False), "dark": (1280, True)}
 
 
@@ -385,6 +444,29 @@ def test_folded_answers_are_opened_for_printing_and_closed_again(browser, whole)
     assert browser.run(count) == 0
     browser.run("dispatchEvent(new Event('afterprint'))")
     assert browser.run(count) == folded
+
+
+@pytest.mark.skipif(QUIZ not in PAGES, reason="this copy has no quizzes")
+def test_reasons_of_a_quiz_are_folded_on_the_screen_and_open_in_print_without_a_script(browser, whole):
+    show(browser, whole, QUIZ)
+    seen = "[...document.querySelectorAll('ol.choices p')].map(reason => reason.checkVisibility())"
+    on_screen, high = browser.run(seen), "document.querySelector('ol.choices').clientHeight"
+    before = browser.run(high)
+    assert len(on_screen) >= 36 and not any(on_screen)
+    browser.send("Emulation.setEmulatedMedia", media="print")  # no event beforeprint, so no script opens them
+    printed, after = browser.run(seen), browser.run(high)
+    browser.send("Emulation.setEmulatedMedia", media="")
+    assert len(printed) == len(on_screen) and all(printed) and after > before
+
+
+WRAPPED = """[...document.querySelectorAll(".cell_input .c1")].filter(part => part.getClientRects().length > 1)
+  .map(part => part.getClientRects()[1].left - part.closest("pre").getBoundingClientRect().left)"""
+
+
+def test_on_a_phone_a_line_of_code_that_goes_on_below_does_not_look_like_a_new_one(browser, whole):
+    show(browser, whole, CHAPTER, "phone")
+    lefts = browser.run(WRAPPED)  # of the second lines of long comments
+    assert len(lefts) >= 3 and min(lefts) > 60
 
 
 def test_a_figure_lies_on_white_in_the_dark(browser, whole):

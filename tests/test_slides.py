@@ -8,8 +8,8 @@ import pytest
 
 from shared.commands import slides
 from shared.commands.lab import notebook_of
-from shared.commands.quiz_pages import Choice, Question
 from shared.site import pages
+from shared.site.quiz import Choice, Question
 from shared.site.slides import MOST_COLUMNS, MOST_LINES, SHOWN, SHOWN_OUTPUT, Slide, narrow, slides_of
 from tests import chromium
 from tests.test_site import figure, markdown, write_notebook

@@ -6,87 +6,19 @@ In a file the right choices may stand anywhere: they are shuffled for print, eac
 import csv
 import html
 import io
-import random
-import re
-import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
 from data.files import write_atomically
 from shared.commands.class_folder import ROOT
 from shared.commands.grade_pages import safe_cell
+from shared.site.quiz import LETTERS, Choice, Question, as_html, read_quiz
 
-LETTERS = "abcdefgh"
 STYLE = """
 body { font: 11pt/1.45 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
 li { margin: .25rem 0 } ol.choices { list-style: lower-alpha } section { break-inside: avoid; margin: 1.2rem 0 }
 .right { font-weight: 600 } .why { color: #444 } .name { border-bottom: 1px solid #1a1a1a; height: 1.6rem }
 code { font-size: .95em }
 """
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One choice of a question.
-
-    Args:
-        text: what it says.
-        why: why it is right or wrong.
-        right: whether it is one of the right ones.
-    """
-
-    text: str
-    why: str
-    right: bool = False
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question with its choices.
-
-    Args:
-        id: chapter, q and number, for instance "3q1".
-        section: heading of the section that answers it, without marks.
-        notebook: the notebook that holds the section, by its name.
-        goal: the chapter's goal that it tests, counted from 1.
-        ask: the question.
-        choices: in the order of the file.
-    """
-
-    id: str
-    section: str
-    notebook: str
-    goal: int
-    ask: str
-    choices: tuple[Choice, ...]
-
-    def shuffled(self, seed: int = 0) -> list[Choice]:
-        """Return the choices in the order of a class.
-
-        Args:
-            seed: of the class.
-        """
-        choices = list(self.choices)
-        random.Random(f"{self.id} {seed}").shuffle(choices)
-        return choices
-
-    def key(self, seed: int = 0) -> str:
-        """Return the letters of the right choices, for instance "b" or "ac".
-
-        Args:
-            seed: of the class.
-        """
-        return "".join(letter for letter, choice in zip(LETTERS, self.shuffled(seed)) if choice.right)
-
-
-def read_quiz(path: Path) -> list[Question]:
-    """Read the questions of one chapter.
-
-    Args:
-        path: a file of `shared/teaching/quiz/`.
-    """
-    rows = tomllib.loads(path.read_text(encoding="utf-8"))["question"]
-    return [Question(**row | {"choices": tuple(Choice(**choice) for choice in row["choices"])}) for row in rows]
 
 
 def quizzes(root: Path = ROOT) -> dict[str, list[Question]]:
@@ -131,20 +63,15 @@ def _section(number: int, question: Question, seed: int, key: bool) -> str:
     several = " (several are right)" if len(question.key()) > 1 else ""
     rows = "\n".join(f"<li{_marked(choice, key)}</li>" for choice in question.shuffled(seed))
     place = f'<p class="why">{question.id}, section {html.escape(question.section)}, goal {question.goal}</p>\n' * key
-    asked = f"<p>{number}. {_text(question.ask)}{several}</p>"
+    asked = f"<p>{number}. {as_html(question.ask)}{several}</p>"
     return f'<section>\n{asked}\n<ol class="choices">\n{rows}\n</ol>\n{place}</section>'
 
 
 def _marked(choice: Choice, key: bool) -> str:
     if not key:
-        return f">{_text(choice.text)}"
+        return f">{as_html(choice.text)}"
     kind, word = (' class="right"', "Right: ") if choice.right else ("", "")
-    return f'{kind}>{_text(choice.text)}<br><span class="why">{word}{_text(choice.why)}</span>'
-
-
-def _text(markdown: str) -> str:
-    """Return a sentence as HTML; what stands between backticks is code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(markdown, quote=False))
+    return f'{kind}>{as_html(choice.text)}<br><span class="why">{word}{as_html(choice.why)}</span>'
 
 
 def write_sheets(target: Path, seed: int = 0) -> list[Path]:

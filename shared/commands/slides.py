@@ -14,9 +14,10 @@ from data.files import write_atomically
 from data.paths import runs_dir
 from shared.commands.command_line import CommandParser, command
 from shared.commands.lab import notebook_of
-from shared.commands.quiz_pages import LETTERS, Question, quizzes
+from shared.commands.quiz_pages import quizzes
 from shared.commands.site import ROOT, browser, print_page, require_packages
 from shared.site import pages
+from shared.site.quiz import LETTERS, Question
 from shared.site.slides import Slide, slides_of
 
 NEEDED = ("markdown_it", "mdit_py_plugins", "docutils", "pygments", "jinja2", "sphinx_revealjs")

@@ -1,4 +1,4 @@
-"""What Sphinx has no setting for: which pages there are, formulas as MathML, texts for figures, the glossary."""
+"""What Sphinx has no setting for: which pages there are, formulas as MathML, texts for figures, glossary, quizzes."""
 
 import json
 from html import escape
@@ -8,7 +8,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
-from shared.site import pages
+from shared.site import pages, quiz
 from shared.site.formulas import mathml
 
 log = logging.getLogger(__name__)
@@ -16,9 +16,10 @@ log = logging.getLogger(__name__)
 
 def choose_pages(app: Sphinx, config) -> None:
     """Take the README, the notebooks that it lists and the pages behind them; a learner's own notebooks stay out."""
-    root = Path(app.srcdir)
-    notebooks = [f"{page}.ipynb" for group in pages.chapters(root).values() for page in group]
-    config.include_patterns = ["README.md", *notebooks, *(f"{page}.md" for page in pages.further(root))]
+    root, chapters = Path(app.srcdir), pages.chapters(Path(app.srcdir))
+    notebooks = [f"{page}.ipynb" for group in chapters.values() for page in group]
+    asked = [f"{page}.toml" for page in (pages.quiz_page(folder, root) for folder in chapters) if page]
+    config.include_patterns = ["README.md", *notebooks, *asked, *(f"{page}.md" for page in pages.further(root))]
 
 
 def complete(app: Sphinx, page: str, source: list[str]) -> None:
@@ -29,6 +30,9 @@ def complete(app: Sphinx, page: str, source: list[str]) -> None:
         for cell in notebook["cells"]:
             cell["source"] = pages.mend_links("".join(cell["source"]), path.parent)
         source[0] = json.dumps(notebook)
+        return
+    if path.suffix == ".toml":
+        source[0] = quiz.page(path, next(folder for folder in pages.chapters(root) if folder.startswith(path.stem)))
         return
     source[0] = pages.mend_links(source[0], path.parent)
     if page == app.config.root_doc:
@@ -69,6 +73,7 @@ def write_block(writer, node: nodes.math_block) -> None:
 
 def setup(app: Sphinx) -> dict:
     """Tell Sphinx of all this."""
+    app.add_source_suffix(".toml", "myst-nb")  # the questions of a quiz, which become Markdown as they are read
     app.add_html_math_renderer("mathml", inline_renderers=(write_inline, None), block_renderers=(write_block, None))
     app.connect("config-inited", choose_pages)
     app.connect("source-read", complete)

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 GLOSSARY = "shared/site/glossary"
+QUIZZES = "shared/teaching/quiz"
 MORE = (GLOSSARY, "shared/questions", "data/README", "data/story_world/sample", "BENCHMARKS", "CHANGELOG",
         "CONTRIBUTING")  # fmt: skip
 HEADING_OF_A_NOTEBOOK = re.compile(r"(?<=\.ipynb#)[^)\s]+(?=\))")
@@ -47,6 +48,17 @@ def chapters(root: Path) -> dict[str, list[str]]:
     return found
 
 
+def quiz_page(folder: str, root: Path) -> str | None:
+    """Return the name of the page with a chapter's quiz, or nothing where this copy has no quiz.
+
+    Args:
+        folder: of the chapter, for instance "ch03_attention".
+        root: the course's folder.
+    """
+    name = f"{QUIZZES}/{folder[:4]}"
+    return name if (root / f"{name}.toml").is_file() else None
+
+
 def further(root: Path) -> list[str]:
     """Return the pages behind the chapters, as far as they are here.
 
@@ -65,7 +77,9 @@ def contents(root: Path) -> str:
     lists = {}
     for folder, pages in chapters(root).items():
         names = [title(read_notebook(root / f"{page}.ipynb")).partition(" · ")[2] for page in pages]
-        lists[f"Chapter {int(folder[2:4])}"] = [f"{name} </{page}>" for name, page in zip(names, pages, strict=True)]
+        rows = [f"{name} </{page}>" for name, page in zip(names, pages, strict=True)]
+        asked = quiz_page(folder, root)
+        lists[f"Chapter {int(folder[2:4])}"] = [*rows, f"Quiz </{asked}>"] if asked else rows
     lists["Look up"] = [f"/{page}" for page in further(root)]
     blocks = [f":caption: {caption}\n\n" + "\n".join(rows) for caption, rows in lists.items() if rows]
     return "".join(f"\n\n```{{toctree}}\n:hidden:\n{block}\n```\n" for block in blocks)
