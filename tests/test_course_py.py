@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,69 @@ def test_an_environment_made_by_another_tool_without_pip_gets_it(real, tmp_path)
     assert not real.succeeds("-m", "pip", "--version")
     real.prepare("course")
     assert real.succeeds("-m", "pip", "--version") and mine.read_text(encoding="utf-8") == "kept"
+
+
+# ---------------------------------------------------------------- a class without a network
+
+
+def write_wheel(folder: Path, name: str, version: str, needs: str = "") -> None:
+    """Make a package of one module that says its version."""
+    folder.mkdir(exist_ok=True)
+    told = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    told += f"Requires-Dist: {needs}\n" if needs else ""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": f"said = '{name} {version}'\n",
+        f"{info}/METADATA": told,
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        for path, content in files.items():
+            wheel.writestr(path, content)
+
+
+def handed_out(folder: Path) -> Path:
+    """Make a small copy of a class: course.py as it is, two pins, their wheels, and a command that uses them."""
+    course_py = copy_of_course(folder)
+    (folder / "requirements.txt").write_text("torch==2.13.0\nwordlist==1.2\n", encoding="utf-8")
+    write_wheel(folder / "wheels", "torch", "2.13.0", needs="smallpart>=3")
+    write_wheel(folder / "wheels", "smallpart", "3.1")
+    write_wheel(folder / "wheels", "wordlist", "1.2")
+    write_wheel(folder / "wheels", "wordlist", "1.3")  # for another command: the pin decides
+    said = "import smallpart, torch, wordlist, sys; print(torch.said, smallpart.said, wordlist.said, sys.prefix)"
+    (folder / "shared" / "commands" / "sample.py").write_text(said, encoding="utf-8")
+    return course_py
+
+
+NOWHERE = "http://127.0.0.1:9"  # where nothing listens
+CUT_OFF = {name: NOWHERE for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
+CUT_OFF |= {"PIP_INDEX_URL": NOWHERE, "PIP_EXTRA_INDEX_URL": NOWHERE, "PIP_RETRIES": "0", "PIP_NO_CACHE_DIR": "1"}
+
+
+def test_a_class_begins_without_a_network_in_a_folder_with_a_space(tmp_path):
+    """The first hour from a hand-out, with an environment and a pip that are real and packages of a few bytes."""
+    folder = tmp_path / "my course"
+    course_py = handed_out(folder)
+    done = start(course_py, "sample", **CUT_OFF)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, ready, said = done.stdout.split("\n", 1)[0], "Ready.\n", done.stdout.splitlines()[-1]
+    assert first.endswith("(once; from the folder wheels, without a network).") and ready in done.stdout
+    assert said == f"torch 2.13.0 smallpart 3.1 wordlist 1.2 {folder / '.venv'}"
+    (folder / "wheels").rename(folder / "gone")
+    assert start(course_py, "sample", **CUT_OFF).stdout == f"{said}\n"  # once is enough
+
+
+def test_without_a_network_a_missing_wheel_is_named_and_the_next_start_goes_on(tmp_path):
+    course_py = handed_out(tmp_path / "my course")
+    wheel = course_py.parent / "wheels" / "wordlist-1.2-py3-none-any.whl"
+    kept = wheel.rename(tmp_path / wheel.name)
+    done = start(course_py, "sample", **CUT_OFF)
+    assert done.returncode == 1 and "the folder wheels has no wordlist==1.2 for" in done.stderr
+    assert "ask who gave you the course, then start again" in done.stderr and "Traceback" not in done.stderr
+    kept.rename(wheel)
+    done = start(course_py, "sample", **CUT_OFF)
+    assert done.returncode == 0 and "wordlist 1.2" in done.stdout
 
 
 # ---------------------------------------------------------------- settings
