@@ -481,4 +481,4 @@ def test_a_page_is_printed_with_its_structure(small_site):
         pytest.skip("there is no Chromium here to print with")
     printed = site.print_page(chromium.program(), small_site / "ch01_one" / "one.html")
     content = printed.read_bytes()
-    assert content.startswith(b"%PDF") and b"/StructTreeRoot" in content
+    assert content.startswith(b"%PDF") and b"/StructTreeRoot" in content and b"/Outlines" in content

@@ -29,6 +29,7 @@ HOME = """<!doctype html>
 <body><main><h1>Build a GPT from scratch</h1>
 <p><a href="README.html">The course begins here.</a></p></main></body></html>
 """
+PRINTING = ("--headless", "--disable-gpu", "--no-pdf-header-footer", "--generate-pdf-document-outline")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 BROWSERS_BY_PATH = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -120,8 +121,8 @@ def print_page(program: str, page: Path, query: str = "") -> Path:
     pdf.unlink(missing_ok=True)
     as_root = ["--no-sandbox"] if getattr(os, "geteuid", lambda: 1)() == 0 else []  # as in most containers
     with tempfile.TemporaryDirectory(prefix="course-print-", ignore_cleanup_errors=True) as profile:
-        words = ["--headless", "--disable-gpu", "--no-pdf-header-footer", f"--user-data-dir={profile}", *as_root]
-        command = [program, *words, f"--print-to-pdf={pdf}", f"{page.resolve().as_uri()}?{query}"]
+        command = [program, *PRINTING, f"--user-data-dir={profile}", *as_root]
+        command += [f"--print-to-pdf={pdf}", f"{page.resolve().as_uri()}?{query}"]
         done = subprocess.run(command, capture_output=True, check=False)
     if not pdf.is_file():
         raise ValueError(f"{program} printed no {pdf}; it said: {done.stderr.decode('utf-8', 'replace')[-300:]}")
