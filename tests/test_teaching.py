@@ -38,7 +38,8 @@ def test_each_misconception_was_planted_in_its_chapter(page):
 @pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.stem)
 def test_a_chapter_has_a_plan_questions_and_a_rubric_of_a_hundred(page):
     text = page.read_text(encoding="utf-8")
-    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Board plan", "Misconceptions", "To discuss", "Rubric"]
+    titles = [title for title in re.findall(r"^## (.+)$", text, re.MULTILINE) if title != "Minute by minute"]
+    assert titles == ["Board plan", "Misconceptions", "To discuss", "Rubric"]
     assert sum(map(int, re.findall(r"\| (\d+) \|$", text, re.MULTILINE))) == 100
     assert len(re.findall(r"^- .+\?$|^- .+\.$", text, re.MULTILINE)) >= 4
     assert len(re.findall(r"^\d\. ", text, re.MULTILINE)) == 5
@@ -71,6 +72,29 @@ def test_the_sessions_name_sections_and_exercises_that_there_are(title, n_sessio
     if n_sessions == 12:
         given = [one for row in sessions for cell in row[2:] for one in spread(cell)]
         assert sorted(given) == sorted(one for one in CHECKS if re.fullmatch(r"\d\.\d", one))
+
+
+LESSON = re.compile(r"^\| minutes \| session (\d+): (.+?) \|\n\|---\|---\|\n((?:\|.+\n)+)", re.MULTILINE)
+LESSONS = [(page.stem, *lesson) for page in CHAPTERS for lesson in LESSON.findall(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize(("page", "session", "sections", "plan"), LESSONS)
+def test_a_lesson_minute_by_minute_is_the_session_of_the_syllabus(page, session, sections, plan):
+    """It takes 90 minutes in the syllabus's parts, with all its sections in their order and its exercises."""
+    (row,) = [row for row in rows("Twelve sessions") if row[0] == session]
+    assert sections == row[1]
+    lines = [line.strip("| ").split(" | ", 1) for line in plan.splitlines()]
+    minutes = [int(line[0]) for line in lines]
+    assert [minutes[0], sum(minutes[1:-2]), *minutes[-2:]] == [8, 35, 40, 7]
+    named = [number for _, told in lines[1:-2] for number in re.findall(r"\d\.\d+", told.split(":")[0])]
+    assert named == spread(sections)
+    assert set(spread(lines[-2][1])) == set(spread(row[2]))
+
+
+def test_two_chapters_have_their_lessons_minute_by_minute():
+    assert [(page, session) for page, session, *_ in LESSONS] == [
+        ("ch02", "3"), ("ch02", "4"), ("ch04", "7"), ("ch04", "8")
+    ]  # fmt: skip
 
 
 def test_the_minutes_of_a_session_and_the_shares_of_the_mark_add_up():

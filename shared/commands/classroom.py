@@ -10,6 +10,7 @@ import argparse
 import importlib
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -158,6 +159,7 @@ def for_teachers(target: Path, seed: int = 0) -> None:
     write_atomically(target / "answers.md", "# Answers to the exercises\n\n" + "\n".join(parts))
     for page in sorted((ROOT / "shared" / "teaching").glob("*.md")):
         text = page.read_text(encoding="utf-8").replace("](../../", "](../../course/")
+        text = re.sub(r"\]\(quiz/(ch\d\d)\.toml\)", r"](../quiz_key/\1.html)", text)
         write_atomically(target / "pages" / page.name, text)
     write_sheets(target, seed)
 
