@@ -95,10 +95,30 @@ class Mode(torch.overrides.TorchFunctionMode):
 Mode().__enter__()
 """
 
+HONEST = """
+import torch
+import matplotlib.pyplot as plt
+from shared import new_axes, use_style
+use_style()
+weight = torch.nn.Parameter(torch.ones(1))
+optimizer = torch.optim.AdamW([weight], lr=0.1)
+for _ in range(3):
+    optimizer.zero_grad()
+    weight.square().sum().backward()
+    optimizer.step()
+new_axes("A small step", "steps", "loss").plot([1, 2])
+plt.show()
+import tempfile
+with tempfile.TemporaryDirectory() as folder:
+    plt.savefig(f"{folder}/figure.png")
+"""
+
 HANDED_IN: dict[str, tuple[Callable[[Path], object], int, str]] = {
     # the twenty-two of the first trial
     "all": (saved(solved(*ALL)), 8, ""),
     "none": (saved(RELEASED), 0, "not tried yet"),
+    "trains_and_draws": (with_cell(HONEST, solved(*ALL)), 8, ""),
+    "fails_in_a_row": (with_cell("\n".join(f"a{n + 1} = a{n}" for n in range(20)), solved(*ALL)), 8, "and 15 more"),
     "half": (saved(solved("3.1", "3.2", "3.3", "3.4")), 4, "not tried yet"),
     "loop": (with_answer("look_up", "def look_up(*_):\n    while True:\n        pass\n"), 7, "stopped"),
     "loop_in_a_cell": (with_cell("import time\nwhile True:\n    time.sleep(1)", solved(*ALL)), 8, "were left out"),

@@ -14,6 +14,7 @@ from shared.commands.grade_answers import definitions as defined_in  # noqa: E40
 from shared.commands.grade_answers import form, parsed, without_magics  # noqa: E402
 from shared.commands.grade_pages import feedback_names  # noqa: E402
 from shared.commands.grade_worker import Limits, Worker  # noqa: E402
+from tests import chromium  # noqa: E402
 from tests.hostile_submissions import ALL, HANDED_IN, NAMES, ROOT, saved, solved, with_cell  # noqa: E402
 
 SECONDS = "3"  # of processor time, for an answer that never ends; honest ones take milliseconds
@@ -45,6 +46,16 @@ def test_nothing_was_left_outside_and_the_course_is_as_it_was(graded):
     assert sorted(path.name for path in (place / "handed in").iterdir()) == sorted(HANDED_IN)
 
 
+def test_an_honest_optimizer_figure_and_folder_are_no_mischief_and_no_trouble(graded):
+    row = graded[0]["trains_and_draws"]
+    assert (row["points"], row["flags"], row["notes"]) == ("8", "imports tempfile", "")
+
+
+def test_a_page_shows_the_first_of_many_troubles(graded):
+    page = (graded[1] / "out" / "feedback" / "of_fails_in_a_row.html").read_text(encoding="utf-8")
+    assert page.count("NameError: name &#x27;a") == 5 and "<li>and 15 more, perhaps because of these</li>" in page
+
+
 def test_a_teacher_is_told_where_to_look(graded):
     rows, _ = graded
     assert "imports os" in rows["exit_at_once"]["flags"]
@@ -62,6 +73,14 @@ def test_a_learners_page_says_what_the_check_said_and_nothing_of_others(graded):
         "7 of 8 are correct" in page and "3.1 One query" in page and "like" not in re.sub("<style>.*</style>", "", page)
     )
     assert len(list((place / "out" / "feedback").iterdir())) == len(HANDED_IN)
+
+
+@pytest.mark.parametrize("page", ["of_half", "of_fails_in_a_row", "of_web_page"])
+def test_a_learners_page_fits_a_phone(graded, page):
+    with chromium.offline("the learners' pages") as browser:
+        browser.window(390, 844, phone=True)
+        browser.open((graded[1] / "out" / "feedback" / f"{page}.html").as_uri())
+        assert browser.run("innerWidth") == 390 == browser.run("document.documentElement.scrollWidth")
 
 
 def test_a_spreadsheet_calculates_no_name(graded):

@@ -16,6 +16,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
+# Loaded before an answer is, for all learners at once: an honest optimizer loads torch._dynamo, which replaces
+# torch.manual_seed, and an honest figure loads Matplotlib, which wants to read and write outside the work folder.
+import matplotlib.pyplot  # noqa: E402, F401
+import torch._dynamo  # noqa: E402
 
 from shared.commands import grade_answers  # noqa: E402
 from shared.exercises import verdict  # noqa: E402
@@ -95,6 +99,7 @@ def mark(plan: dict, report) -> None:
         report.write(_line(secret, *content))
 
     os.chdir(plan["work"])
+    tempfile.tempdir = plan["work"]  # where an answer may write
     use_class_seed(plan["seed"])
     canaries = Canaries(plan["exercises"], plan["seed"])
     statements, troubles = grade_answers.parsed(plan["cells"])

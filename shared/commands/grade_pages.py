@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would calculate what begins so
 SHOWN = 3  # learners named beside a likeness
+MOST_NOTES = 5  # shown of a file; what failed first is why the rest fails
 STYLE = """
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; vertical-align: top; padding: .4rem .6rem }
 tr { border-bottom: 1px solid #bbb } td:nth-child(2) { white-space: nowrap } .correct { font-weight: 600 }
+h1, h2, li, td:last-child { overflow-wrap: anywhere } @media (max-width: 30rem) { th, td { padding: .3rem } }
 """
 
 
@@ -35,7 +37,7 @@ def grades_table(grades: "list[Grade]", exercises: "dict[str, list[Exercise]]") 
     for grade in grades:
         asked = {exercise.id for exercise in exercises.get(grade.submission.notebook, [])}
         results = [grade.result(id) if id in asked else "" for id in ids]
-        notes = [f"not counted: {grade.marked.tampered}"] * bool(grade.marked.tampered) + grade.marked.notes
+        notes = [f"not counted: {grade.marked.tampered}"] * bool(grade.marked.tampered) + first(grade.marked.notes)
         alike = [f"{id} like {_some(names)}" for id, names in sorted(grade.alike.items())]
         head = [grade.submission.learner, grade.submission.notebook, grade.submission.path.name]
         row = [
@@ -52,6 +54,16 @@ def grades_table(grades: "list[Grade]", exercises: "dict[str, list[Exercise]]") 
 def _some(names: list[str]) -> str:
     rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + rest
+
+
+def first(notes: list[str]) -> list[str]:
+    """Return the first notes and how many more there are: one name that is missing fails every cell that uses it.
+
+    Args:
+        notes: what went wrong, in the order of the file.
+    """
+    rest = len(notes) - MOST_NOTES
+    return [*notes[:MOST_NOTES], f"and {rest} more, perhaps because of these"] if rest > 0 else notes
 
 
 def safe_cell(cell: object) -> object:
@@ -102,7 +114,7 @@ def _part(grade: "Grade", asked: "list[Exercise]") -> str:
     if not asked:
         return f"<h2>{title}</h2>\n<p>This file could not be marked: {html.escape('; '.join(grade.marked.notes))}.</p>"
     rows = "\n".join(_row(grade, exercise) for exercise in asked)
-    notes = "".join(f"<li>{html.escape(note)}</li>\n" for note in grade.marked.notes)
+    notes = "".join(f"<li>{html.escape(note)}</li>\n" for note in first(grade.marked.notes))
     if grade.marked.tampered:
         notes = (
             f"<li>Nothing is counted: {html.escape(grade.marked.tampered)}. Please talk to your teacher.</li>\n{notes}"

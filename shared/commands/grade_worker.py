@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+
 CHILD = Path(__file__).with_name("grade_child.py")
 LONGEST_LINE, MOST_LINES, WAITING_LINES = 1 << 18, 20_000, 100  # of a report, into which an answer could write, too
 WAIT = 10  # for a machine that is busy with other things
@@ -135,6 +137,7 @@ class Worker:
             return
         home = tempfile.gettempdir()
         environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+        environment |= {"MPLCONFIGDIR": matplotlib.get_cachedir()}  # its list of fonts, made once
         environment |= {"HOME": home, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-I", "-B", "-X", "utf8", str(CHILD)]
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
