@@ -41,6 +41,16 @@ def test_every_notebook_is_in_the_table():
             assert path.relative_to(ROOT).as_posix() in README, path.name
 
 
+def test_chapter_1_names_every_notebook_on_its_map():
+    first = ROOT / "ch01_understanding_llms" / "understanding_llms.ipynb"
+    cells = json.loads(first.read_text(encoding="utf-8"))["cells"]
+    (page,) = ["".join(cell["source"]) for cell in cells if cell["id"] == "side-rooms"]
+    for path in ROOT.glob("ch*/*.ipynb"):
+        if path != first and path.name != "exercises.ipynb" and ".mine-" not in path.name:
+            link = path.name if path.parent == first.parent else f"../{path.parent.name}/{path.name}"
+            assert f"]({link})" in page, link
+
+
 def test_the_scores_are_those_of_the_shipped_models():
     from shared.commands.run_report import percent
 
