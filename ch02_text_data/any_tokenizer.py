@@ -96,7 +96,12 @@ def special_id(tokenizer: object, token: str) -> int:
 
 
 def pad_id_of(tokenizer: object) -> int:
-    """Return the id that fills up short rows: that of <|pad|>, or of <|endoftext|> where there is no <|pad|>."""
+    """Return the id that fills up short rows: that of <|pad|>, or of <|endoftext|> where there is no <|pad|>.
+
+    A tokenizer with an attribute `pad_id`, such as a published model's, has its own.
+    """
+    if (own := getattr(tokenizer, "pad_id", None)) is not None:
+        return own
     return special_id(tokenizer, PAD if PAD in special_tokens_of(tokenizer) else END)
 
 

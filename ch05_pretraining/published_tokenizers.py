@@ -71,6 +71,7 @@ HABITS = {"gpt-2": GPT2, "smollm": SMOLLM, "llama-bpe": LLAMA3, "llama3": LLAMA3
 GGUF_NAMES = {"bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask"}
 GGUF_ENDS = [f"tokenizer.ggml.{end}_token_id" for end in ("eos", "eot", "eom")]  # of a text, a turn, a message
 UNKNOWN, CONTROL, OF_THE_USER = 2, 3, 4  # kinds of tokens in tokenizer.ggml.token_type
+FORMAT = "published tokenizer, version 1"
 
 
 class PublishedTokenizer:
@@ -149,10 +150,45 @@ class PublishedTokenizer:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"found a damaged tokenizer ({error!r}); fetch the file again") from error
 
+    @classmethod
+    def from_json(cls, content: str | bytes) -> "PublishedTokenizer":
+        """Read what `to_json` wrote.
+
+        Args:
+            content: of the file.
+
+        Raises:
+            ValueError: the content is damaged or of another kind.
+        """
+        try:
+            kept = json.loads(content)
+            return cls(**{key: kept[key] for key in ("definition", "names", "end_ids", "chat_template")})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"found a damaged tokenizer ({error!r}): restore its file, or make it again") from error
+
+    def to_json(self) -> str:
+        """Write the tokenizer as the text of one JSON file, for a model of the course that reads its ids."""
+        definition = json.loads(self._library.to_str())
+        kept = {"definition": definition, "names": self.names, "end_ids": self.end_ids}
+        return json.dumps({"format": FORMAT, **kept, "chat_template": self.chat_template}, ensure_ascii=False) + "\n"
+
     @property
     def vocab_size(self) -> int:
         """Number of ids, the special tokens' included."""
         return len(self.tokens)
+
+    @property
+    def pad_id(self) -> int:
+        """The id that fills up short rows: the model's own, or else what ends a text; no text that is read holds it.
+
+        Raises:
+            ValueError: the vocabulary has no special token.
+        """
+        named = [self.special_tokens.get(self.names.get(name, "")) for name in ("pad_token", "eos_token")]
+        fitting = [id_ for id_ in (*named, *self.special_tokens.values()) if id_ is not None]
+        if not fitting:
+            raise ValueError("found a tokenizer without special tokens, and short rows need one: take another model")
+        return fitting[0]
 
     def encode(self, text: str, allowed_special: Collection[str] = frozenset()) -> list[int]:
         """Turn a text into ids.

@@ -17,17 +17,19 @@ from ch02_text_data.encoding_files import KeptTokenizer, tokenizer_from_json, to
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.checkpoints import copy_tensors, tensor_bytes, unique_tensors
 from ch05_pretraining.model_parts import bare, build_model, class_and_config, refuse_other
+from ch05_pretraining.published_tokenizers import FORMAT, PublishedTokenizer
 from data.durable_folders import CheckpointError, json_bytes, read_folder, settled, write_folder
 from data.paths import DATA_DIR, runs_dir
 
 Model = TypeVar("Model", bound=nn.Module)
+StoredTokenizer = KeptTokenizer | PublishedTokenizer  # those that a folder of the course holds
 
 KINDS = {"story_gpt": "story GPT", "classifier": "classifier", "assistant": "assistant"}  # folders of a run
 SHIPPED = {"story_gpt": "story_gpt", "assistant": "story_assistant"}  # folders in data/
 
 
 def save_model(
-    folder: str | Path, model: GPTModel, tokenizer: KeptTokenizer, recipe: dict, dtype: str = "float32"
+    folder: str | Path, model: GPTModel, tokenizer: StoredTokenizer, recipe: dict, dtype: str = "float32"
 ) -> Path:
     """Save a finished model with its tokenizer and recipe in one folder with a manifest.
 
@@ -37,7 +39,7 @@ def save_model(
         folder: replaced as a whole when it is there already.
         model: a `GPTModel` or a `ModernGPT`, on any device, compiled or not. What chapter 6 builds around one is for
             `save_finetuned`.
-        tokenizer: the BPETokenizer or `tiktoken.Encoding` whose ids the model reads.
+        tokenizer: the BPETokenizer, `tiktoken.Encoding` or PublishedTokenizer whose ids the model reads.
         recipe: how it was made and what it scored; anything JSON can hold.
         dtype: "float32", or "float16" for half the size.
 
@@ -51,7 +53,7 @@ def save_model(
     return write_model(folder, about, model, lambda: build_model(about), tokenizer, recipe, dtype)
 
 
-def load_model(folder: str | Path) -> tuple[GPTModel, KeptTokenizer]:
+def load_model(folder: str | Path) -> tuple[GPTModel, StoredTokenizer]:
     """Load a model of the class that was saved, in float32, in evaluation mode, and its tokenizer.
 
     Args:
@@ -65,7 +67,7 @@ def load_model(folder: str | Path) -> tuple[GPTModel, KeptTokenizer]:
     return read_model(folder, lambda about, _: build_model(about))
 
 
-def load_story_gpt(source: str | Path = "shipped") -> tuple[GPTModel, KeptTokenizer]:
+def load_story_gpt(source: str | Path = "shipped") -> tuple[GPTModel, StoredTokenizer]:
     """Load the story GPT that comes with the course, or the one a run of yours has trained.
 
     Args:
@@ -112,7 +114,7 @@ def _places(source: str | Path, kind: str) -> list[Path]:
 
 
 def write_model(
-    folder: str | Path, about: dict, model: nn.Module, build: Callable[[], nn.Module], tokenizer: KeptTokenizer,
+    folder: str | Path, about: dict, model: nn.Module, build: Callable[[], nn.Module], tokenizer: StoredTokenizer,
     recipe: dict, dtype: str = "float32", weights: str = "model.safetensors",
 ) -> Path:  # fmt: skip
     """Write the folder of a finished model, unless what it says about the model would build another one.
@@ -139,12 +141,12 @@ def write_model(
         "config.json": json_bytes(about),
         weights: tensor_bytes(rounded(unique_tensors(model), dtype)),
         "recipe.json": json_bytes(recipe),
-        "tokenizer.json": tokenizer_to_json(tokenizer).encode("utf-8"),
+        "tokenizer.json": _tokenizer_file(tokenizer).encode("utf-8"),
     }
     return write_folder(folder, files)
 
 
-def read_model(folder: str | Path, build: Callable[[dict, KeptTokenizer], Model]) -> tuple[Model, KeptTokenizer]:
+def read_model(folder: str | Path, build: Callable[[dict, StoredTokenizer], Model]) -> tuple[Model, StoredTokenizer]:
     """Read the folder of a finished model: -> the model in float32, in evaluation mode, and its tokenizer.
 
     Args:
@@ -159,7 +161,7 @@ def read_model(folder: str | Path, build: Callable[[dict, KeptTokenizer], Model]
     folder = Path(folder)
     files = read_folder(folder)
     try:
-        tokenizer = tokenizer_from_json(files["tokenizer.json"])  # the bytes that the manifest has verified
+        tokenizer = _read_tokenizer(files["tokenizer.json"])  # the bytes that the manifest has verified
         model = build(json.loads(files["config.json"]), tokenizer)
         tensors = next(tensors_from_bytes(files[name]) for name in sorted(files) if name.endswith(".safetensors"))
     except Exception as error:
@@ -168,6 +170,15 @@ def read_model(folder: str | Path, build: Callable[[dict, KeptTokenizer], Model]
         ) from error
     copy_tensors(model, tensors, folder)
     return model.eval(), tokenizer
+
+
+def _tokenizer_file(tokenizer: StoredTokenizer) -> str:
+    return tokenizer.to_json() if isinstance(tokenizer, PublishedTokenizer) else tokenizer_to_json(tokenizer)
+
+
+def _read_tokenizer(content: bytes) -> StoredTokenizer:
+    published = f'"format": "{FORMAT}"'.encode() in content[:100]
+    return PublishedTokenizer.from_json(content) if published else tokenizer_from_json(content)
 
 
 def rounded(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:

@@ -10,14 +10,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from torch import Tensor, nn
 
 from ch02_text_data.any_tokenizer import Encodes, pad_id_of
-from ch02_text_data.encoding_files import KeptTokenizer
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.model_parts import bare, refuse_other
-from ch05_pretraining.saved_models import find_model, read_model, write_model
+from ch05_pretraining.saved_models import StoredTokenizer, find_model, read_model, write_model
 from ch06_finetuning.finetuning import GPTClassifier, MessageDataset, predict, require_labels
 from ch06_finetuning.lora import about_gpt, build_gpt
 from ch06_finetuning.ppo import ActorCritic
@@ -86,7 +86,7 @@ class TextClassifier(GPTClassifier):
 
 
 def save_finetuned(
-    folder: str | Path, model: nn.Module, tokenizer: KeptTokenizer, recipe: dict, dtype: str = "float32"
+    folder: str | Path, model: nn.Module, tokenizer: StoredTokenizer, recipe: dict, dtype: str = "float32"
 ) -> Path:
     """Save what this chapter makes of a GPT, LoRA layers and new heads included.
 
@@ -109,7 +109,7 @@ def save_finetuned(
     return write_model(folder, about, model, lambda: _build(about, tokenizer), tokenizer, recipe, dtype, weights)
 
 
-def load_finetuned(folder: str | Path) -> tuple[nn.Module, KeptTokenizer]:
+def load_finetuned(folder: str | Path) -> tuple[nn.Module, StoredTokenizer]:
     """Load what `save_finetuned`, `save_classifier` or `save_model` has stored: -> model, tokenizer.
 
     The model comes in float32 and evaluation mode. LoRA layers come back as LoRA layers, beside a frozen GPT.
@@ -126,7 +126,7 @@ def load_finetuned(folder: str | Path) -> tuple[nn.Module, KeptTokenizer]:
 
 
 def save_classifier(
-    folder: str | Path, classifier: GPTClassifier, tokenizer: KeptTokenizer, labels: Sequence[str], recipe: dict, *,
+    folder: str | Path, classifier: GPTClassifier, tokenizer: StoredTokenizer, labels: Sequence[str], recipe: dict, *,
     max_length: int = MESSAGE_LENGTH,
 ) -> Path:  # fmt: skip
     """Save a classifier with tokenizer, labels and recipe in one folder with a manifest.
@@ -159,7 +159,7 @@ def save_classifier(
     return save_finetuned(folder, model, tokenizer, recipe)
 
 
-def load_classifier(source: str | Path) -> tuple[TextClassifier, KeptTokenizer]:
+def load_classifier(source: str | Path) -> tuple[TextClassifier, Any]:
     """Load a classifier in evaluation mode, with its tokenizer; it has `labels` and `classify(text)`.
 
     Args:
@@ -188,7 +188,7 @@ def _with_labels(
     return named
 
 
-def _about(model: nn.Module, tokenizer: KeptTokenizer) -> dict:
+def _about(model: nn.Module, tokenizer: StoredTokenizer) -> dict:
     """Describe a model by its class, its settings and the GPT inside, as JSON can hold them."""
     name = type(model).__name__
     if name not in _BUILDERS:
@@ -201,26 +201,26 @@ def _about(model: nn.Module, tokenizer: KeptTokenizer) -> dict:
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether two tokenizers, of ours or of tiktoken's class, give the same ids."""
-    keys = ("merges", "special_tokens", "numbering", "_mergeable_ranks", "_special_tokens")
+    """Whether two tokenizers of one class give the same ids."""
+    keys = ("tokens", "merges", "special_tokens", "numbering", "_mergeable_ranks", "_special_tokens")
     return type(one) is type(other) and all(getattr(one, key, None) == getattr(other, key, None) for key in keys)
 
 
-def _build(about: dict, tokenizer: KeptTokenizer) -> nn.Module:
+def _build(about: dict, tokenizer: StoredTokenizer) -> nn.Module:
     name = about.get("class", "TextClassifier" if "labels" in about else "GPTModel")  # older folders have no class
     if name not in _BUILDERS:
         return build_gpt(about)
     return _BUILDERS[name](build_gpt(about["model"]), tokenizer, about)
 
 
-def _build_classifier(gpt: GPTModel, tokenizer: KeptTokenizer, about: dict) -> TextClassifier:
+def _build_classifier(gpt: GPTModel, tokenizer: StoredTokenizer, about: dict) -> TextClassifier:
     length = about.get("max_length", MESSAGE_LENGTH)
     classifier = TextClassifier(gpt, tokenizer, about["labels"], max_length=length)
     classifier.pad_id = about["pad_id"]
     return classifier
 
 
-_BUILDERS: dict[str, Callable[[GPTModel, KeptTokenizer, dict], nn.Module]] = {
+_BUILDERS: dict[str, Callable[[GPTModel, StoredTokenizer, dict], nn.Module]] = {
     "TextClassifier": _build_classifier,
     "RewardModel": lambda gpt, tokenizer, about: RewardModel(gpt, tokenizer),
     "ActorCritic": lambda gpt, tokenizer, about: ActorCritic(gpt),

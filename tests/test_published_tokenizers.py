@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ch02_text_data.any_tokenizer import SPECIAL_TOKENS, encode_text, special_tokens_of
+from ch02_text_data.any_tokenizer import SPECIAL_TOKENS, encode_text, pad_id_of, special_tokens_of
 from ch02_text_data.streaming import stream_text
 from ch02_text_data.text_data import BPETokenizer
 from ch05_pretraining.hugging_face import export_hugging_face
@@ -361,6 +361,32 @@ def test_its_files_are_read_again_by_us_and_by_transformers(smollm, tmp_path):
     for text in HARD[:12]:
         assert again.encode(text) == mine.encode(text) == theirs(text).input_ids[1:]
     assert theirs.chat_template == CHATML and theirs.model_max_length == 64
+
+
+@pytest.mark.parametrize("template", [None, CHATML])
+def test_one_file_keeps_all_of_it_and_a_damaged_one_is_refused(smollm, template):
+    more = {"tokenizer.chat_template": template, "tokenizer.ggml.add_bos_token": True}
+    mine = PublishedTokenizer.from_gguf(gguf_fields(smollm, "smollm", **more))
+    again = PublishedTokenizer.from_json(mine.to_json().encode("utf-8"))
+    assert (again.tokens, again.special_tokens, again.names) == (mine.tokens, mine.special_tokens, mine.names)
+    assert (again.begin_ids, again.end_ids, again.pad_id) == (mine.begin_ids, mine.end_ids, mine.pad_id)
+    assert [again.encode(text) for text in HARD] == [mine.encode(text) for text in HARD]
+    assert template is None or again.chat_ids(TALK) == mine.chat_ids(TALK)
+    assert again.to_json() == mine.to_json()
+    for content in ("{}", mine.to_json()[:-9], mine.to_json().replace('"merges"', '"mergers"'), "[]"):
+        with pytest.raises(ValueError, match="damaged tokenizer"):
+            PublishedTokenizer.from_json(content)
+
+
+def test_short_rows_are_filled_with_what_no_text_holds(smollm):
+    fields = gguf_fields(smollm, "smollm")
+    mine = PublishedTokenizer.from_gguf(fields)
+    assert pad_id_of(mine) == mine.pad_id == mine.special_tokens[mine.names["eos_token"]]
+    padded = PublishedTokenizer.from_gguf(fields | {"tokenizer.ggml.padding_token_id": 0})
+    assert pad_id_of(padded) == 0 and 0 not in padded.encode("".join(mine.special_tokens))
+    plain = {"tokenizer.ggml.token_type": [1] * len(fields["tokenizer.ggml.tokens"])}
+    with pytest.raises(ValueError, match="found a tokenizer without special tokens"):
+        pad_id_of(PublishedTokenizer.from_gguf(fields | plain))
 
 
 @pytest.mark.parametrize("template", [None, CHATML])
