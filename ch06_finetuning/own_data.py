@@ -20,14 +20,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ch02_text_data.any_tokenizer import SPECIAL_TOKENS, add_special_tokens, special_tokens_of
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.hugging_face import export_hugging_face
-from ch05_pretraining.open_weights import is_pretrained, load_pretrained
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.published_tokenizers import PublishedTokenizer
 from ch05_pretraining.run_state import History, Progress, TrainOptions
-from ch05_pretraining.saved_models import find_model, load_story_gpt, save_model
+from ch05_pretraining.saved_models import save_model
 from ch06_finetuning.assistant import Assistant, load_assistant, mark_assistant
 from ch06_finetuning.bag_of_words import words_of
 from ch06_finetuning.finetuned_models import MESSAGE_LENGTH, TextClassifier, load_classifier, save_classifier
@@ -35,15 +33,13 @@ from ch06_finetuning.finetuning import MessageDataset, create_message_loader, pr
 from ch06_finetuning.instructions import InstructionDataset, create_instruction_loader
 from ch06_finetuning.lora import apply_lora, merge_lora
 from ch06_finetuning.metrics import Rate
+from ch06_finetuning.named_models import load_base, ready_to_chat
 from ch06_finetuning.recipes import ASSISTANT_CONFIG, CLASSIFIER_CONFIG, checkpoint_folder
-from ch06_finetuning.vocabulary import grow_vocabulary
-from data.durable_folders import CheckpointError, settled
 from data.files import as_seen
 
 __all__ = [
-    "Examination", "OwnSettings", "RowSplit", "examine", "find_own", "finetune_on_instructions",
-    "finetune_on_messages", "fitting_notes", "load_answering", "load_base", "longest_row", "near_copies",
-    "ready_to_chat", "row_key", "split_rows",
+    "Examination", "OwnSettings", "RowSplit", "examine", "finetune_on_instructions", "finetune_on_messages",
+    "fitting_notes", "longest_row", "near_copies", "row_key", "split_rows",
 ]  # fmt: skip
 
 FEWEST_ROWS = 10
@@ -52,6 +48,7 @@ COMPARED = 64
 ROUNDING = 1e-9  # 0.6 * 5 may come out a little above 3
 STEPS, MOST_EPOCHS = 300, 40  # a small table is read often, a large one once
 PUBLISHED_STEPS, PUBLISHED_BATCH = 25, 4  # it answers already, and a step of it takes a second
+SORTING_STEPS = 100  # labels are news to it
 LARGEST_BATCH, LONGEST_ROW = 32, 1024
 LORA_RANK, LORA_ALPHA, LORA_RATE = 8, 16.0, 1e-3
 
@@ -264,63 +261,6 @@ class OwnSettings:
     seed: int = 0
 
 
-def load_base(source: str | Path = "story") -> tuple[GPTModel, Any]:
-    """Load a model to go on from: -> model, tokenizer.
-
-    Args:
-        source: "story" (the one that comes with the course), the name of a run, a folder of the course's, or what
-            `load_pretrained` opens.
-
-    Raises:
-        ValueError: there is no such model, it is a classifier, or its files are damaged.
-
-    Source: this course.
-    """
-    if source == "story":
-        return load_story_gpt()
-    place = find_own(source, "story_gpt", "assistant", "classifier") or source
-    if (Path(place) / "classifier.safetensors").is_file():
-        raise ValueError(f"{source} is a classifier, which nothing goes on from: take what it was made from, or story")
-    return load_pretrained(place) if is_pretrained(place) else load_story_gpt(place)
-
-
-def load_answering(source: str | Path = "shipped", dtype: str = "float32") -> Assistant | TextClassifier:
-    """Load what answers: an assistant, see `load_assistant`, or else the classifier of a run or a folder.
-
-    Args:
-        source: "shipped", the name of a run, a folder, or a published model.
-        dtype: see `load_assistant`.
-
-    Raises:
-        ValueError: there is no such model, or its files are damaged.
-
-    Source: this course.
-    """
-    folder = find_own(source, "assistant", "classifier")
-    if folder and (folder / "classifier.safetensors").is_file():
-        return load_classifier(folder)[0]
-    return load_assistant(folder or source, dtype)
-
-
-def find_own(source: str | Path, *kinds: str) -> Path | None:
-    """Find the folder of a run's model, of the first of these kinds that the run has; None where there is none.
-
-    Args:
-        source: the name of a run, or the folder of a run or of a model; published models are in no run.
-        kinds: "story_gpt", "assistant" or "classifier".
-
-    Source: this course.
-    """
-    for kind in () if is_pretrained(source) else kinds:
-        try:
-            folder = settled(find_model(source, kind))
-        except CheckpointError:
-            continue
-        if (folder / "config.json").is_file():
-            return folder
-    return None
-
-
 @dataclass(frozen=True)
 class Examination:
     """What a model answered to rows, and which of its answers are right.
@@ -386,7 +326,8 @@ def finetune_on_messages(
 ) -> TextClassifier:  # fmt: skip
     """Teach a copy of a GPT to sort messages of your own, and save it.
 
-    The weights of the lowest validation loss are kept. `load_classifier(folder)` opens the classifier again.
+    The weights of the lowest validation loss are kept. A published model learns by LoRA, which is merged, and what
+    stands after the last step is kept. `load_classifier(folder)` opens the classifier again.
 
     Args:
         folder: where the classifier goes; checkpoints wait beside it until it is finished.
@@ -396,23 +337,25 @@ def finetune_on_messages(
         resume: go on where an earlier call stopped; a finished classifier is only loaded.
 
     Raises:
-        ValueError: the base is missing, damaged or a published model, or a row cannot be read.
+        ValueError: the base is missing or damaged, or a row cannot be read.
 
     Source: Radford et al. (2018), section 3.2, and Hu et al. (2021), section 4.1, for LoRA.
     """
     folder = Path(folder)
     if not (resume and (folder / "manifest.json").is_file()):
         model, tokenizer = load_base(settings.base)
-        _refuse_published(tokenizer)
+        published = isinstance(tokenizer, PublishedTokenizer)
         labels = sorted({row.label for row in split.train})
         classifier = TextClassifier(model, tokenizer, labels)
-        options: Any = {"batch_size": _batch_size(len(split.train)), "max_length": classifier.max_length}
+        batch_size = _batch_size(len(split.train), published)
+        options: Any = {"batch_size": batch_size, "max_length": classifier.max_length}
         train_loader = create_message_loader(split.train, tokenizer, labels, seed=settings.seed, **options)
         val_loader = create_message_loader(split.validation, tokenizer, labels, shuffle=False, **options)
-        config = _config(CLASSIFIER_CONFIG, settings, len(train_loader))
+        settings = replace(settings, lora=settings.lora or published)
+        config = _config(CLASSIFIER_CONFIG, settings, len(train_loader), SORTING_STEPS if published else STEPS)
         with _taught(classifier, settings, folder, resume, on_step) as kept:
             history = train_classifier(classifier, train_loader, val_loader, config, **kept)
-        recipe = _recipe(settings, config, options["batch_size"], history)
+        recipe = _recipe(settings, config, batch_size, history)
         save_classifier(folder, classifier, tokenizer, labels, recipe, max_length=classifier.max_length)
         shutil.rmtree(checkpoint_folder(folder, resume=True), ignore_errors=True)
     return load_classifier(folder)[0]
@@ -443,8 +386,8 @@ def finetune_on_instructions(
     if not (resume and (folder / "config.json").is_file()):
         model, tokenizer = ready_to_chat(*load_base(settings.base))
         published = isinstance(tokenizer, PublishedTokenizer)
-        batch_size = PUBLISHED_BATCH if published else _batch_size(len(split.train))
-        options: Any = {"batch_size": min(batch_size, len(split.train)), "max_length": longest_row(model)}
+        batch_size = _batch_size(len(split.train), published)
+        options: Any = {"batch_size": batch_size, "max_length": longest_row(model)}
         train_loader = create_instruction_loader(split.train, tokenizer, seed=settings.seed, **options)
         val_loader = create_instruction_loader(split.validation, tokenizer, shuffle=False, **options)
         settings = replace(settings, lora=settings.lora or published)
@@ -470,30 +413,6 @@ def _taught(
     merge_lora(model)
 
 
-def ready_to_chat(model: GPTModel, tokenizer: Any) -> tuple[GPTModel, Any]:
-    """Give a model of the course its chat tokens where it lacks them: -> model, tokenizer, in which it can be asked.
-
-    Args:
-        model: a GPTModel or ModernGPT.
-        tokenizer: the one whose ids it reads.
-
-    Raises:
-        ValueError: a published model that holds no chat template.
-
-    Source: Hewitt (2021), "Initializing new word embeddings for pretrained language models". For ch06, section 6.13.
-    """
-    if isinstance(tokenizer, PublishedTokenizer):
-        if not tokenizer.has_chat_template:
-            raise ValueError("the published model holds no chat template, so nothing says how it is asked: take one "
-                             "that was trained to answer, or 'story'")  # fmt: skip
-        return model, tokenizer
-    if special_tokens_of(tokenizer).keys() >= set(SPECIAL_TOKENS):
-        return model, tokenizer
-    tokenizer = add_special_tokens(tokenizer)
-    n_tokens = max(model.config.vocab_size, 1 + max(special_tokens_of(tokenizer).values()))
-    return grow_vocabulary(model, n_tokens), tokenizer
-
-
 def fitting_notes(rows: Sequence, model: GPTModel, tokenizer: Any) -> list[str]:
     """Say which rows a model cannot read to their end; refuse, by its number, one that it cannot learn from at all.
 
@@ -503,12 +422,11 @@ def fitting_notes(rows: Sequence, model: GPTModel, tokenizer: Any) -> list[str]:
         tokenizer: the one whose ids it reads.
 
     Raises:
-        ValueError: a prompt leaves no room for an answer, or a classifier is asked of a published model.
+        ValueError: a prompt leaves no room for an answer.
 
     Source: this course.
     """
     if hasattr(rows[0], "label"):
-        _refuse_published(tokenizer)
         labels, longest = sorted({row.label for row in rows}), min(MESSAGE_LENGTH, model.config.context_length)
         n_cut = MessageDataset(rows, tokenizer, labels, longest).n_truncated
         what = f"texts have more than {longest} tokens, of which the first are read"
@@ -530,14 +448,8 @@ def longest_row(model: GPTModel) -> int:
     return min(model.config.context_length, LONGEST_ROW)
 
 
-def _refuse_published(tokenizer: Any) -> None:
-    if isinstance(tokenizer, PublishedTokenizer):
-        raise ValueError("a published model cannot become a classifier here, whose folder has no place for its "
-                         "tokenizer: take 'story', or give the texts as questions with labels as answers")  # fmt: skip
-
-
-def _batch_size(n_rows: int) -> int:
-    return max(1, min(LARGEST_BATCH, n_rows // 4))
+def _batch_size(n_rows: int, published: bool) -> int:
+    return min(PUBLISHED_BATCH, n_rows) if published else max(1, min(LARGEST_BATCH, n_rows // 4))
 
 
 def _config(recipe: TrainConfig, settings: OwnSettings, n_batches: int, steps: int = STEPS) -> TrainConfig:

@@ -111,9 +111,10 @@ _MODULES = {
     "ch06_finetuning.finetuned_models": """
         TextClassifier save_classifier load_classifier save_finetuned load_finetuned
     """,
+    "ch06_finetuning.named_models": "find_own load_answering load_base ready_to_chat",
     "ch06_finetuning.own_data": """
-        Examination OwnSettings RowSplit examine find_own finetune_on_instructions finetune_on_messages fitting_notes
-        load_answering load_base near_copies ready_to_chat split_rows
+        Examination OwnSettings RowSplit examine finetune_on_instructions finetune_on_messages fitting_notes near_copies
+        split_rows
     """,
     "ch06_finetuning.rollouts": "Rollouts Score distinct_share judge same_length write_answers",
     "ch06_finetuning.grpo": """

@@ -84,7 +84,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "words", "sentence"), REFUSED)
 def test_an_option_that_means_nothing_is_one_sentence_before_any_work(monkeypatch, capsys, name, words, sentence):
-    for loader in ("ch05_pretraining.saved_models.load_story_gpt", "ch06_finetuning.own_data.load_answering"):
+    for loader in ("ch05_pretraining.saved_models.load_story_gpt", "ch06_finetuning.named_models.load_answering"):
         monkeypatch.setattr(loader, lambda *_, **__: pytest.fail("the model was loaded first"))
     monkeypatch.setattr(subprocess, "call", lambda *_, **__: pytest.fail("JupyterLab was started"))
     assert COMMANDS[name].main(words) == 1

@@ -19,16 +19,13 @@ from ch05_pretraining.saved_models import save_model
 from ch06_finetuning.finetuned_models import TextClassifier, load_classifier
 from ch06_finetuning.instructions import InstructionDataset, answer_ends
 from ch06_finetuning.metrics import compare_paired
+from ch06_finetuning.named_models import load_answering, load_base, ready_to_chat
 from ch06_finetuning.own_data import (
     OwnSettings,
-    RowSplit,
     examine,
     finetune_on_instructions,
     finetune_on_messages,
-    load_answering,
-    load_base,
     near_copies,
-    ready_to_chat,
     split_rows,
 )
 from data.own_instructions import read_instructions
@@ -36,7 +33,7 @@ from data.own_messages import read_messages
 from data.story_world.marking import Instruction
 from data.story_world.message_task import Message
 from shared.commands import chat, evaluate, finetune, run, sample
-from tests.small_models import press_at, publish, tiktoken_of_bytes, tiny_model, weights
+from tests.small_models import CHATML, press_at, publish, tiktoken_of_bytes, tiny_model, weights
 from tests.test_notebooks import ROOT
 
 TICKETS = ROOT / "data" / "own_examples" / "support_tickets.csv"
@@ -244,23 +241,40 @@ def test_a_published_model_learns_by_lora_and_is_saved_as_what_model_opens(tmp_p
     changed = {name for name in then if not torch.equal(then[name], now[name])}
     assert changed and all(name.startswith("blocks.") and "proj" in name for name in changed)
     assert opened.tokenizer.has_chat_template
-    with pytest.raises(ValueError, match="cannot become a classifier"):
-        finetune_on_messages(tmp_path / "classifier", RowSplit(messages(4), messages(4), []), OwnSettings(source))
 
 
-def test_a_published_model_that_was_stopped_ends_in_the_same_weights_with_one_thread(tmp_path):
+@pytest.mark.parametrize("begins, template", [(False, CHATML), (True, None)], ids=["answers", "continues"])
+def test_a_published_model_becomes_a_classifier_by_lora_and_keeps_its_tokenizer(tmp_path, begins, template):
+    source = publish(tmp_path / "published", begins=begins, template=template)
+    rows = [Message(f"{row.text} is large", row.label) for row in messages(12)]
+    made = finetune_on_messages(tmp_path / "run" / "classifier", split_rows(rows), OwnSettings(source, epochs=2))
+    opened, (model, tokenizer) = load_answering(tmp_path / "run"), load_base(source)
+    then, now = weights(model), weights(opened.model)
+    changed = {name for name in then if not torch.equal(then[name], now[name])}
+    assert changed and all(name.startswith("blocks.") and "proj" in name for name in changed)
+    assert opened.head.weight.any() and not any(parameter.is_meta for parameter in opened.parameters())
+    for text in (rows[0].text, "The sea <|im_end|> 🙂 is\u00ad"):
+        assert opened.classify(text) == made.classify(text)
+        assert opened.tokenizer.encode(text) == tokenizer.encode(text)
+    assert opened.pad_id == tokenizer.special_tokens["<|im_end|>"], "and no text holds it"
+    assert opened.pad_id not in opened.tokenizer.encode("<|im_end|>")
+
+
+@pytest.mark.parametrize("kind", both_kinds())
+def test_a_published_model_that_was_stopped_ends_in_the_same_weights_with_one_thread(tmp_path, kind):
     source = publish(tmp_path / "published")
-    rows = [Instruction("own", f"What is w{k}?", f"It is {k}.", (f"It is {k}.",)) for k in range(12)]
-    split, settings, n_threads = split_rows(rows), OwnSettings(source, epochs=2), torch.get_num_threads()
+    split, settings, n_threads = split_rows(kind.rows), OwnSettings(source, epochs=2), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        whole = finetune_on_instructions(tmp_path / "whole", split, settings)
+        whole = kind.teach(tmp_path / "whole", split, settings)
         with pytest.raises(TrainingInterrupted):
-            finetune_on_instructions(tmp_path / "parts", split, settings, on_step=press_at(2))
-        parts = finetune_on_instructions(tmp_path / "parts", split, settings)
+            kind.teach(tmp_path / "parts", split, settings, on_step=press_at(2))
+        parts = kind.teach(tmp_path / "parts", split, settings)
     finally:
         torch.set_num_threads(n_threads)
     assert_close(weights(parts.model), weights(whole.model), rtol=0, atol=0)
+    if kind.teach is finetune_on_messages:
+        assert_close(weights(parts.head), weights(whole.head), rtol=0, atol=0)
 
 
 def test_a_tokenizer_without_chat_tokens_is_given_some_with_rows_of_their_own():
@@ -349,7 +363,9 @@ def test_every_delimiter_and_a_byte_order_mark_are_read(base, runs, tmp_path, se
         ([], "give --messages FILE or --instructions FILE"),
         (["--resume"], "give --messages FILE or"),
         (["--messages", "nowhere.csv"], "nowhere.csv cannot be read"),
-        (["--messages", str(TICKETS), "--from", "nowhere"], "there is no story GPT under 'nowhere'"),
+        (["--messages", str(TICKETS), "--from", "nowhere"], "there is no model under 'nowhere' to begin as: give"),
+        (["--messages", str(TICKETS), "--from", "shipped"], "two models come with the course: give 'story' for"),
+        (["--messages", str(TICKETS), "--from", str(TICKETS)], "support_tickets.csv"),
         (["--messages", str(TICKETS), "--name", "shipped"], "means the models that come with the course"),
         (["--messages", str(TICKETS), "--name", "smollm2"], "means a published model"),
         (["--resume", "--name", "nothing"], "there is nothing to go on with"),
@@ -446,6 +462,21 @@ def test_columns_and_keys_are_named_by_options(base, runs, tmp_path, capsys, nam
     wrong = ["--label", "a"] if name.endswith("jsonl") else ["--answer", "a"]
     assert finetune.main([*words, *wrong, "--name", "other"]) == 1
     assert f"{wrong[0]} belongs to" in capsys.readouterr().err
+
+
+def test_messages_become_a_classifier_of_a_published_model_that_is_evaluated_and_talked_with(
+    runs, tmp_path, capsys, monkeypatch
+):
+    source, path = publish(tmp_path / "published"), tmp_path / "rows.csv"
+    path.write_text(table(messages(40)), encoding="utf-8")
+    assert finetune.main(["--messages", str(path), "--from", str(source), "--epochs", "1"]) == 0
+    told = capsys.readouterr()
+    assert "by LoRA" in told.out and "hardly knows them" not in told.out and "learning about" in told.err
+    assert evaluate.main(["rows", str(path), "--against", "rows"]) == 0
+    assert "p = 1" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO("w1 w2\n/quit\n"))
+    assert chat.main(["rows"]) == 0
+    assert "It sorts what you type: a, b" in (told := capsys.readouterr().out) and "%)" in told
 
 
 def test_labels_that_a_classifier_never_learned_are_named(base, runs, tmp_path, capsys):

@@ -55,7 +55,8 @@ def unseen_rows(rows: list, sources: list[str], file: str) -> list:
 
 def _examined(source: str, rows: list) -> Any:
     from ch06_finetuning.assistant import Assistant
-    from ch06_finetuning.own_data import examine, load_answering
+    from ch06_finetuning.named_models import load_answering
+    from ch06_finetuning.own_data import examine
 
     tell_memory(source, "float32")
     model = load_answering(source)

@@ -83,7 +83,8 @@ def open_work(options: argparse.Namespace, runs: Path) -> Work:
 
 def _begin(folder: Path, kind: str, file: str, options: argparse.Namespace) -> Work:
     from ch05_pretraining.open_weights import is_pretrained
-    from ch06_finetuning.own_data import OwnSettings, fitting_notes, load_base, ready_to_chat, split_rows
+    from ch06_finetuning.named_models import load_base, ready_to_chat
+    from ch06_finetuning.own_data import OwnSettings, fitting_notes, split_rows
 
     if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
         what = "go on with it by --resume, or" if begun_with(folder) else "it is no run of this command:"
@@ -91,26 +92,29 @@ def _begin(folder: Path, kind: str, file: str, options: argparse.Namespace) -> W
     given = {name: value for name in GIVEN if (value := getattr(options, name)) is not None}
     settings = OwnSettings(**given)
     published = is_pretrained(settings.base)
-    if published and kind == "messages":
-        raise ValueError(
-            f"{settings.base} is a published model and cannot become a classifier here, because the folder of a "
-            "classifier has no place for its tokenizer: leave --from out, or give --instructions with the labels as "
-            "answers"
-        )
     rows = read_rows(file, options, kind)
-    try:
+    with _named(file):
         split = split_rows(rows, seed=settings.seed)
-        model, tokenizer = load_base(settings.base)
+    model, tokenizer = load_base(settings.base)
+    if kind == "instructions":
+        model, tokenizer = ready_to_chat(model, tokenizer)
+    with _named(file):
         if kind == "instructions":
-            model, tokenizer = ready_to_chat(model, tokenizer)
             _refuse_long_questions(rows, model, tokenizer)
         notes = [*split.notes, *fitting_notes(rows, model, tokenizer)]
-        notes += [] if published else _strange_words(rows, tokenizer)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+    notes += [] if published else _strange_words(rows, tokenizer)
     settings = replace(settings, lora=settings.lora or published)
     about = {"kind": kind, "settings": asdict(settings), "file": Path(file).name, "sha256": _hash(file), "notes": notes}
     return Work(folder, about, split, notes)
+
+
+@contextmanager
+def _named(file: str) -> Iterator[None]:
+    """Let a complaint about rows name their file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 def _refuse_long_questions(rows: list, model: Any, tokenizer: Any) -> None:
@@ -135,7 +139,7 @@ def _strange_words(rows: list, tokenizer: Any) -> list[str]:
         return []
     return [
         f"a word of these texts is {pieces:.1f} tokens to the model, one of its stories about {STORY_PIECES}: it "
-        "hardly knows them, so expect little; for answers, --from smollm2 knows more of the world"
+        "hardly knows them, so expect little; --from smollm2 knows more of the world"
     ]
 
 

@@ -66,7 +66,7 @@ def load_talker(source: str | Path, precision: str = "float32") -> Any:
         precision: in which a published model computes.
     """
     from ch06_finetuning.finetuned_models import TextClassifier
-    from ch06_finetuning.own_data import load_answering
+    from ch06_finetuning.named_models import load_answering
 
     model = load_answering(source, precision)
     return Sorter(model) if isinstance(model, TextClassifier) else model
@@ -178,7 +178,7 @@ def run_of(source: str | Path) -> tuple[Path, dict] | None:
     Args:
         source: name of a run, or a folder.
     """
-    from ch06_finetuning.own_data import find_own
+    from ch06_finetuning.named_models import find_own
 
     folder = Path(source) if (Path(source) / "config.json").is_file() else find_own(source, "assistant", "classifier")
     about = begun_with(folder.parent) if folder else None

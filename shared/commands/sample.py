@@ -68,7 +68,7 @@ def _opened(run: str, published: str | None, precision: str) -> tuple:
     """The published model that was asked for, or the story GPT of a run, with its tokenizer."""
     from ch05_pretraining.open_weights import is_pretrained, load_pretrained
     from ch05_pretraining.saved_models import load_story_gpt
-    from ch06_finetuning.own_data import find_own, load_base
+    from ch06_finetuning.named_models import find_own, load_base
 
     folder = find_own(run if published is None else Path(published), "story_gpt", "assistant")
     if folder and (run != "shipped" or published is not None) and not is_pretrained(folder) and precision == "float32":
