@@ -26,6 +26,7 @@ SUFFIXES = (".txt", ".md", ".jsonl", *((PARQUET,) if find_spec("pyarrow") else (
 RECORDS, FORM = (".jsonl", ".json"), '{"text": "…"}'
 UNREAD = {  # kinds of files that somebody may expect to be read -> what is said of them
     ".pdf": "PDF is not read, save the text of such a file as .txt",
+    ".docx": "Word files are not read, save such a file as plain text (.txt) in UTF-8",
     PARQUET: "Parquet is read where the Python package pyarrow is installed, or save the texts as .jsonl",
 }
 AT_ONCE = 16_000_000  # bytes of a file that is read as a whole, and of a piece of a larger one
@@ -146,10 +147,12 @@ def text_files(folder: Path, notes: list[str]) -> list[Path]:
         ValueError: there is no such file, or a folder cannot be read.
     """
     found: list[Path] = []
-    unread: dict[str, list[str]] = {".pdf": [], PARQUET: []}
+    unread: dict[str, list[str]] = {kind: [] for kind in UNREAD}
+    links: list[str] = []
     others = 0
     for place, folders, names in os.walk(folder, onerror=_cannot_be_read):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links += [name for name in folders if os.path.islink(os.path.join(place, name))]
         for name in sorted(names):
             fits = name.lower().endswith(SUFFIXES) and not name.startswith(".")
             found += [Path(place) / name] if fits else []
@@ -157,6 +160,7 @@ def text_files(folder: Path, notes: list[str]) -> list[Path]:
             if not fits and (kind := Path(name).suffix.lower()) in unread:
                 unread[kind].append(name)
     told = [f"{_some(names)}: {UNREAD[kind]}" for kind, names in unread.items() if names]
+    told += [f"{_some(links)}: links to folders are not followed, name such a folder itself"] if links else []
     if not found:
         wanted = f"{folder} holds no file in {', '.join(SUFFIXES)}: give a folder with such files, or a file"
         raise ValueError("; ".join([wanted, *told]))

@@ -354,10 +354,26 @@ def test_the_command_says_that_nothing_was_found_and_what_was_not_read(tmp_path,
     assert told.out == f"{NOTHING}\n" and "plan.pdf: PDF is not read" in told.err
 
 
+def test_links_in_a_folder_lead_to_files_and_a_link_to_a_folder_is_named(tmp_path, capsys):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    folder = folder_of(tmp_path / "a", hens_md="Hens live in the yard.")
+    other = folder_of(tmp_path / "b", house_md="The boiler needs 1.5 bar.")
+    (folder / "house.md").symlink_to(other / "house.md")
+    (folder / "round").symlink_to(folder)
+    assert command.main([str(folder), "How many bar does the boiler need?"]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("The boiler needs 1.5 bar. [house.md, line 1]")
+    assert "round: links to folders are not followed, name such a folder itself" in told.err
+    (folder / "lost.md").symlink_to(tmp_path / "nowhere.md")
+    assert command.main([str(folder), "How many bar?"]) == 1 and "lost.md cannot be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("files", "told"),
     [
         ({}, "holds no file in .txt, .md, .jsonl"),
+        ({"plan.docx": b"PK"}, "plan.docx: Word files are not read"),
         ({"plan.pdf": b"%PDF-1.7"}, "plan.pdf: PDF is not read, save the text of such a file as .txt"),
         ({"a.txt": b" \n\n"}, "not one word"),
         ({"a.txt": "caf\u00e9".encode("latin-1")}, "a.txt is not UTF-8 text"),
@@ -380,7 +396,7 @@ def test_a_folder_that_cannot_be_searched_gets_one_sentence(tmp_path, capsys, fi
     ("words", "told"),
     [
         (["nowhere", "Who?"], "there is no folder 'nowhere'"),
-        ([".", " "], "give a question"),
+        ([".", " "], "the question is empty: give one"),
         ([".", "Who?", "--threshold", "nan"], "no score of 0 or more"),
         ([".", "Who?", "--results", "0"], "no whole number"),
         (["."], "required: question"),

@@ -46,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     from ch06_finetuning.search import BM25, THRESHOLD, answer_from, read_passages, search
 
+    if not options.question.strip():
+        raise ValueError("the question is empty: give one in quotation marks behind the folder")
     passages, notes = read_passages(options.folder)
     threshold = THRESHOLD if options.threshold is None else options.threshold
     index = BM25([passage.text for passage in passages])
