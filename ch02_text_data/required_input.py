@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.files import whole_characters
+
 Ids = Sequence[int] | Tensor | np.ndarray
 KINDS = {"U": "text", "S": "bytes", "f": "fractions", "b": "truth values"}  # NumPy's letters for types of numbers
 
@@ -15,11 +17,7 @@ def require_text(text: str) -> str:
     """Return the text with lone surrogates, which no file can hold, replaced by U+FFFD; refuse what is no string."""
     if not isinstance(text, str):
         raise ValueError(f"found a {type(text).__name__}; expected a str: decode bytes with .decode('utf-8') first")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+    return whole_characters(text)
 
 
 def require_id(id_: int, vocab_size: int) -> int:

@@ -195,3 +195,15 @@ def without_blank_lines(text: str, *, front: bool = True, back: bool = True) -> 
     begin = text.rfind("\n", 0, first) + 1 if front else 0
     end = text.find("\n", last) if back else -1
     return text[begin:] if end < 0 else text[begin:end]
+
+
+def whole_characters(text: str) -> str:
+    """Write U+FFFD for each half of a character (a lone surrogate), which JSON may hold and no file in UTF-8.
+
+    Source: The Unicode Standard, section 3.9.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

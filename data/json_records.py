@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from data.files import whole_characters
+
 WHITE = re.compile("[ \t\n\r\ufeff]*")  # files that were joined hold byte order marks between two records
 MOST_DIGITS = 4_000  # Python refuses to read longer numbers
 LAST_COMMA = re.compile(r",\s*[]}]")
@@ -116,7 +118,7 @@ def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(record) < len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice; keep one of them")
-    return record
+    return {key: whole_characters(value) if isinstance(value, str) else value for key, value in record.items()}
 
 
 def _whole_number(digits: str) -> int:

@@ -1,10 +1,11 @@
-"""Read instructions of your own: JSON records with a question and its answer.
+"""Read instructions of your own: JSON records with a question and its answer, or a table with a column for each.
 
 Each complaint names the file, the line, the record and the key, because thousands of records are mended by hand. Text
 that nobody reads is warned about: it may be a note, or a misspelled key.
 """
 
 import json
+import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 from data.files import as_seen, read_utf8, without_blank_lines
 from data.json_records import json_records
 from data.story_world.marking import Instruction
+from data.tables import Head, find_head, table_rows
 
 RECORD_FORM = '{"instruction": "…", "input": "…", "output": "…"}'
 OTHER_NAMES = {  # what people call the three keys
@@ -23,6 +25,7 @@ OTHER_NAMES = {  # what people call the three keys
     "output": ("response", "answer", "completion", "target"),
 }
 OPTIONS = {"instruction": "--question", "input": "--context", "output": "--answer"}  # of course.py finetune
+BEGINS_AS_JSON = re.compile(r"[\s\ufeff]*(\[|\{)")
 TALKS = ("messages", "conversations")
 SYSTEM = "what the system says"  # the first turn of some talks
 ROLES = {"user": "instruction", "human": "instruction", "assistant": "output", "gpt": "output"}
@@ -31,23 +34,28 @@ ROLES = {"user": "instruction", "human": "instruction", "assistant": "output", "
 def read_instructions(path: str | Path, *, keys: dict[str, str] | None = None) -> list[Instruction]:
     """Read instructions of your own: JSON records with `instruction`, `input` (may be absent or null) and `output`.
 
-    The records stand in a list, or one after the other as in JSON Lines. Where the first has two of the usual other
-    keys, such as `question` and `answer`, these are read, with a warning. A talk, {"messages": […]}, of user and
-    assistant in turn gives a record for each answer, with what was said before it as `history`; what the system says
-    at its beginning is left out, with a warning.
+    The records stand in a list, or one after the other as in JSON Lines, or are the rows of a table, such as CSV, whose
+    first line names the keys. Where the first has two of the usual other keys, such as `question` and `answer`, these
+    are read, with a warning. A talk, {"messages": […]}, of user and assistant in turn gives a record for each answer,
+    with what was said before it as `history`; what the system says at its beginning is left out, with a warning.
 
     Args:
         path: a UTF-8 file; a byte order mark and empty lines are passed over.
         keys: other names of the keys, such as {"input": "context", "output": "response"}.
 
     Raises:
-        ValueError: the file is missing, not UTF-8, not JSON or empty, or a record lacks a key or the text under it, or
-            has a key twice or misspelled.
+        ValueError: the file is missing, not UTF-8, neither JSON nor a table, or empty, or a record lacks a key or the
+            text under it, or has a key twice or misspelled.
 
     Source: Taori et al. (2023), Stanford Alpaca, "Data Release". Taught in ch06, section 6.13.
     """
-    records = list(json_records(read_utf8(path), path, RECORD_FORM))
-    usual = {} if keys or not records else _usual_keys(records[0][1])
+    content = read_utf8(path)
+    head = _find_head(content, keys)
+    if not head and content.strip("\ufeff \t\n") and not BEGINS_AS_JSON.match(content):
+        raise ValueError(_neither(content, path, keys))
+    records = list(_rows_as_records(content, path, head) if head else json_records(content, path, RECORD_FORM))
+    first = dict.fromkeys(head.names, "text") if head else records[0][1] if records else None
+    usual = {} if keys else _usual_keys(first)
     names, unread, instructions = _names_of_keys(keys or usual), defaultdict(list), []
     if usual:
         told = " and ".join(f"{key!r} as the {name}" for name, key in usual.items())
@@ -58,13 +66,60 @@ def read_instructions(path: str | Path, *, keys: dict[str, str] | None = None) -
         for key in others:
             unread[key].append(place)
     if not instructions:
-        raise ValueError(f"{path} holds an empty list; expected records like {RECORD_FORM}")
+        nothing = "no row below the names of its columns" if head else "an empty list"
+        raise ValueError(f"{path} holds {nothing}; expected records like {RECORD_FORM}")
     for key, places in unread.items():
         where = f"in {len(places):,} of {len(records):,} records (the first: {places[0]})"
         remedy = f"{where}; other keys are read with {_advice([key], names, 'input')}"
         told = f"{key} is not read, {where}" if key == SYSTEM else f"text under {key!r} is not read, {remedy}"
         warnings.warn(f"{path}: {told}", stacklevel=2)
     return instructions
+
+
+def holds_instructions(path: str | Path) -> bool:
+    """Say whether a file looks like instructions: JSON, or a table with columns for question and answer.
+
+    Args:
+        path: a UTF-8 file.
+
+    Raises:
+        ValueError: the file is missing or not UTF-8.
+
+    Source: this course.
+    """
+    content = read_utf8(path)
+    return bool(BEGINS_AS_JSON.match(content)) or _find_head(content, None) is not None
+
+
+def _find_head(content: str, keys: dict[str, str] | None) -> Head | None:
+    """The head of a table that has columns for question and answer; None where the file holds none, or JSON."""
+    if BEGINS_AS_JSON.match(content):
+        return None
+    names = _names_of_keys(keys)
+    wanted = {names["instruction"], names["output"]}
+
+    def fits(columns: list[str]) -> bool:
+        return wanted <= {*columns} or not keys and bool(_usual_keys(dict.fromkeys(columns, "text")))
+
+    return find_head(content, fits)[0]
+
+
+def _neither(content: str, path: str | Path, keys: dict[str, str] | None) -> str:
+    names = _names_of_keys(keys or {"instruction": "question", "output": "answer"})
+    return (
+        f"{path} begins with {content.lstrip()[:20]!r}; expected a JSON list, [{RECORD_FORM}, …], one record on each "
+        f"line, or a table whose first line names the columns {names['instruction']!r} and {names['output']!r}: others "
+        "are named with keys=… (in the terminal --question and --answer)"
+    )
+
+
+def _rows_as_records(content: str, path: str | Path, head: Head) -> Iterator[tuple[str, object]]:
+    """The rows of a table as JSON records would be read: ("line 3", {"question": "…", "answer": "…"})."""
+    if twice := [name for name in head.names if name and head.names.count(name) > 1]:
+        raise ValueError(f"{path}, line {head.line}: the column {twice[0]!r} stands twice; keep one of them")
+    for line, cells in table_rows(content, path, head):
+        padded = [*cells, *[""] * (len(head.names) - len(cells))]
+        yield f"line {line}", {name: cell for name, cell in zip(head.names, padded) if name}
 
 
 def _names_of_keys(keys: dict[str, str] | None) -> dict[str, str]:

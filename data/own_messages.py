@@ -4,25 +4,20 @@ What cannot be right is refused with file and line. What is only doubtful is war
 be a slip or a rare class, and only the owner of the file can tell.
 """
 
-import csv
-import io
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from data.files import as_seen, read_utf8, without_blank_lines
+from data.files import as_seen, read_utf8
 from data.story_world.message_task import Message
+from data.tables import Head, find_head, table_rows
 
 NAMES = {  # what people call the two columns, our own name first
     "label": ("label", "class", "category", "target", "sentiment", "intent", "type", "tag", "v1"),
     "text": ("text", "message", "sms", "sentence", "review", "comment", "content", "body", "tweet", "v2"),
 }
-SEPARATORS = "\t,;|"
-SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)  # what Excel understands as a file's first line
 CHOICE = "label=… and text=… (in the terminal --label and --text)"
 FORM = (
     f"a label, a tab and a text, or a table whose first line names its columns (label,text; others with {CHOICE}; "
@@ -39,12 +34,10 @@ class Row(NamedTuple):
     text: str
 
 
-class Head(NamedTuple):
-    """The line that names the columns of a table: where it stands, what separates the columns, and which are ours."""
+class Table(NamedTuple):
+    """The head of a table, and in which places stand the columns that are ours."""
 
-    line: int
-    separator: str
-    names: list[str]
+    head: Head
     label: int
     text: int
 
@@ -68,16 +61,32 @@ def read_messages(path: str | Path, *, text: str | None = None, label: str | Non
     Source: Almeida, Gómez Hidalgo and Yamakami (2011), section 3. Taught in ch06, section 6.7.
     """
     content = read_utf8(path)
-    with _cells_of_any_length(content):
-        head = _find_head(content, path, {"label": label, "text": text})
-        rows, doubts = _table_rows(content, path, head) if head else (list(_lines(content, path)), [])
+    table = _find_table(content, path, {"label": label, "text": text})
+    rows, doubts = _rows_of_table(content, path, table) if table else (list(_lines(content, path)), [])
     if not rows:
         raise ValueError(f"{path} holds no message; expected lines of {FORM}")
     _refuse_swapped(rows, path)
     _refuse_twins(rows, path)
-    for doubt in [*_guesses(head, label, text), *doubts, *_doubtful_labels(rows, head)]:
+    for doubt in [*_guesses(table, label, text), *doubts, *_doubtful_labels(rows, table)]:
         warnings.warn(f"{path}: {doubt}", stacklevel=2)
     return [Message(row.text, row.label) for row in rows]
+
+
+def holds_messages(path: str | Path) -> bool:
+    """Say whether a file is a table with a column that is called like a label, and one that is called like a text.
+
+    Args:
+        path: a UTF-8 file.
+
+    Raises:
+        ValueError: the file is missing or not UTF-8.
+
+    Source: this course.
+    """
+    anything: dict[str, str | None] = dict.fromkeys(NAMES)
+    return (
+        find_head(read_utf8(path), lambda names: all(_places(names, role, anything) for role in NAMES))[0] is not None
+    )
 
 
 def _lines(content: str, path: str | Path) -> Iterator[Row]:
@@ -94,22 +103,16 @@ def _lines(content: str, path: str | Path) -> Iterator[Row]:
 
 
 # ------------------------------------------------------------------------------------------ tables with named columns
-def _find_head(content: str, path: str | Path, wanted: dict[str, str | None]) -> Head | None:
+def _find_table(content: str, path: str | Path, wanted: dict[str, str | None]) -> Table | None:
     """Read the names of the columns; None where the first line names none and none is wanted."""
-    filled = ((number, line) for number, line in enumerate(content.split("\n"), start=1) if line.strip())
-    (number, line), separators = next(filled, (1, "")), SEPARATORS
-    if excel := SEPARATOR_LINE.fullmatch(line):
-        (number, line), separators = next(filled, (number, "")), excel[1]
-    heads = {mark: [cell.strip() for cell in next(csv.reader([line], delimiter=mark), [])] for mark in separators}
-    for mark, names in heads.items():
-        places = {role: _places(names, role, wanted) for role in NAMES}
-        if all(places.values()):
-            ours = {role: _only(found, names, role, path) for role, found in places.items()}
-            return Head(number, mark, names, **ours)
-    if excel or any(wanted.values()):
-        names, asked = max(heads.values(), key=len), [repr(wanted[role] or role) for role in NAMES]
+    head, longest = find_head(content, lambda names: all(_places(names, role, wanted) for role in NAMES))
+    if head:
+        ours = {role: _only(_places(head.names, role, wanted), head.names, role, path) for role in NAMES}
+        return Table(head, **ours)
+    if longest.is_certain or any(wanted.values()):
+        asked = " and ".join(repr(wanted[role] or role) for role in NAMES)
         raise ValueError(
-            f"{path}, line {number}: found the columns {_listed(names)}; expected {' and '.join(asked)}: name those "
+            f"{path}, line {longest.line}: found the columns {_listed(longest.names)}; expected {asked}: name those "
             f"that hold label and text with {CHOICE}"
         )
     return None
@@ -143,61 +146,23 @@ def _listed(names: list[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _table_rows(content: str, path: str | Path, head: Head) -> tuple[list[Row], list[str]]:
+def _rows_of_table(content: str, path: str | Path, table: Table) -> tuple[list[Row], list[str]]:
     """All rows below the head, and what is doubtful about them."""
     rows, stray = [], []
-    for line, cells in _csv_rows(content, path, head.separator):
-        if line > head.line:
-            rows.append(_table_row([without_blank_lines(cell).rstrip() for cell in cells], line, path, head))
-            nameless = [cell.strip() for cell, name in zip(cells, head.names) if not name]
-            stray += [line] if any(cell and not cell.isdigit() for cell in nameless) else []  # pandas counts its rows
+    for line, cells in table_rows(content, path, table.head):
+        rows.append(_row(cells, line, path, table))
+        nameless = [cell.strip() for cell, name in zip(cells, table.head.names) if not name]
+        stray += [line] if any(cell and not cell.isdigit() for cell in nameless) else []  # pandas counts its rows
     found = f"{len(stray):,} of {len(rows):,} rows (the first in line {stray[0]})" if stray else ""
     return rows, [f"text in a column without a name is not read, in {found}"] if stray else []
 
 
-def _table_row(cells: list[str], line: int, path: str | Path, head: Head) -> Row:
-    if [cell.strip() for cell in cells] == head.names:
-        raise ValueError(f"{path}, line {line}: found the names of the columns once more; remove the line")
-    if any(cells[len(head.names) :]):
-        raise ValueError(
-            f"{path}, line {line}: found {len(cells)} columns, but line {head.line} names {len(head.names)}; put texts "
-            f"that hold {head.separator!r} into quotation marks"
-        )
-    for place in (head.label, head.text):
+def _row(cells: list[str], line: int, path: str | Path, table: Table) -> Row:
+    for place in (table.label, table.text):
         if not as_seen("".join(cells[place : place + 1])):
-            found = f"nothing in column {head.names[place]!r}"
+            found = f"nothing in column {table.head.names[place]!r}"
             raise ValueError(f"{path}, line {line}: found {found}; fill it in or remove the line")
-    return Row(line, cells[head.label].strip(), cells[head.text])
-
-
-def _csv_rows(content: str, path: str | Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a table that are not empty, each with the line where it begins."""
-    reader = csv.reader(io.StringIO(content), delimiter=separator, strict=True, skipinitialspace=separator != "\t")
-    try:
-        while True:
-            line = reader.line_num + 1
-            cells = next(reader, None)
-            if cells is None:
-                return
-            if any("\n" in cell and separator in cell for cell in cells if separator == "\t"):
-                raise csv.Error("a tab and a line end in one text")
-            if any(cell.strip() for cell in cells):
-                yield line, cells
-    except csv.Error:
-        raise ValueError(
-            f"{path}, line {line}: found a quotation mark that is not closed where its text ends; close it there, and "
-            "write a quotation mark inside of a quoted text twice"
-        ) from None
-
-
-@contextmanager
-def _cells_of_any_length(content: str) -> Iterator[None]:
-    """Lift the limit of 131,072 signs that Python's csv sets to a cell: a text may be longer."""
-    limit = csv.field_size_limit(len(content) + 1)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(limit)
+    return Row(line, cells[table.label].strip(), cells[table.text])
 
 
 # ------------------------------------------------------------------------------------------------- what cannot be right
@@ -226,26 +191,26 @@ def _refuse_twins(rows: list[Row], path: str | Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- what is doubtful
-def _guesses(head: Head | None, label: str | None, text: str | None) -> Iterator[str]:
+def _guesses(table: Table | None, label: str | None, text: str | None) -> Iterator[str]:
     """Say which columns were taken where it was neither asked for nor certain."""
-    names = [head.names[head.label], head.names[head.text]] if head else []
-    if head and None in (label, text) and [name.casefold() for name in names] != ["label", "text"]:
+    names = [table.head.names[table.label], table.head.names[table.text]] if table else []
+    if table and None in (label, text) and [name.casefold() for name in names] != ["label", "text"]:
         yield f"column {names[0]!r} is read as the label and {names[1]!r} as the text; choose with {CHOICE}"
 
 
-def _doubtful_labels(rows: list[Row], head: Head | None) -> Iterator[str]:
+def _doubtful_labels(rows: list[Row], table: Table | None) -> Iterator[str]:
     counts, lines = Counter(row.label for row in rows), {row.label: row.line for row in reversed(rows)}
-    if head is None and (_is_name(rows[0].label, "label") or _is_name(rows[0].text, "text")):
+    if table is None and (_is_name(rows[0].label, "label") or _is_name(rows[0].text, "text")):
         found = f"{rows[0].label!r} and {rows[0].text[:40]!r}"
         yield f"line {rows[0].line} is read as a message; if {found} name columns, pass {CHOICE}"
     elif "label" in map(str.casefold, counts):
         yield "'label' stands among the labels; is the head of a table among the messages?"
-    if head is None and (quoted := [row.line for row in rows if _is_quoted(row)]):
+    if table is None and (quoted := [row.line for row in rows if _is_quoted(row)]):
         found = f"{len(quoted):,} of {len(rows):,} messages (the first in line {quoted[0]})"
         yield f"the quotation marks of CSV stay in {found}; to read CSV, let the first line name the columns"
     for first, second in _same_but_for_case(counts):
         pair = f"{first!r} (line {lines[first]}) and {second!r} (line {lines[second]})"
-        yield f"the labels {pair} differ in capitals only"
+        yield f"the labels {pair} differ in capitals only; are they one? then write both alike"
     if len(rows) >= FEW and len(counts) > len(rows) / 2:
         yield f"{len(counts):,} different labels for {len(rows):,} messages; does the label come first?"
     elif max(counts.values()) >= 3 and (once := [label for label, count in counts.items() if count == 1]):

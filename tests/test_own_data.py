@@ -326,6 +326,8 @@ TRIED = {
     "three rows": ("rows.csv", table(messages(3)).encode(), "found 3 rows"),
     "one class": ("rows.csv", table(messages(20, "a")).encode(), "all 20 rows have the label 'a'"),
     "copies": ("rows.csv", table([Message("the same text", label) for label in "ab" * 9]).encode(), "only 1 differ"),
+    "json": ("rows.csv", b'{"label": "a", "text": "b"}', "or JSON records: give it with --instructions"),
+    "questions": ("rows.csv", b"question,answer\nwhy?,so", "holds questions and answers"),
     "no json": ("rows.json", b"How do I list files? ls", "begins with 'How do I"),
     "empty list": ("rows.json", b"[]", "holds an empty list"),
     "long prompt": (
@@ -383,6 +385,18 @@ def test_an_answer_longer_than_the_context_is_counted_and_learned_from_as_far_as
     path.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     assert finetune.main(["--instructions", str(path), "--from", str(base), "--epochs", "1"]) == 0
     assert "1 of 12 records have more than 96 tokens" in capsys.readouterr().out
+
+
+def test_half_a_character_and_a_link_to_itself_are_no_traceback(base, runs, tmp_path, capsys):
+    records = [{"instruction": f"w{k} \ud83d?", "output": f"w{k}"} for k in range(12)]
+    path = tmp_path / "half.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    assert finetune.main(["--instructions", str(path), "--from", str(base), "--epochs", "1"]) == 0
+    loop = tmp_path / "loop.csv"
+    loop.symlink_to(loop)
+    capsys.readouterr()
+    assert finetune.main(["--messages", str(loop), "--from", str(base)]) == 1
+    assert "loop.csv cannot be read" in capsys.readouterr().err and not (runs / "loop").exists()
 
 
 def test_no_run_is_called_like_a_published_model():
@@ -447,6 +461,8 @@ def test_the_verdict_is_that_of_the_paired_test():
         ("rows.csv", "score,note", ["--text", "note", "--label", "score"]),
         ("rows.jsonl", ("Frage", "Antwort"), ["--question", "Frage", "--answer", "Antwort"]),
         ("rows.jsonl", ("question", "answer"), []),
+        ("talks.csv", "Antwort,Frage", ["--question", "Frage", "--answer", "Antwort"]),
+        ("talks.csv", "answer,question", []),
     ],
 )
 def test_columns_and_keys_are_named_by_options(base, runs, tmp_path, capsys, name, head, given):
@@ -454,12 +470,13 @@ def test_columns_and_keys_are_named_by_options(base, runs, tmp_path, capsys, nam
     lines = [json.dumps({head[0]: row.text, head[1]: row.label}) for row in rows]
     content = "\n".join(lines) if name.endswith("jsonl") else table(rows).replace("label,text", str(head))
     path.write_text(content, encoding="utf-8")
-    option = "--instructions" if name.endswith("jsonl") else "--messages"
+    option = "--messages" if name == "rows.csv" else "--instructions"
     words = [option, str(path), "--from", str(base), "--epochs", "1"]
     if given:
         assert finetune.main(words) == 1 and given[0] in capsys.readouterr().err and not runs.exists()
     assert finetune.main([*words, *given]) == 0
-    wrong = ["--label", "a"] if name.endswith("jsonl") else ["--answer", "a"]
+    assert evaluate.main([path.stem, str(path), *given]) == 0 and "n=" in capsys.readouterr().out
+    wrong = ["--answer", "a"] if name == "rows.csv" else ["--label", "a"]
     assert finetune.main([*words, *wrong, "--name", "other"]) == 1
     assert f"{wrong[0]} belongs to" in capsys.readouterr().err
 

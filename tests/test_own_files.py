@@ -1,5 +1,7 @@
 """Files of your own: texts, messages and instructions are read whole, or refused in one sentence that says why."""
 
+import csv
+import io
 import json
 import re
 import warnings
@@ -7,8 +9,8 @@ import warnings
 import pytest
 
 from data.files import read_utf8
-from data.own_instructions import read_instructions
-from data.own_messages import NAMES, read_messages
+from data.own_instructions import holds_instructions, read_instructions
+from data.own_messages import NAMES, holds_messages, read_messages
 from data.paths import DATA_DIR
 from data.story_world.marking import Instruction, mark
 
@@ -349,7 +351,15 @@ def test_a_text_keeps_its_indentation_and_loses_blank_lines_only(read):
         (f"{GOOD}\nhello\n", "line 2: this is not JSON"),
         ("[]", "holds an empty list"),
         ("", "is empty; expected a JSON list"),
-        ("instruction,output\na,b\n", "begins with 'instruction,output.*expected a JSON list"),
+        ("label,text\na,b\n", "begins with 'label,text.*expected a JSON list.*columns 'question' and 'answer'"),
+        ("How do I list files? ls", "begins with 'How do I list.*or a table whose first line names"),
+        ("instruction,output\n\n", "holds no row below the names of its columns"),
+        ("instruction,output\na,b\nc,\n", "line 3: 'output' is empty; fill it in"),
+        ("instruction,output\na,b\nc\n", "line 3: 'output' is empty; fill it in"),
+        ("question;answer\na;b\nc;d;e\n", "line 3: found 3 columns, but line 1 names 2; put texts that hold ';'"),
+        ("question,answer\na,b\nquestion,answer\n", "line 3: found the names of the columns once more"),
+        ('question,answer\na,b\nc,"d\ne,f\n', "line 3: found a quotation mark that is not closed"),
+        ("instruction,output,output\na,b,c\n", "line 1: the column 'output' stands twice; keep one"),
         (f"[{GOOD}] and more", "line 1: found more text after the end"),
         (f"[{GOOD}]\n[{GOOD}]", "line 1: found more text after the end"),
         ("[" * 100_000, "line 1, record 1: found too many brackets; expected a record"),
@@ -359,6 +369,44 @@ def test_a_text_keeps_its_indentation_and_loses_blank_lines_only(read):
 def test_bad_instruction_files_are_refused_with_file_line_record_and_key(read, content, complaint):
     with pytest.raises(ValueError, match=r"own\.file.*" + complaint):
         read(read_instructions, content)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("names, given", [
+    (("instruction", "output"), None), (("question", "answer"), None), (("Frage", "Antwort"), True),
+    (("Query", "Response"), None), ((" question ", "answer"), None),
+])  # fmt: skip
+def test_a_table_of_questions_and_answers_is_read(tmp_path, names, given, separator):
+    table = io.StringIO()
+    csv.writer(table, delimiter=separator).writerows(
+        [names, ("a", "b"), ('say "hi", or;\tboth |', "two\n  lines"), ("c", "d")]
+    )
+    path = _write(tmp_path / "own.csv", "\ufeff" + table.getvalue())
+    keys = {"instruction": names[0], "output": names[1]} if given else None
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = read_instructions(path, keys=keys)
+    assert [(row.prompt, row.response) for row in found] == [
+        ("a", "b"), ('say "hi", or;\tboth |', "two\n  lines"), ("c", "d")
+    ]  # fmt: skip
+    assert bool(told) == (not given and names[0] != "instruction")
+    assert given or (holds_instructions(path) and not holds_messages(path))
+
+
+def test_columns_beside_question_and_answer_are_read_as_keys_are(tmp_path):
+    path = _write(tmp_path / "own.csv", "instruction,input,output,note\nWho?,Mira rows.,Mira.,x\nWhy?,,So.,\n")
+    with pytest.warns(UserWarning, match=r"text under 'note' is not read, in 1 of 2 records .the first: line 2."):
+        found = read_instructions(path)
+    assert [row.prompt for row in found] == ["Who?\nMira rows.", "Why?"]
+    assert not holds_instructions(_write(tmp_path / "rows.csv", "label,text\na,b\n"))
+    assert holds_messages(tmp_path / "rows.csv")
+
+
+def test_half_a_character_is_read_as_the_sign_for_what_cannot_be_read(read):
+    found = read(read_instructions, '[{"instruction": "\\ud83d a", "output": "\\ud83d\\ude42"}]')
+    assert (found[0].prompt, found[0].response) == ("\ufffd a", "\U0001f642")
+    talk = TALK.replace('"a"', '"\\udc00 a"')
+    assert read(read_instructions, talk)[0].prompt == "\ufffd a"
 
 
 def test_what_json_can_read_the_reader_reads_too(read):

@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
     options = CommandParser("evaluate", "Score a classifier or an assistant on rows of yours.")
     options.add_argument("model", help=MODEL)
-    options.add_argument("file", help="messages (TSV, CSV) for a classifier; questions and answers (.json, .jsonl)")
+    options.add_argument("file", help="messages (TSV, CSV) for a classifier; questions and answers (JSON, JSONL, CSV)")
     add_columns(options)
     options.add_argument("--against", metavar="MODEL", help="another model on the same rows, with a paired test")
     return options

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     options = CommandParser("finetune", "Teach a model to sort your messages or to answer as your records do.")
     rows = options.add_mutually_exclusive_group()
     rows.add_argument("--messages", metavar="FILE", help="a table of labels and texts (TSV, CSV): gives a classifier")
-    rows.add_argument("--instructions", metavar="FILE", help="questions and answers (JSON, JSONL): gives an assistant")
+    rows.add_argument("--instructions", metavar="FILE", help="questions and answers (JSON, CSV): gives an assistant")
     told = "story (default), smollm2, the name of a run, a folder or a .gguf file"
     add_columns(options)
     options.add_argument("--from", dest="base", metavar="MODEL", help=f"what it begins as: {told}")

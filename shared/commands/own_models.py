@@ -28,7 +28,7 @@ KEYS = {
     "context": "input",
     "answer": "output",
 }  # our options, and what the reader calls them
-INSTRUCTIONS = (".json", ".jsonl")  # files with other endings hold messages
+INSTRUCTIONS = (".json", ".jsonl")
 
 
 class Sorter:
@@ -83,7 +83,7 @@ def add_columns(options: argparse.ArgumentParser) -> None:
 
 
 def read_rows(path: str | Path, columns: argparse.Namespace, kind: str | None = None) -> list:
-    """Read messages or instructions; without a kind, .json and .jsonl files hold instructions.
+    """Read messages or instructions; without a kind, what has the ending or the columns of instructions is read so.
 
     Args:
         path: the file.
@@ -96,11 +96,27 @@ def read_rows(path: str | Path, columns: argparse.Namespace, kind: str | None = 
     from data.own_instructions import read_instructions
     from data.own_messages import read_messages
 
-    if kind == "instructions" or kind is None and Path(path).suffix.lower() in INSTRUCTIONS:
+    if kind == "instructions" or kind is None and _asks(path, columns):
         _refuse_columns(columns, ("label", "text"), "a table of messages")
         return read_instructions(path, keys=_keys(columns))
     _refuse_columns(columns, tuple(KEYS), "records of questions and answers")
+    if _asks(path, columns):
+        raise ValueError(
+            f"{path} holds questions and answers, or JSON records: give it with --instructions; for a classifier give "
+            "a table with a label and a text in each line, or say by --label and --text which columns of it these are"
+        )
     return read_messages(path, text=columns.text, label=columns.label)
+
+
+def _asks(path: str | Path, columns: argparse.Namespace) -> bool:
+    """Whether a file holds instructions, by the options, its content or its ending."""
+    from data.own_instructions import holds_instructions
+    from data.own_messages import holds_messages
+
+    if _keys(columns) is not None or Path(path).suffix.lower() in INSTRUCTIONS:
+        return True
+    named = columns.label is not None or columns.text is not None
+    return not named and holds_instructions(path) and not holds_messages(path)
 
 
 def _keys(columns: argparse.Namespace) -> dict[str, str] | None:

@@ -136,7 +136,7 @@ def _default_name(options: argparse.Namespace) -> str:
     """The first text's name, made a valid one, or the name of the recipe."""
     if options.text is None:
         return "quick" if options.quick else "default"
-    path, others = Path(options.text[0]).resolve(), len(options.text) - 1
+    path, others = Path(os.path.realpath(options.text[0])), len(options.text) - 1
     stem = unicodedata.normalize("NFC", path.name if os.path.isdir(path) else path.stem)
     name = "".join(character if _fits(character) else " " for character in stem)
     name = re.sub(r"\s+", "-", name).lstrip("-._")[: NAME_LENGTH - 16]
