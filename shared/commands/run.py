@@ -226,6 +226,9 @@ def _shown(path: Path) -> str:
 # ---------------------------------------------------------------- what is seen meanwhile
 
 
+COUNTED = {"classifier": "messages"}  # what a stage grades one by one, where it is no token
+
+
 class ProgressLine:
     """One line that says how a stage goes: rewritten in place on a terminal, every ten seconds anywhere else."""
 
@@ -247,9 +250,8 @@ class ProgressLine:
         parts = [f"{self.stage}  step {progress.step:,}/{progress.max_steps:,}", f"loss {progress.loss:.3f}"]
         if self.val_loss is not None:
             parts.append(f"validation {self.val_loss:.3f}")
-        return "  ".join(
-            [*parts, f"{progress.tokens_per_second:,.0f} tokens/s", f"{clock(progress.seconds_left)} left"]
-        )
+        speed = f"{progress.tokens_per_second:,.0f} {COUNTED.get(self.stage, 'tokens')}/s"
+        return "  ".join([*parts, speed, f"{clock(progress.seconds_left)} left"])
 
     def _show(self, text: str) -> None:
         if self.moving:
