@@ -319,6 +319,23 @@ def table(rows, separator=","):
 TRIED = {
     "empty": ("rows.csv", b"", "holds no message"),
     "utf-16": ("rows.csv", table(messages(20)).encode("utf-16"), "is UTF-16 text"),
+    "utf-16 without its mark": ("rows.csv", table(messages(20)).encode("utf-16-le"), "holds NUL bytes"),
+    "utf-32": ("rows.csv", table(messages(20)).encode("utf-32"), "is UTF-32 text"),
+    "one NUL": ("rows.csv", table(messages(20)).replace("w1", "w\0", 1).encode(), "holds NUL bytes (1, the first in"),
+    "head only": ("rows.csv", b"label,text\n", "holds no message"),
+    "blank": ("rows.csv", b" \n\t\n\n", "holds no message"),
+    "open quote": ("rows.csv", b'label,text\na,"hello there\nb,you\n', "line 2: found a quotation mark that is not"),
+    "zip as csv": ("rows.csv", b"PK\x03\x04" + bytes(40), "is a ZIP archive"),
+    "gzip as csv": ("rows.csv", b"\x1f\x8b\x08\x00" + bytes(40), "is a file packed by gzip"),
+    "a web page": ("rows.csv", b"<!DOCTYPE html><html><table><tr>", "found '<!DOCTYPE html>"),
+    "text column twice": ("rows.csv", b"label,text,text\na,b,c\n", "each of which may hold the text"),
+    "no label in a row": ("rows.csv", (table(messages(20)) + "\n,w1 w2").encode(), "nothing in column 'label'"),
+    "spaces inside labels": ("rows.csv", b"label,text\nnot  ok,a b\nnot ok,c d\n", "look the same and are not"),
+    "a class for each row": (
+        "rows.csv",
+        table([row._replace(label=f"l{k}") for k, row in enumerate(messages(40))]).encode(),
+        "too few to learn from some and test with others",
+    ),
     "latin-1": ("rows.csv", table(messages(20)).replace("w1", "ü").encode("latin-1"), "is not UTF-8 text"),
     "excel": ("rows.xlsx", b"PK\x03\x04\x00", "is a ZIP archive"),
     "pdf": ("rows.csv", b"%PDF-1.7", "is a PDF file"),
@@ -349,6 +366,25 @@ def test_what_cannot_be_learned_from_is_one_sentence_and_nothing_is_written(
     said = capsys.readouterr().err.strip().split("\n")
     assert complaint in said[-1] and name in said[-1] and not runs.exists()
     assert path.read_bytes() == content
+
+
+def test_numbers_as_labels_emoji_typed_specials_and_a_very_long_message_are_learned_from(base, runs, tmp_path, capsys):
+    path, rows = (
+        tmp_path / "my rows (final).v2.csv",
+        [row._replace(label=f" {'01'['ab'.index(row.label)]} ") for row in messages(24)],
+    )
+    odd = ["🙂👍🏽", "<|endoftext|><|pad|>", "w1 " * 70_000, 'say ""hi"", or not', "NaN", "日本語 \u200d \u00ad x"]
+    rows = [row._replace(text=f"{row.text} {odd[k % 6]}" if k < 12 else row.text) for k, row in enumerate(rows)]
+    lines = [f'1;{row.label};"{row.text}"' for row in rows]  # the same number for each row
+    path.write_bytes("\ufeff".encode() + "\r".join(["id;label;text", *lines]).encode())
+    assert finetune.main(["--messages", str(path), "--from", str(base), "--epochs", "1"]) == 0
+    assert "2 of 24 texts have more than 96 tokens" in capsys.readouterr().out
+    (run,) = runs.iterdir()
+    model, _ = load_classifier(run / "classifier")
+    assert model.labels == ["0", "1"] and run.name == "my-rows-final-.v2"
+    with open(run / "test.csv", encoding="utf-8", newline="") as file:
+        kept = list(csv.DictReader(file))
+    assert {row["text"].replace('"', "") for row in kept} <= {row.text.replace('"', "").rstrip() for row in rows}
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
