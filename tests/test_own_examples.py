@@ -45,6 +45,7 @@ def test_a_command_is_timed_in_a_process_of_its_own_and_the_table_has_its_row(ca
     assert "40 files" in row and re.search(r"\| \d+ \| (\d+\.\d GB|not told) \|$", row)
 
 
+@pytest.mark.filterwarnings("ignore:.*is read as the label")
 def test_the_tables_of_what_came_of_the_examples_are_of_these_files():
     """Whoever changes an example measures anew: `python -m shared.maintenance.own_examples`."""
     readme = (DATA_DIR / "README.md").read_text(encoding="utf-8")
