@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
 
 from ch04_gpt_model.fast_paths import LinearBy, fast_attention, linear_by_convolution
 from ch04_gpt_model.gpt_config import GPTConfig
@@ -176,6 +177,15 @@ def smallest_over_ranks(value: int, device: torch.device) -> int:
 def is_shared_out(model: nn.Module) -> bool:
     """Say whether each process holds only its share of a model's weights, as `fully_shard` leaves it."""
     return any(hasattr(parameter, "to_local") for parameter in model.parameters())
+
+
+def gradients_travel(network: nn.Module, now: bool) -> AbstractContextManager:
+    """Let gradients travel between the processes with the last batch of a step only."""
+    if isinstance(network, DistributedDataParallel) and not now:
+        return network.no_sync()
+    if isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(now)
+    return nullcontext()
 
 
 def show_shares(model: nn.Module) -> None:

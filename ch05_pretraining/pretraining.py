@@ -10,15 +10,12 @@ References: Radford et al. (2019); Loshchilov and Hutter (2017), "SGDR" (1608.03
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
-from torch.nn.parallel import DistributedDataParallel
 
 from ch02_text_data.batches import IGNORE_INDEX
 from ch05_pretraining.config_ranges import refuse_out_of_range
@@ -33,7 +30,13 @@ from ch05_pretraining.loop_care import (
     to_device_of,
     trainable_parameters,
 )
-from ch05_pretraining.machine import arithmetic, faster_precision, faster_products, sum_over_ranks
+from ch05_pretraining.machine import (
+    arithmetic,
+    faster_precision,
+    faster_products,
+    gradients_travel,
+    sum_over_ranks,
+)
 from ch05_pretraining.optimizers import Muon
 from ch05_pretraining.run_state import History, Progress, RunState
 
@@ -265,7 +268,7 @@ def take_step(run: RunState, micro_batches: list, count: int) -> float:
 
 def _backward(run: RunState, ids: Tensor, targets: Tensor, count: int, *, last: bool) -> float:
     require_room(ids.shape[-1], run.room)
-    with _gradients_travel(run.network, last):
+    with gradients_travel(run.network, last):
         if "auto" in (run.precision, run.products):
             _choose_by_trial(run, ids, targets)
         with arithmetic(run.device, run.precision, run.products):
@@ -273,15 +276,6 @@ def _backward(run: RunState, ids: Tensor, targets: Tensor, count: int, *, last: 
         lifted = part * (run.world_size / count * run.loss_scale.factor_in(run.precision))
         lifted.backward()  # both kinds of network average over processes; we want the sum
     return part.item()
-
-
-def _gradients_travel(network: nn.Module, now: bool) -> AbstractContextManager:
-    """Let gradients travel between the processes with the last batch of a step only."""
-    if isinstance(network, DistributedDataParallel) and not now:
-        return network.no_sync()
-    if isinstance(network, FSDPModule):
-        network.set_requires_gradient_sync(now)
-    return nullcontext()
 
 
 def _choose_by_trial(run: RunState, ids: Tensor, targets: Tensor) -> None:

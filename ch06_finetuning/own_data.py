@@ -48,6 +48,7 @@ COMPARED = 64
 ROUNDING = 1e-9  # 0.6 * 5 may come out a little above 3
 STEPS, MOST_EPOCHS = 300, 40  # a small table is read often, a large one once
 PUBLISHED_STEPS, PUBLISHED_BATCH = 25, 4  # it answers already, and a step of it takes a second
+ANSWERS_CONFIG = replace(ASSISTANT_CONFIG, learning_rate=1.8e-3, muon_learning_rate=6e-3)  # few rows, many times
 SORTING_STEPS = 100  # labels are news to it
 LARGEST_BATCH, LONGEST_ROW = 32, 1024
 LORA_RANK, LORA_ALPHA, LORA_RATE = 8, 16.0, 1e-3
@@ -391,7 +392,7 @@ def finetune_on_instructions(
         train_loader = create_instruction_loader(split.train, tokenizer, seed=settings.seed, **options)
         val_loader = create_instruction_loader(split.validation, tokenizer, shuffle=False, **options)
         settings = replace(settings, lora=settings.lora or published)
-        config = _config(ASSISTANT_CONFIG, settings, len(train_loader), PUBLISHED_STEPS if published else STEPS)
+        config = _config(ANSWERS_CONFIG, settings, len(train_loader), PUBLISHED_STEPS if published else STEPS)
         with _taught(model, settings, folder, resume, on_step) as kept:
             history = train_assistant(model, train_loader, val_loader, config, **kept)
         if published:
