@@ -207,8 +207,8 @@ def prepare(needs):
         open(MARKER, "w").close()  # still there at the next start: the installation was killed, so all is made anew
         install(files)
         os.remove(MARKER)
-        now = dict((name, fingerprint(REQUIREMENTS[name])) for name in REQUIREMENTS)
-        stamp = dict((name, now[name]) for name in now if name in ("course", needs) or known.get(name) == now[name])
+        stamp = dict((name, fingerprint(REQUIREMENTS[name])) for name in ("course", needs))
+        stamp.update((name, known[name]) for name in known if name not in stamp)  # compared when it is needed
         with open(STAMP + ".new", "w") as target:
             json.dump(stamp, target)
         os.replace(STAMP + ".new", STAMP)

@@ -311,13 +311,13 @@ def main(words: Sequence[str] | None = None) -> int:
     """Train from the command line; started by torchrun, all its processes train together."""
     options = vars(_arguments(words))
     shards, folder, device = (options.pop(name) for name in ("shards", "out", "device"))
-    check_shards = options.pop("check_shards")
+    reads_all = options.pop("check_shards")
     together = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     if together:
         on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())
         dist.init_process_group("nccl" if on_gpus else "gloo")
     try:
-        if check_shards:
+        if reads_all:
             require_whole_shards(shards)
         settings = CorpusSettings(**options)
         train_on_corpus(shards, folder, settings, device=device, on_plan=_show_plan, on_step=_show)
