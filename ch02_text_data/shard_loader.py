@@ -158,7 +158,7 @@ def read_manifest(folder: str | Path) -> dict:
 
 
 def require_whole_shards(folder: str | Path) -> None:
-    """Refuse shards of which a byte has changed since they were written; every byte is read, 1 to 2 s for each GB.
+    """Refuse shards of which a byte has changed since they were written; every byte is read.
 
     `read_manifest`, which runs before every training, looks only at the lengths of the files.
 

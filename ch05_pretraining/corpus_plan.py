@@ -11,8 +11,8 @@ import torch
 
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
-from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining.free_memory import free_memory
+from ch05_pretraining.model_parts import MODEL_CLASSES
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.scaling import flops_per_token
 
@@ -101,15 +101,14 @@ def plan_training(
 
 def model_of(shape: GPTConfig) -> GPTModel:
     """Build the model of a shape, with weights from PyTorch's global generator."""
-    return ModernGPT(shape) if isinstance(shape, ModernConfig) else GPTModel(shape)
+    return next(class_ for class_, config in MODEL_CLASSES.values() if config is type(shape))(shape)
 
 
 def _activation_bytes(shape: GPTConfig, n_tokens: int, precision: str) -> int:
     """What the forward pass keeps of so many tokens: in each block the inputs of its products, and all the logits."""
     size = 4 if precision == "float32" else 2
-    in_block = (
-        9 * shape.d_model + 3 * shape.d_ff
-    )  # two norms, queries, keys and values, attention, two sums; the middle
+    # two norms, queries, keys and values, attention, two sums, each of width D; and the middle of the feed-forward part
+    in_block = 9 * shape.d_model + 3 * shape.d_ff
     logits = 3 * 4 * shape.vocab_size  # scores, their logarithms and their gradient, in 32 bits
     return n_tokens * (shape.n_layers * in_block * size + logits)
 

@@ -166,7 +166,8 @@ def _filled_in(settings: CorpusSettings, manifest: dict, place: torch.device, wo
     """Put numbers where the caller left the choice to the rules."""
     shape = CORPUS_SHAPES[settings.shape]
     at_once = settings.batch_size * settings.context_length * world_size
-    steps = settings.accumulation_steps or max(1, round(shape.step_tokens / max(1, at_once)))
+    by_rule = max(1, round(shape.step_tokens / max(1, at_once)))
+    steps = by_rule if settings.accumulation_steps is None else settings.accumulation_steps
     n_tokens = sum(shard["tokens"] for shard in manifest["train"])
     with torch.device("meta"):
         config = shape.config(manifest["vocab_size"], settings.context_length)
@@ -176,14 +177,16 @@ def _filled_in(settings: CorpusSettings, manifest: dict, place: torch.device, wo
     precision = settings.precision
     if precision == "auto":
         precision = "float32" if place.type != "cuda" else "bfloat16" if has_bfloat16(place) else "float16"
+    max_steps = min(rounds, wanted) if settings.max_steps is None else settings.max_steps
+    learning_rate = shape.learning_rate if settings.learning_rate is None else settings.learning_rate
     return replace(
-        settings, accumulation_steps=steps, max_steps=settings.max_steps or min(rounds, wanted), precision=precision,
-        learning_rate=settings.learning_rate or shape.learning_rate,
-    )  # fmt: skip
+        settings, accumulation_steps=steps, max_steps=max_steps, precision=precision, learning_rate=learning_rate
+    )
 
 
 def _train_config(settings: CorpusSettings) -> TrainConfig:
-    assert settings.max_steps and settings.learning_rate and settings.accumulation_steps
+    assert settings.max_steps is not None and settings.learning_rate is not None  # `_filled_in` has seen to it
+    assert settings.accumulation_steps is not None
     return TrainConfig(
         settings.max_steps, settings.learning_rate, warmup_steps=max(1, settings.max_steps // 50),
         min_learning_rate=settings.learning_rate / 10, accumulation_steps=settings.accumulation_steps,
@@ -322,7 +325,8 @@ def main(words: Sequence[str] | None = None) -> int:
         settings = CorpusSettings(**options)
         train_on_corpus(shards, folder, settings, device=device, on_plan=_show_plan, on_step=_show)
     except TrainingInterrupted:
-        print(f"\nStopped; everything is saved in {folder}. The same command goes on.", flush=True)
+        if rank_and_world_size()[0] == 0:
+            print(f"\nStopped; everything is saved in {folder}. The same command goes on.", flush=True)
         return 130
     except (ValueError, OSError) as error:
         print(f"gpt2_recipe: {error}", file=sys.stderr, flush=True)

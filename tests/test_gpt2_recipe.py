@@ -194,7 +194,10 @@ def test_a_training_with_other_settings_keeps_its_folder(tmp_path, shards):
         ({"batch_size": 0}, "batch_size=0"),
         ({"batch_size": 10**6}, "give more text, or lower batch_size"),
         ({"max_steps": -1}, "max_steps=-1"),
+        ({"max_steps": 0}, "max_steps=0"),
+        ({"accumulation_steps": 0}, "accumulation_steps=0"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0"),
         ({"precision": "int8"}, "precision='int8'"),
     ],
 )

@@ -70,7 +70,7 @@ def write_lesson(rng: PortableRandom, n_names: int, *, plain: bool = False, part
     text = " ".join(sentence[0].upper() + sentence[1:] for sentence in told)
     people = [person for person in telling.people if position(person.name, text) >= 0]
     facts = Facts(text, people, feelings={person.name: feeling for person, feeling in felt.items()})
-    statements = tuple(dict.fromkeys(LESSON_PARTS[part](facts, rng)))[:MOST_STATEMENTS]
+    statements = tuple(dict.fromkeys(ASKS[part](facts, rng)))[:MOST_STATEMENTS]
     return Lesson(text, statements) if statements else write_lesson(rng, n_names, plain=plain, part=part)
 
 
@@ -182,8 +182,8 @@ def _scene(rng: PortableRandom) -> Lesson:
     return Lesson(facts.text, tuple(dict.fromkeys(found))[:MOST_STATEMENTS]) if found else _scene(rng)
 
 
-LESSON_PARTS: dict[str, Callable[[Facts, PortableRandom], list[Statement]]] = {
+ASKS: dict[str, Callable[[Facts, PortableRandom], list[Statement]]] = {
     "people": _who_is_what, "kinds": _yes_or_no_of_kinds, "feelings": _with_feelings, "yes or no": _yes_or_no,
-    "scenes": _who_is_what,
 }  # fmt: skip
-"""What a lesson asks; scenes are asked in all kinds."""
+LESSON_PARTS = (*ASKS, "scenes")
+"""What a lesson can be about; scenes are asked in all kinds."""
