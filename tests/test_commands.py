@@ -164,6 +164,37 @@ def test_ctrl_c_at_any_moment_is_no_traceback(words, seconds):
     assert "Traceback" not in complaints, complaints
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another signal there")
+def test_ctrl_c_ends_a_command_whose_library_would_catch_it(tmp_path):
+    library = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except BaseException:
+    raise ImportError("cannot load module more than once per process")
+"""
+    (tmp_path / "library.py").write_text(library, encoding="utf-8")
+    code = """
+import sys
+from shared.commands.command_line import command
+
+@command("it")
+def main(arguments):
+    import library
+
+sys.exit(main([]))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "\n", "")
+
+
+def test_a_command_leaves_ctrl_c_as_it_found_it():
+    before = signal.getsignal(signal.SIGINT)
+    assert command("it")(lambda arguments: 0)([]) == 0
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.skipif(os.name == "nt", reason="arguments there are always text")
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_prompt_that_is_no_text_is_shown_as_far_as_it_is(encoding):

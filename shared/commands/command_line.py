@@ -7,8 +7,12 @@ import argparse
 import errno
 import functools
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 LARGEST_SEED = 2**64 - 1  # what PyTorch's generators hold
 
@@ -74,7 +78,8 @@ def command(name: str):
             if hasattr(sys.stdout, "reconfigure"):  # a notebook's has not
                 sys.stdout.reconfigure(errors="replace")  # half of a character in a path or a text stops no command
             try:
-                return main(arguments)
+                with _imports_end_whole():
+                    return main(arguments)
             except KeyboardInterrupt:
                 print()
                 return 130
@@ -89,6 +94,33 @@ def command(name: str):
         return guarded
 
     return around
+
+
+@contextmanager
+def _imports_end_whole() -> Iterator[None]:
+    """Let Ctrl-C end the program at once while a library is imported, as libraries catch it and go on half made."""
+    if threading.current_thread() is not threading.main_thread():  # only there Python lets handle signals
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # somebody else decides
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupted(number: int, frame: FrameType | None):
+    caller = frame
+    while caller is not None:
+        if caller.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(1, b"\n")
+            os._exit(130)
+        caller = caller.f_back
+    signal.default_int_handler(number, frame)
 
 
 def _sentence(error: Exception) -> str | None:
