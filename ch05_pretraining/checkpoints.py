@@ -148,6 +148,8 @@ def part_name(rank: int, world_size: int) -> str:
 def read_parts(folder: str | Path) -> dict[str, Tensor]:
     """Put a model together from the shares that several processes have kept, at the newest step that all have.
 
+    Any number of processes may read them; the parts are read one after another, without the optimizer's numbers.
+
     Args:
         folder: holds part-1-of-N to part-N-of-N, as `train` writes them for a model that `fully_shard` has shared out.
 
@@ -160,18 +162,21 @@ def read_parts(folder: str | Path) -> dict[str, Tensor]:
     Source: Zhao et al. (2023), "PyTorch FSDP" (2304.11277). For ch05, section S.6 of its scaling notebook.
     """
     folder = Path(folder)
-    sizes = sorted({int(path.name.rsplit("-", 1)[1]) for path in folder.glob("part-*-of-*")})
+    sizes = sorted({int(path.name.rsplit("-", 1)[1]) for path in folder.glob("part-*-of-*[0-9]")})
     if len(sizes) != 1:
-        raise CheckpointError(
-            f"{folder} holds the parts of {len(sizes)} trainings, expected one: choose another folder"
-        )
+        found = f"parts of trainings by {' and by '.join(map(str, sizes))} processes" if sizes else "no parts"
+        raise CheckpointError(f"{folder} holds {found}, expected those of one training: choose another folder")
     parts = [folder / part_name(rank, sizes[0]) for rank in range(sizes[0])]
     steps = [{path.name for path in list_checkpoints(part)} for part in parts]
     if not (common := set.intersection(*steps)):
         raise CheckpointError(f"{folder}: its {sizes[0]} parts have no step in common, so no model can be put together")
-    shares = [load_checkpoint(part / max(common)) for part in parts]
-    whole, in_shares = dict(shares[0].model), shares[0].extra["shared_out"]
-    return whole | {name: torch.cat([share.model[name] for share in shares]) for name in in_shares}
+    rows: dict[str, list[Tensor]] = {}
+    for part in parts:
+        share = _read_checkpoint(part / max(common), with_optimizer=False)
+        for name, tensor in share.model.items():
+            rows.setdefault(name, []).append(tensor)
+    in_shares = share.extra["shared_out"]
+    return {name: torch.cat(rows.pop(name)) if name in in_shares else rows.pop(name)[0] for name in list(rows)}
 
 
 def list_checkpoints(folder: str | Path) -> list[Path]:
@@ -186,11 +191,12 @@ def list_checkpoints(folder: str | Path) -> list[Path]:
     return sorted(folder.glob("step-????????"), reverse=True) if folder.is_dir() else []
 
 
-def _read_checkpoint(folder: Path) -> Checkpoint:
-    files = read_folder(folder)
+def _read_checkpoint(folder: Path, *, with_optimizer: bool = True) -> Checkpoint:
+    files = read_folder(folder, without="" if with_optimizer else "optimizer.safetensors")
     try:
         state = json.loads(files["state.json"])
-        model, optimizer = (tensors_from_bytes(files[f"{name}.safetensors"]) for name in ("model", "optimizer"))
+        model = tensors_from_bytes(files["model.safetensors"])
+        optimizer = tensors_from_bytes(files["optimizer.safetensors"]) if with_optimizer else {}
         best = tensors_from_bytes(files["best.safetensors"]) if "best.safetensors" in files else {}
         new = {key: state[key] for key in ("settings", "shapes") if key in state}
         return Checkpoint(state["step"], model, optimizer, state["extra"], folder, best=best, **new)

@@ -180,12 +180,11 @@ def is_shared_out(model: nn.Module) -> bool:
 
 
 def gradients_travel(network: nn.Module, now: bool) -> AbstractContextManager:
-    """Let gradients travel between the processes with the last batch of a step only."""
-    if isinstance(network, DistributedDataParallel) and not now:
-        return network.no_sync()
-    if isinstance(network, FSDPModule):
-        network.set_requires_gradient_sync(now)
-    return nullcontext()
+    """Let gradients travel between the processes with the last batch of a step only.
+
+    Those of a model that is shared out travel with each batch: to wait, each process would have to hold all of them.
+    """
+    return network.no_sync() if isinstance(network, DistributedDataParallel) and not now else nullcontext()
 
 
 def show_shares(model: nn.Module) -> None:
