@@ -83,6 +83,7 @@ _MODULES = {
     "ch05_pretraining.run_settings": "story_config OptionError OtherSettings",
     "ch05_pretraining.story_scores": "evaluate_stories ngram_bits StoryScores",
     "ch05_pretraining.corpus_plan": "TrainingPlan plan_training",
+    "ch05_pretraining.documents_apart": "DocumentsApart loss_of_documents",
     "ch05_pretraining.gpt2_recipe": "CORPUS_SHAPES CorpusSettings train_on_corpus",
     "ch05_pretraining.own_text": "DocumentWindows TextVerdict text_advice text_baselines text_loaders text_verdict",
     # chapter 6: fine-tuning
