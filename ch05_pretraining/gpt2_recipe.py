@@ -7,7 +7,9 @@
 The loop is `train` of this chapter. Each process reads rows of its own; the gradients are added up
 (`DistributedDataParallel`), or, with `--share`, each process also holds only its share of the weights, the gradients
 and the optimizer's numbers (`fully_shard`). Before anything is trained the recipe says what it will take, and refuses
-what cannot fit.
+what cannot fit. A training goes on only with the number of processes that began it; any number can read its weights.
+
+Left out: `torch.compile`, and building a model share by share: each process builds the whole one first.
 
 References: Radford et al. (2019); Brown et al. (2020), "Language models are few-shot learners" (2005.14165), table 2.1,
 for learning rates and batches; Hoffmann et al. (2022), 2203.15556, for the number of tokens; Zhao et al. (2023),
@@ -15,6 +17,7 @@ for learning rates and batches; Hoffmann et al. (2022), 2203.15556, for the numb
 """
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -24,6 +27,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from ch02_text_data.encoding_files import KeptTokenizer, tokenizer_from_json
@@ -33,6 +37,8 @@ from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig
 from ch05_pretraining.checkpoints import copy_tensors, read_parts
 from ch05_pretraining.corpus_plan import TrainingPlan, model_of, plan_training, require_that_it_fits
+from ch05_pretraining.documents_apart import loss_of_documents
+from ch05_pretraining.evaluation import loss_sum
 from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.machine import (
     choose_device,
@@ -52,6 +58,7 @@ __all__ = ["CORPUS_SHAPES", "CorpusSettings", "train_on_corpus"]
 
 CHECKPOINTS, SETTINGS, MODEL = "checkpoints", "settings.json", "model"
 TRIAL_STEPS, WARM_UP = 10, 2  # steps of the trial, of which the first are not timed
+EVAL_BATCHES = 20  # of each process, in a look at the validation shards
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,8 @@ class CorpusSettings:
         max_steps: None takes 20 tokens for each parameter, at most one round through the shards.
         learning_rate: None takes GPT-3's at this size.
         precision: "float32", "bfloat16", "float16", or "auto": sixteen bits on a GPU, of the kind it computes fast.
-        share: let each process hold only its share of the model (`fully_shard`).
+        share: let each of several processes hold only its share of the model (`fully_shard`).
+        document_mask: let a token read its own document only, not the end of another one that stands in its row.
         eval_every: steps between two looks at the validation shards, and between two checkpoints.
         seed: of the weights and of the order of the rows.
 
@@ -109,6 +117,7 @@ class CorpusSettings:
     learning_rate: float | None = None
     precision: str = "auto"
     share: bool = False
+    document_mask: bool = False
     eval_every: int = 200
     seed: int = 0
 
@@ -121,7 +130,8 @@ def train_on_corpus(
 
     Args:
         shards: where `write_token_shards` wrote.
-        folder: gets settings, checkpoints and the model; a call with the same settings goes on.
+        folder: gets settings, checkpoints and the model; a call with the same settings and number of processes goes
+            on. Processes on several machines need a folder that all of them see.
         settings: shape, batches, steps and precision.
         device: "cpu", "cuda", "mps" or "auto"; under torchrun each process takes a GPU of its own.
         on_plan: called once with what the training takes, before it begins.
@@ -134,32 +144,49 @@ def train_on_corpus(
 
     Source: Radford et al. (2019); Zhao et al. (2023). For ch05, section S.6 of its scaling notebook.
     """
-    folder, place, (rank, world_size) = Path(folder), choose_device(device), rank_and_world_size()
+    folder, (rank, world_size) = Path(folder), rank_and_world_size()
+    place = _place(device, settings, world_size)
     if settings.shape not in CORPUS_SHAPES:
         raise ValueError(f"shape={settings.shape!r} is unknown: choose one of {', '.join(CORPUS_SHAPES)}")
     manifest = read_manifest(shards)
     settings = _filled_in(settings, manifest, place, world_size)
     shape = CORPUS_SHAPES[settings.shape].config(manifest["vocab_size"], settings.context_length)
-    reading = _loader(shards, settings, "train", rank, world_size)
-    watched = _loader(shards, settings, "validation", rank, world_size) if _has_rows(manifest, settings) else None
-    config = _train_config(settings)
-    plan = plan_training(
-        shape, settings.batch_size, settings.context_length, config, world_size=world_size, share=settings.share
-    )
-    require_that_it_fits(plan, place)
-    wanted = asdict(settings) | {"world_size": world_size, "tokenizer": manifest["tokenizer"]}
-    on_first_rank(lambda: _keep_settings(folder, wanted))
-    if on_plan:
-        on_plan(replace(plan, seconds_per_step=_trial(shape, settings, reading, config, place)))
-    model = _new_model(shape, settings, place)
-    checkpoints = folder / CHECKPOINTS
-    history = train(model, reading, watched, config, checkpoint_dir=checkpoints, resume=True, on_step=on_step)
+    reading = _loader(shards, settings, "train", settings.batch_size)
+    n_rows = _rows_at_a_look(manifest, settings)
+    watched = _loader(shards, settings, "validation", n_rows) if n_rows else None
     tokenizer = tokenizer_from_json((Path(shards) / "tokenizer.json").read_bytes())
-    on_first_rank(lambda: _save(folder, model, shape, tokenizer, wanted, history))
+    config = _train_config(settings)
+    plan = _plan(shape, settings, config, watched, place)
+    wanted = asdict(settings) | {"world_size": world_size, "tokenizer": manifest["tokenizer"]}
+    _refuse_other_settings(folder, wanted)
+    require_that_it_fits(plan, place)  # each process waits here for the others, so that none writes if one refuses
+    on_first_rank(lambda: _keep_settings(folder, wanted))
+    if not (folder / SETTINGS).is_file():
+        raise ValueError(f"process {rank + 1} of {world_size} does not see {folder}: give a folder that all can see")
+    loss = loss_of_documents(manifest["end_id"]) if settings.document_mask else loss_sum
+    if on_plan:
+        on_plan(replace(plan, seconds_per_step=_trial(shape, settings, reading, config, loss, place)))
+    model = _new_model(shape, settings, place)
+    history = train(model, reading, watched, config, loss=loss, checkpoint_dir=folder / CHECKPOINTS, resume=True,
+                    on_step=on_step)  # fmt: skip
+    whole = None if settings.share else model
+    del model
+    gc.collect()  # shares go before one process puts the whole model together
+    on_first_rank(lambda: _save(folder, whole or _put_together(folder, shape), tokenizer, wanted, history))
     return history
 
 
 # ---------------------------------------------------------------- settings
+
+
+def _place(device: str, settings: CorpusSettings, world_size: int) -> torch.device:
+    """Choose the device; several processes have no common Mac's GPU, and one alone has nobody to share with."""
+    place = choose_device(device)
+    if settings.share and world_size == 1:
+        raise ValueError("share=True divides a model among processes, and this is one: start several with torchrun")
+    if world_size > 1 and place.type == "mps":
+        raise ValueError(f"{world_size} processes cannot train on one Mac's GPU: use one process, or device='cpu'")
+    return place
 
 
 def _filled_in(settings: CorpusSettings, manifest: dict, place: torch.device, world_size: int) -> CorpusSettings:
@@ -190,43 +217,60 @@ def _train_config(settings: CorpusSettings) -> TrainConfig:
     return TrainConfig(
         settings.max_steps, settings.learning_rate, warmup_steps=max(1, settings.max_steps // 50),
         min_learning_rate=settings.learning_rate / 10, accumulation_steps=settings.accumulation_steps,
-        precision=settings.precision, eval_every=settings.eval_every, eval_batches=20, seed=settings.seed,
+        precision=settings.precision, eval_every=settings.eval_every, eval_batches=EVAL_BATCHES, seed=settings.seed,
     )  # fmt: skip
 
 
-def _keep_settings(folder: Path, wanted: dict) -> None:
-    """Write down what decides the training, or refuse a folder in which another one was begun."""
+def _refuse_other_settings(folder: Path, wanted: dict) -> None:
+    """Refuse a folder in which another training was begun."""
     path = folder / SETTINGS
-    if path.is_file():
-        try:
-            then = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: choose another folder") from error
-        changed = [
-            f"{key} was {then.get(key)!r}, now {wanted[key]!r}" for key in wanted if then.get(key) != wanted[key]
-        ]
-        if changed:
-            raise ValueError(
-                f"{folder} holds a training with other settings ({'; '.join(changed)}): use the same to go on, or "
-                "another folder to start anew"
-            )
+    if not path.is_file():
         return
+    try:
+        then = asdict(CorpusSettings()) | json.loads(path.read_text(encoding="utf-8"))  # some are younger than the file
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: choose another folder") from error
+    changed = [f"{key} was {then.get(key)!r}, now {wanted[key]!r}" for key in wanted if then.get(key) != wanted[key]]
+    if changed:
+        raise ValueError(
+            f"{folder} holds a training with other settings ({'; '.join(changed)}): use the same to go on, or "
+            "another folder to start anew"
+        )
+
+
+def _keep_settings(folder: Path, wanted: dict) -> None:
+    """Write down what decides the training; a folder that has it already has the same."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json_bytes(wanted))
+    if not (folder / SETTINGS).is_file():
+        write_atomically(folder / SETTINGS, json_bytes(wanted))
 
 
-def _loader(shards: str | Path, settings: CorpusSettings, split: str, rank: int, world_size: int) -> ShardLoader:
-    """Rows of one process."""
+def _loader(shards: str | Path, settings: CorpusSettings, split: str, batch_size: int) -> ShardLoader:
+    """Rows of this process."""
+    rank, world_size = rank_and_world_size()
     return ShardLoader(
-        shards, settings.context_length, settings.batch_size, split=split, shuffle=split == "train",
+        shards, settings.context_length, batch_size, split=split, shuffle=split == "train",
         seed=settings.seed, rank=rank, world_size=world_size,
     )  # fmt: skip
 
 
-def _has_rows(manifest: dict, settings: CorpusSettings) -> bool:
-    """Whether the validation shards fill a batch of every process."""
-    rows = sum((shard["tokens"] - 1) // settings.context_length for shard in manifest["validation"])
-    return rows >= settings.batch_size * rank_and_world_size()[1]
+def _rows_at_a_look(manifest: dict, settings: CorpusSettings) -> int:
+    """How many validation rows each process reads at once: as many as in training, or what there is; 0 for none."""
+    n_windows = sum(-(-(shard["tokens"] - 1) // settings.context_length) for shard in manifest["validation"])
+    return min(settings.batch_size, n_windows // rank_and_world_size()[1])
+
+
+def _plan(
+    shape: GPTConfig, settings: CorpusSettings, config: TrainConfig, watched: ShardLoader | None, place: torch.device
+) -> TrainingPlan:
+    """What the training takes on each device, and how much text each look at the validation shards reads."""
+    world_size = rank_and_world_size()[1]
+    plan = plan_training(
+        shape, settings.batch_size, settings.context_length, config, world_size=world_size, share=settings.share,
+        document_mask=settings.document_mask, device=place.type,
+    )  # fmt: skip
+    rows = min(EVAL_BATCHES, len(watched)) * watched.batch_size * world_size if watched else 0
+    return replace(plan, validation_tokens=rows * settings.context_length)
 
 
 # ---------------------------------------------------------------- model
@@ -235,34 +279,36 @@ def _has_rows(manifest: dict, settings: CorpusSettings) -> bool:
 def _new_model(config: GPTConfig, settings: CorpusSettings, place: torch.device) -> GPTModel:
     """Build a model with the weights of its seed; shared out, each process keeps its rows of every matrix."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = model_of(config).to(place)
+        torch.manual_seed(settings.seed % 2**64)
+        model = model_of(config)
     if settings.share:
-        for block in model.blocks:
-            fully_shard(block)
-        fully_shard(model)
-    return model
+        devices = init_device_mesh(place.type, (rank_and_world_size()[1],))
+        for part in (*model.blocks, model):
+            fully_shard(part, mesh=devices)  # part by part to the device, which never holds the whole
+    return model.to(place)
 
 
 def _trial(
-    config: GPTConfig, settings: CorpusSettings, loader: ShardLoader, training: TrainConfig, place: torch.device
-) -> float:
+    config: GPTConfig, settings: CorpusSettings, loader: ShardLoader, training: TrainConfig, loss: Callable,
+    place: torch.device,
+) -> float:  # fmt: skip
     """Seconds of a step, from ten with a model that is thrown away; the same number in every process."""
-    model = _new_model(config, settings, place)
-    few = replace(training, max_steps=TRIAL_STEPS, warmup_steps=0, eval_every=TRIAL_STEPS)
-    stamps = train(model, loader, None, few).seconds
+    few = replace(training, max_steps=TRIAL_STEPS, eval_every=TRIAL_STEPS)
+    stamps = train(_new_model(config, settings, place), loader, None, few, loss=loss).seconds
+    gc.collect()  # what runs between processes refers to itself, and with it to the model
     seconds = (stamps[-1] - stamps[WARM_UP - 1]) / (TRIAL_STEPS - WARM_UP)
     total, n = sum_over_ranks([seconds, 1], place)
     return total / n
 
 
-def _save(
-    folder: Path, model: GPTModel, config: GPTConfig, tokenizer: KeptTokenizer, wanted: dict, history: History
-) -> None:
-    """Write the finished model, put together from its shares where it was shared out."""
-    if wanted["share"]:
-        model = model_of(config)
-        copy_tensors(model, read_parts(folder / CHECKPOINTS), folder)
+def _put_together(folder: Path, config: GPTConfig) -> GPTModel:
+    """Build the whole model from the shares that the processes have kept."""
+    model = model_of(config)
+    copy_tensors(model, read_parts(folder / CHECKPOINTS), folder)
+    return model
+
+
+def _save(folder: Path, model: GPTModel, tokenizer: KeptTokenizer, wanted: dict, history: History) -> None:
     write_atomically(folder / "history.json", json_bytes(asdict(history)))
     last = {"val_loss": history.val_losses[-1]} if history.val_losses else {}
     save_model(folder / MODEL, model.cpu(), tokenizer, wanted | last, dtype="float32")
@@ -300,14 +346,24 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--context", type=int, default=256, dest="context_length", metavar="TOKENS")
     parser.add_argument("--batch-size", type=int, default=8, metavar="ROWS", help="rows a process reads at once")
     parser.add_argument("--accumulate", type=int, dest="accumulation_steps", metavar="N", help="batches in a step")
-    parser.add_argument("--steps", type=int, dest="max_steps", metavar="N")
-    parser.add_argument("--learning-rate", type=float)
+    told = "(default: 20 tokens for each parameter, at most all tokens once)"
+    parser.add_argument("--steps", type=int, dest="max_steps", metavar="N", help=told)
+    parser.add_argument("--learning-rate", type=float, metavar="RATE", help="(default: GPT-3's at this size)")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     parser.add_argument("--share", action="store_true", help="each process holds only its share of the model")
+    told = "a token reads its own document only (default: all of its row before it)"
+    parser.add_argument("--document-mask", action="store_true", help=told)
     parser.add_argument("--eval-every", type=int, default=200, metavar="N", help="steps between looks and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--check-shards", action="store_true", help="read every byte of the shards first")
     return parser.parse_args(words)
+
+
+def _join(place: torch.device) -> None:
+    """Meet the other processes that torchrun has started."""
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -316,10 +372,9 @@ def main(words: Sequence[str] | None = None) -> int:
     shards, folder, device = (options.pop(name) for name in ("shards", "out", "device"))
     reads_all = options.pop("check_shards")
     together = "RANK" in os.environ and "WORLD_SIZE" in os.environ
-    if together:
-        on_gpus = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-        dist.init_process_group("nccl" if on_gpus else "gloo")
     try:
+        if together:
+            _join(choose_device(device))
         if reads_all:
             require_whole_shards(shards)
         settings = CorpusSettings(**options)
@@ -328,8 +383,9 @@ def main(words: Sequence[str] | None = None) -> int:
         if rank_and_world_size()[0] == 0:
             print(f"\nStopped; everything is saved in {folder}. The same command goes on.", flush=True)
         return 130
-    except (ValueError, OSError) as error:
-        print(f"gpt2_recipe: {error}", file=sys.stderr, flush=True)
+    except (ValueError, OSError, torch.OutOfMemoryError) as error:
+        remedy = ": lower --batch-size or --context" if isinstance(error, torch.OutOfMemoryError) else ""
+        print(f"gpt2_recipe: {error}{remedy}", file=sys.stderr, flush=True)
         return 1
     if rank_and_world_size()[0] == 0:
         print(f'model in {folder / MODEL}: python course.py sample "…" --model {folder / MODEL}')

@@ -13,17 +13,24 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.autograd.graph import saved_tensors_hooks
 from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
+from ch02_text_data.shard_loader import ShardLoader
 from ch02_text_data.text_data import BPETokenizer
 from ch02_text_data.token_shards import write_token_shards
 from ch04_gpt_model.gpt_config import GPTConfig
+from ch04_gpt_model.gpt_model import GPTModel
+from ch04_gpt_model.modern_gpt import ModernConfig, ModernGPT
 from ch05_pretraining import corpus_plan, gpt2_recipe
 from ch05_pretraining.checkpoints import list_checkpoints, read_parts
 from ch05_pretraining.corpus_plan import plan_training
+from ch05_pretraining.documents_apart import loss_of_documents
+from ch05_pretraining.evaluation import evaluate, loss_sum
 from ch05_pretraining.gpt2_recipe import CORPUS_SHAPES, CorpusSettings, Shape, train_on_corpus
 from ch05_pretraining.loop_care import TrainingInterrupted
+from ch05_pretraining.machine import arithmetic
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.saved_models import load_model
 from ch05_pretraining.scaling import flops_per_token
@@ -142,14 +149,14 @@ def test_killed_while_training_two_with_shares_go_on_to_the_same_bits(runs, tmp_
 
 
 def test_parts_that_do_not_belong_together_are_refused(runs, tmp_path):
-    with pytest.raises(CheckpointError, match="holds the parts of 0 trainings, expected one"):
+    with pytest.raises(CheckpointError, match="holds no parts, expected those of one training"):
         read_parts(tmp_path)
     for part in ("part-1-of-2", "part-2-of-2"):
         (tmp_path / part).mkdir()
     with pytest.raises(CheckpointError, match="its 2 parts have no step in common"):
         read_parts(tmp_path)
     (tmp_path / "part-1-of-3").mkdir()
-    with pytest.raises(CheckpointError, match="holds the parts of 2 trainings"):
+    with pytest.raises(CheckpointError, match="holds parts of trainings by 2 and by 3 processes, expected those of"):
         read_parts(tmp_path)
 
 
@@ -182,9 +189,21 @@ def test_a_training_with_other_settings_keeps_its_folder(tmp_path, shards):
     ):
         train_on_corpus(shards, tmp_path, SETTINGS, device="cpu")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-    (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(ValueError, match=r"settings\.json is damaged: choose another folder"):
-        train_on_corpus(shards, tmp_path, few, device="cpu")
+    for content in ("{", "", "[]", "3", "null"):
+        (tmp_path / "settings.json").write_text(content)
+        with pytest.raises(ValueError, match=r"settings\.json is damaged: choose another folder"):
+            train_on_corpus(shards, tmp_path, few, device="cpu")
+
+
+def test_settings_of_before_there_were_masks_still_fit(tmp_path, shards):
+    few = replace(SETTINGS, max_steps=2)
+    train_on_corpus(shards, tmp_path, few, device="cpu")
+    then = json.loads((tmp_path / "settings.json").read_text())
+    del then["document_mask"]
+    (tmp_path / "settings.json").write_text(json.dumps(then))
+    assert len(train_on_corpus(shards, tmp_path, few, device="cpu").losses) == 2
+    with pytest.raises(ValueError, match="document_mask was False, now True"):
+        train_on_corpus(shards, tmp_path, replace(few, document_mask=True), device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -199,6 +218,7 @@ def test_a_training_with_other_settings_keeps_its_folder(tmp_path, shards):
         ({"learning_rate": -1.0}, "learning_rate=-1.0"),
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
         ({"precision": "int8"}, "precision='int8'"),
+        ({"share": True}, "share=True divides a model among processes, and this is one: start several with torchrun"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, shards, changes, sentence):
@@ -207,6 +227,21 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, 
     with pytest.raises(ValueError, match="holds no finished token shards"):
         train_on_corpus(tmp_path / "nowhere", tmp_path / "out", SETTINGS, device="cpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_without_a_tokenizer_nothing_is_begun(tmp_path, shards, capsys):
+    shutil.copytree(shards, tmp_path / "shards")
+    (tmp_path / "shards" / "tokenizer.json").unlink()
+    words = [str(tmp_path / "shards"), "--out", str(tmp_path / "out"), "--shape", "tiny", "--context", "32",
+             "--device", "cpu"]  # fmt: skip
+    assert gpt2_recipe.main(words) == 1
+    assert "tokenizer.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_any_whole_number_is_a_seed(tmp_path, shards):
+    settings = replace(SETTINGS, max_steps=1, seed=10**30)
+    assert len(train_on_corpus(shards, tmp_path, settings, device="cpu").losses) == 1
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_written(tmp_path, shards, monkeypatch, capsys):
@@ -224,8 +259,22 @@ def test_without_validation_rows_it_trains_all_the_same(tmp_path, shards):
     text.write_text("\n<|endoftext|>\n".join(story.text for story in load_stories("train", n=30)), encoding="utf-8")
     tokenizer = BPETokenizer.train([text.read_text(encoding="utf-8")], 300, SPECIAL_TOKENS)
     write_token_shards([text], tmp_path / "shards", tokenizer, kept_aside=0.0)
-    history = train_on_corpus(tmp_path / "shards", tmp_path / "out", replace(SETTINGS, max_steps=2), device="cpu")
+    plans = []
+    few = replace(SETTINGS, max_steps=2)
+    history = train_on_corpus(tmp_path / "shards", tmp_path / "out", few, device="cpu", on_plan=plans.append)
     assert len(history.losses) == 2 and not history.val_losses
+    assert "validation   none, because too little text was kept aside" in str(plans[0])
+
+
+def test_validation_rows_that_fill_no_batch_are_looked_at_all_the_same(tmp_path, shards):
+    plans = []
+    n_rows = ShardLoader(shards, 32, 1, split="validation").n_windows
+    wide = replace(SETTINGS, batch_size=n_rows + 1, accumulation_steps=1, max_steps=1)
+    history = train_on_corpus(shards, tmp_path, wide, device="cpu", on_plan=plans.append)
+    assert len(history.val_losses) == 1 and plans[0].validation_tokens == 32 * n_rows
+    model, _ = load_model(tmp_path / "model")
+    whole = evaluate(model, ShardLoader(shards, 32, n_rows, split="validation", shuffle=False))
+    assert history.val_losses[0] == pytest.approx(whole, rel=1e-5)
 
 
 def test_a_changed_byte_in_a_shard_is_found_where_asked(tmp_path, shards, capsys):
@@ -262,6 +311,57 @@ def test_the_plan_of_gpt2_is_that_of_a_pencil():
     assert shares.memory["optimizer"] == 124_439_808 and shares.n_bytes < two.n_bytes
     half = plan_training(shape, 8, 1024, replace(config, precision="bfloat16"))
     assert half.memory["activations"] < alone.memory["activations"] < 2 * half.memory["activations"]
+    assert alone.for_a_moment == 12 * 124_439_808 and shares.for_a_moment == 4 * 124_439_808
+    assert alone.n_bytes_without_gpu >= alone.n_bytes
+    small = plan_training(shape, 1, 64, config)
+    assert small.n_bytes_without_gpu == 28 * 124_439_808 > small.n_bytes  # the state, and its copy as a file
+
+
+PUBLISHED = {"124M": 124_439_808, "355M": 354_823_168, "774M": 774_030_080, "1558M": 1_557_611_200}
+
+
+@pytest.mark.parametrize(("size", "published"), PUBLISHED.items())
+def test_the_plan_prints_the_published_parameters_and_they_are_those_of_the_model(size, published):
+    shape = CORPUS_SHAPES[size].config(50_257, 1024)
+    plan = plan_training(shape, 8, 1024, TrainConfig(1000))
+    assert f"parameters   {published:,}\n" in str(plan)
+    with torch.device("meta"):
+        assert GPTModel(shape).n_parameters == published == plan.n_parameters
+
+
+def test_the_llama_shape_has_the_parameters_of_a_pencil():
+    shape, width, middle = CORPUS_SHAPES["llama"].config(50_257, 1024), 768, 2048
+    attention = 2 * width * width + 2 * width * (4 * 64) + 2 * 64  # q and out, k and v of 4 heads, two norms of a head
+    block = attention + 3 * width * middle + 2 * width
+    expected = 50_257 * width + 12 * block + width
+    with torch.device("meta"):
+        assert ModernGPT(shape).n_parameters == expected
+    assert plan_training(shape, 8, 1024, TrainConfig(1000)).n_parameters == expected
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("mask", [False, True], ids=["rows", "documents"])
+@pytest.mark.parametrize("modern", [False, True], ids=["gpt2", "llama"])
+def test_the_plan_says_what_the_forward_pass_keeps(modern, mask, precision):
+    shape = ModernConfig(300, 128, 96, 4, 3, n_kv_heads=2) if modern else GPTConfig(300, 128, 96, 4, 3)
+    torch.manual_seed(0)
+    model, ids = corpus_plan.model_of(shape), torch.randint(300, (4, 129))
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept = {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage  # held, so that no other takes its place
+        return tensor
+
+    loss = loss_of_documents(5) if mask else loss_sum
+    with saved_tensors_hooks(note, lambda tensor: tensor), arithmetic(torch.device("cpu"), precision):
+        loss(model, ids[:, :-1], ids[:, 1:])
+    plan = plan_training(shape, 4, 128, TrainConfig(1, precision=precision), document_mask=mask)
+    promised = plan.memory["activations"] + plan.memory["attention"]
+    found = sum(storage.nbytes() for storage in kept.values())
+    assert 0.9 * found < promised < 1.15 * found
 
 
 def test_the_plan_says_hours_after_the_trial(tmp_path, shards):
