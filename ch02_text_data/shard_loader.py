@@ -23,7 +23,7 @@ from ch02_text_data.batches import pad_batch
 __all__ = ["ShardLoader", "document_mask", "require_whole_shards", "shuffled_place"]
 
 ROUNDS = 4
-FORMAT, MANIFEST = 1, "manifest.json"
+FORMAT, MANIFEST, TOKENIZER = 1, "manifest.json", "tokenizer.json"
 SPLITS = ("train", "validation")
 
 
@@ -142,7 +142,8 @@ def read_manifest(folder: str | Path) -> dict:
         folder: where `write_token_shards` wrote.
 
     Raises:
-        ValueError: the shards are not there, not finished, or a file is missing, damaged or has another length.
+        ValueError: the shards are not there, not finished, a file is missing, damaged or has another length, or the
+            tokenizer is not the one that wrote them.
 
     Source: this course. For ch05, section S.6 of its scaling notebook.
     """
@@ -150,6 +151,9 @@ def read_manifest(folder: str | Path) -> dict:
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} holds no finished token shards: write them with python course.py tokens FOLDER")
     manifest = read_record(folder / MANIFEST)
+    tokenizer = folder / TOKENIZER
+    if not tokenizer.is_file() or hashlib.sha256(tokenizer.read_bytes()).hexdigest() != manifest.get("tokenizer"):
+        raise ValueError(f"{tokenizer} is missing or has changed: delete {folder} and write the shards again")
     for shard in (shard for split in SPLITS for shard in manifest[split]):
         path = folder / shard["file"]
         if _n_ids(path) != shard["tokens"]:
@@ -160,7 +164,7 @@ def read_manifest(folder: str | Path) -> dict:
 def require_whole_shards(folder: str | Path) -> None:
     """Refuse shards of which a byte has changed since they were written; every byte is read.
 
-    `read_manifest`, which runs before every training, looks only at the lengths of the files.
+    `read_manifest`, which runs before every training, looks only at the lengths of the shards.
 
     Args:
         folder: where `write_token_shards` wrote.

@@ -21,7 +21,7 @@ import tiktoken
 
 from ch02_text_data.any_tokenizer import END, special_id
 from ch02_text_data.encoding_files import KeptTokenizer, tokenizer_from_json, tokenizer_to_json
-from ch02_text_data.shard_loader import FORMAT, MANIFEST, SPLITS, read_record
+from ch02_text_data.shard_loader import FORMAT, MANIFEST, SPLITS, TOKENIZER, read_record
 from ch02_text_data.text_data import BPETokenizer
 from data.document_stream import DocumentPart, size_of, stream_documents
 from data.durable_folders import json_bytes
@@ -30,7 +30,7 @@ from data.locks import alone_in
 
 __all__ = ["ShardProgress", "write_token_shards"]
 
-BEGUN, TOKENIZER = "begun.json", "tokenizer.json"
+BEGUN = "begun.json"
 JOB = 1_000_000  # characters that a process encodes at once
 SHARD = 1 << 24  # tokens in a shard, about
 Job = list[tuple[DocumentPart, bool]]  # each with whether its document is kept aside

@@ -31,7 +31,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from ch02_text_data.encoding_files import KeptTokenizer, tokenizer_from_json
-from ch02_text_data.shard_loader import ShardLoader, read_manifest, require_whole_shards
+from ch02_text_data.shard_loader import TOKENIZER, ShardLoader, read_manifest, require_whole_shards
 from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig
@@ -154,7 +154,7 @@ def train_on_corpus(
     reading = _loader(shards, settings, "train", settings.batch_size)
     n_rows = _rows_at_a_look(manifest, settings)
     watched = _loader(shards, settings, "validation", n_rows) if n_rows else None
-    tokenizer = tokenizer_from_json((Path(shards) / "tokenizer.json").read_bytes())
+    tokenizer = tokenizer_from_json((Path(shards) / TOKENIZER).read_bytes())
     config = _train_config(settings)
     plan = _plan(shape, settings, config, watched, place)
     wanted = asdict(settings) | {"world_size": world_size, "tokenizer": manifest["tokenizer"]}

@@ -229,14 +229,24 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
-def test_without_a_tokenizer_nothing_is_begun(tmp_path, shards, capsys):
+@pytest.mark.parametrize("content", [None, b"", b"{}"])
+def test_without_the_tokenizer_of_the_shards_nothing_is_begun(tmp_path, shards, capsys, content):
     shutil.copytree(shards, tmp_path / "shards")
-    (tmp_path / "shards" / "tokenizer.json").unlink()
+    path = tmp_path / "shards" / "tokenizer.json"
+    path.unlink() if content is None else path.write_bytes(content)
     words = [str(tmp_path / "shards"), "--out", str(tmp_path / "out"), "--shape", "tiny", "--context", "32",
              "--device", "cpu"]  # fmt: skip
     assert gpt2_recipe.main(words) == 1
-    assert "tokenizer.json" in capsys.readouterr().err
+    assert "tokenizer.json is missing or has changed: delete" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_mask_of_documents_is_an_option_of_the_command(tmp_path, shards):
+    words = [str(shards), "--out", str(tmp_path), "--shape", "tiny", "--context", "32", "--steps", "1", "--batch-size",
+             "4", "--accumulate", "1", "--device", "cpu"]  # fmt: skip
+    assert gpt2_recipe.main([*words, "--document-mask"]) == 0
+    assert json.loads((tmp_path / "settings.json").read_text())["document_mask"] is True
+    assert gpt2_recipe.main(words) == 1, "another training"
 
 
 def test_any_whole_number_is_a_seed(tmp_path, shards):
