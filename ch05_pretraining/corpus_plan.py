@@ -93,7 +93,8 @@ def plan_training(
     Weights, gradients and AdamW's two means are four bytes each for every parameter, in any precision: the sixteen bits
     are copies that a product makes, and count among the activations. Between processes `DistributedDataParallel` holds
     every gradient a second time; `fully_shard` divides all of it by the processes and holds one block and the
-    embeddings whole while they work. What the forward pass keeps for the backward pass is an estimate.
+    embeddings whole while they work: weights and gradients, and each once more as a message. What the forward pass
+    keeps for the backward pass is an estimate.
 
     Args:
         shape: of the model.
@@ -115,7 +116,7 @@ def plan_training(
     held = -(-n // world_size) if share else n
     memory = {"weights": 4 * held, "gradients": 4 * held, "optimizer": 8 * held}
     if world_size > 1:
-        memory["on the way"] = 2 * 4 * whole if share else 4 * n
+        memory["on the way"] = 4 * 4 * whole if share else 4 * n
     n_tokens, by_hand = batch_size * length, device == "cpu" and config.precision == "bfloat16" and length <= SHORT
     pairs = shape.n_layers * batch_size * length**2
     memory["activations"] = _bytes_in_blocks(shape, n_tokens, config.precision)
@@ -124,7 +125,9 @@ def plan_training(
     memory["logits"] = _bytes_of_logits(shape, n_rows, config.precision, in_slices=world_size == 1)
     step_tokens = batch_size * length * config.accumulation_steps * world_size
     flops = flops_per_token(shape, length) * step_tokens * config.max_steps
-    for_a_moment = max(4 * n, 12 * held)  # the whole model is built before it is shared out; a checkpoint is bytes
+    # each process builds the whole model before it is shared out; a checkpoint is made of bytes, and while it is made
+    # the optimizer's numbers stand there once more
+    for_a_moment = max(4 * n, (4 + 2 * 8) * held)
     return TrainingPlan(n, world_size, step_tokens, config.max_steps, flops, memory, for_a_moment)
 
 

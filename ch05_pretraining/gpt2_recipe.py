@@ -42,6 +42,7 @@ from ch05_pretraining.evaluation import loss_sum
 from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.machine import (
     choose_device,
+    give_memory_back,
     has_bfloat16,
     leave_together,
     on_first_rank,
@@ -372,6 +373,8 @@ def main(words: Sequence[str] | None = None) -> int:
     shards, folder, device = (options.pop(name) for name in ("shards", "out", "device"))
     reads_all = options.pop("check_shards")
     together = "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    if options["share"]:
+        give_memory_back()
     try:
         if together:
             _join(choose_device(device))

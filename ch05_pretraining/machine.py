@@ -4,6 +4,7 @@ References: Li et al. (2020), "PyTorch distributed" (2006.15704); Micikevicius e
 (1710.03740). Taught in ch05, section 5.12, and in its scaling notebook.
 """
 
+import ctypes
 import math
 import os
 import signal
@@ -223,6 +224,17 @@ def leave_together() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def give_memory_back(from_bytes: int = 1 << 20) -> None:
+    """Let Linux have the memory of large tensors back as soon as they are freed, for the rest of this process.
+
+    Its C library otherwise keeps much of it for later ones, which is faster and may take twice the memory where tensors
+    of many sizes come and go, as in a model that is shared out.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option:
+        set_option(-3, from_bytes)  # M_MMAP_THRESHOLD
 
 
 # ---------------------------------------------------------------- precision and products

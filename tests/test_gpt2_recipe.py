@@ -321,10 +321,10 @@ def test_the_plan_of_gpt2_is_that_of_a_pencil():
     assert shares.memory["optimizer"] == 124_439_808 and shares.n_bytes < two.n_bytes
     half = plan_training(shape, 8, 1024, replace(config, precision="bfloat16"))
     assert half.memory["activations"] < alone.memory["activations"] < 2 * half.memory["activations"]
-    assert alone.for_a_moment == 12 * 124_439_808 and shares.for_a_moment == 4 * 124_439_808
+    assert alone.for_a_moment == 20 * 124_439_808 and shares.for_a_moment == 4 * 124_439_808
     assert alone.n_bytes_without_gpu >= alone.n_bytes
     small = plan_training(shape, 1, 64, config)
-    assert small.n_bytes_without_gpu == 28 * 124_439_808 > small.n_bytes  # the state, and its copy as a file
+    assert small.n_bytes_without_gpu == 36 * 124_439_808 > small.n_bytes  # the state, and what is made to save it
 
 
 PUBLISHED = {"124M": 124_439_808, "355M": 354_823_168, "774M": 774_030_080, "1558M": 1_557_611_200}

@@ -4,7 +4,9 @@ import copy
 import dataclasses
 import itertools
 import math
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +20,35 @@ from ch05_pretraining.machine import LossScale, choose_device, faster_precision
 from ch05_pretraining.pretraining import TrainConfig, train
 from tests.small_models import TINY, press_at, random_batches, tiny_model, weights
 
+ROOT = Path(__file__).resolve().parent.parent
 CUDA, T4, A100 = torch.device("cuda"), (7, 5), (8, 0)
+
+
+# ---------------------------------------------------------------- memory
+
+FREED = """
+import psutil, torch
+from ch05_pretraining.machine import give_memory_back
+
+give_memory_back()
+bytes_held = lambda: psutil.Process().memory_info().rss
+first = [torch.ones(5_000_000) for _ in range(2)]
+del first  # from now on the C library alone would keep tensors of this size
+before, large, small = bytes_held(), [], []
+for _ in range(20):
+    large.append(torch.ones(2_500_000))
+    small.append(torch.ones(5_000))
+full = bytes_held()
+large.clear()
+print(full - before, bytes_held() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's C library has this option")
+def test_linux_gets_the_memory_of_large_tensors_back():
+    done = subprocess.run([sys.executable, "-c", FREED], cwd=ROOT, capture_output=True, text=True, check=True)
+    full, left = map(int, done.stdout.split())
+    assert full > 180e6 and left < 20e6
 
 
 # ---------------------------------------------------------------- devices
