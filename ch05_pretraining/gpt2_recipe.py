@@ -9,7 +9,8 @@ The loop is `train` of this chapter. Each process reads rows of its own; the gra
 and the optimizer's numbers (`fully_shard`). Before anything is trained the recipe says what it will take, and refuses
 what cannot fit. A training goes on only with the number of processes that began it; any number can read its weights.
 
-Left out: `torch.compile`, and building a model share by share: each process builds the whole one first.
+Left out: `torch.compile` (on the CPU where it was tried, compiled blocks took as long as plain ones), and building a
+model share by share: each process builds the whole one first.
 
 References: Radford et al. (2019); Brown et al. (2020), "Language models are few-shot learners" (2005.14165), table 2.1,
 for learning rates and batches; Hoffmann et al. (2022), 2203.15556, for the number of tokens; Zhao et al. (2023),
