@@ -176,6 +176,11 @@ def split_rows(rows: Sequence, *, share: float = 0.15, seed: int = 0) -> RowSpli
     groups = _groups([_key(_opening(row)) for row in rows], NEAR, answers)
     sides = _sides(groups, [_label(row) for row in rows], share, random.Random(f"split of own rows {seed}"))
     if len({_label(rows[n]) for n in sides["test"]}) < min(2, len(labels)):
+        if len(groups) >= FEWEST_ROWS and not answers:
+            raise ValueError(
+                f"found {len(labels):,} labels for {len(groups):,} rows that differ, and fewer than two labels have "
+                "three of them, one to learn from, one to choose by and one to test with: give more rows of each"
+            )
         raise ValueError(
             f"found {len(rows):,} rows, of which only {len(groups):,} differ in more than a word or two, too few to "
             "learn from some and test with others: give more rows that differ"

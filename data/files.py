@@ -23,6 +23,12 @@ NO_UTF8 = (  # how files begin that are no UTF-8 text; UTF-32 before UTF-16, who
     (b"{\\rtf", "an RTF file"),
     (b"%PDF-", "a PDF file"),
     (b"\x1f\x8b", "a file packed by gzip"),
+    (b"BZh91AY&SY", "a file packed by bzip2"),
+    (b"\xfd7zXZ\0", "a file packed by xz"),
+    (b"\x28\xb5\x2f\xfd", "a file packed by Zstandard"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"SQLite format 3\0", "a database of SQLite"),
+    (b"PAR1\x15", "a Parquet file"),
 )
 UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufe0e\ufe0f\ufeff"))  # signs that have no shape
 
@@ -168,6 +174,23 @@ def _line_of(content: bytes, at: int) -> int:
     """The number of the line in which a byte stands, where lines end as in `decode_utf8`."""
     before = content[:at].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return before.count(b"\n") + 1
+
+
+def lost_letters(text: str) -> list[str]:
+    """Say where U+FFFD stands in a text, the sign that a program writes for a letter that it could not read.
+
+    Args:
+        text: of a file, as it was read.
+
+    Source: The Unicode Standard, section 3.9.
+    """
+    lines = [number for number, line in enumerate(text.split("\n"), start=1) if "\ufffd" in line]
+    if not lines:
+        return []
+    return [
+        f"the sign \ufffd stands in {len(lines):,} lines (the first is line {lines[0]}), so letters were lost when "
+        "this file was made; save it once more from its source, in UTF-8"
+    ]
 
 
 def as_seen(text: str) -> str:

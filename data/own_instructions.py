@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from data.files import as_seen, read_utf8, without_blank_lines
+from data.files import as_seen, lost_letters, read_utf8, without_blank_lines
 from data.json_records import json_records
 from data.story_world.marking import Instruction
 from data.tables import Head, find_head, table_rows
@@ -68,6 +68,8 @@ def read_instructions(path: str | Path, *, keys: dict[str, str] | None = None) -
     if not instructions:
         nothing = "no row below the names of its columns" if head else "an empty list"
         raise ValueError(f"{path} holds {nothing}; expected records like {RECORD_FORM}")
+    for doubt in lost_letters(content):
+        warnings.warn(f"{path}: {doubt}", stacklevel=2)
     for key, places in unread.items():
         where = f"in {len(places):,} of {len(records):,} records (the first: {places[0]})"
         remedy = f"{where}; other keys are read with {_advice([key], names, 'input')}"
@@ -89,6 +91,20 @@ def holds_instructions(path: str | Path) -> bool:
     """
     content = read_utf8(path)
     return bool(BEGINS_AS_JSON.match(content)) or _find_head(content, None) is not None
+
+
+def holds_json(path: str | Path) -> bool:
+    """Say whether a file begins as JSON does.
+
+    Args:
+        path: a UTF-8 file.
+
+    Raises:
+        ValueError: the file is missing or not UTF-8.
+
+    Source: RFC 8259, section 2.
+    """
+    return bool(BEGINS_AS_JSON.match(read_utf8(path)))
 
 
 def _find_head(content: str, keys: dict[str, str] | None) -> Head | None:
@@ -150,7 +166,11 @@ def _instructions(record: object, names: dict[str, str], where: str) -> tuple[li
     others = [key for key, value in record.items() if key not in names.values() and _holds_text(value)]
     if names["instruction"] not in record and (talk := next((key for key in TALKS if key in others), None)):
         turns = record[talk]
-        turns = turns if isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns) else []
+        if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+            raise ValueError(
+                f"{where}: {talk!r} is {_shown(turns)}; expected a list of turns, "
+                '[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]'
+            )
         said = turns[1:] if turns and _role(turns[0]) == "system" else turns
         others = [key for key in others if key != talk] + [SYSTEM] * (len(turns) - len(said))
         return list(_answers_of_talk(said, where)), others
@@ -180,7 +200,7 @@ def _instruction(texts: dict[str, Any], names: dict[str, str], where: str) -> In
 
 
 def _role(turn: dict) -> str:
-    return str(turn.get("role", turn.get("from")))
+    return str(turn.get("role", turn.get("from"))).lower()
 
 
 def _answers_of_talk(turns: list[dict], where: str) -> Iterator[Instruction]:
@@ -209,7 +229,7 @@ def _found_instead(record: dict, others: list[str], names: dict[str, str], missi
         return f", but {lists[0]!r} holds a list of records; keep only this list in the file, from [ to ]"
     if not others:
         return f"; expected a record like {RECORD_FORM}"
-    found = " and ".join(map(repr, others))
+    found = " and ".join([repr(key[:40]) for key in others[:3]] + ["more"] * (len(others) > 3))
     return f", but there is text under {found}; rename the keys, or pass {_advice(others, names, missing)}"
 
 

@@ -4,13 +4,15 @@ What cannot be right is refused with file and line. What is only doubtful is war
 be a slip or a rare class, and only the owner of the file can tell.
 """
 
+import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from data.files import as_seen, read_utf8
+from data.files import as_seen, lost_letters, read_utf8
 from data.story_world.message_task import Message
 from data.tables import Head, find_head, table_rows
 
@@ -23,6 +25,7 @@ FORM = (
     f"a label, a tab and a text, or a table whose first line names its columns (label,text; others with {CHOICE}; "
     "where the first line names none, write label,text above it, in the order of the columns)"
 )
+NUMBER = re.compile(r"[-+]?[0-9]{1,9}(\.[0-9]{1,4})?")
 FEW = 10  # among fewer messages, a label for each is no sign of trouble
 
 
@@ -65,9 +68,10 @@ def read_messages(path: str | Path, *, text: str | None = None, label: str | Non
     rows, doubts = _rows_of_table(content, path, table) if table else (list(_lines(content, path)), [])
     if not rows:
         raise ValueError(f"{path} holds no message; expected lines of {FORM}")
+    _refuse_control_signs(rows, path)
     _refuse_swapped(rows, path)
     _refuse_twins(rows, path)
-    for doubt in [*_guesses(table, label, text), *doubts, *_doubtful_labels(rows, table)]:
+    for doubt in [*_guesses(table, label, text), *lost_letters(content), *doubts, *_doubtful_labels(rows, table)]:
         warnings.warn(f"{path}: {doubt}", stacklevel=2)
     return [Message(row.text, row.label) for row in rows]
 
@@ -177,6 +181,16 @@ def _refuse_swapped(rows: list[Row], path: str | Path) -> None:
         )
 
 
+def _refuse_control_signs(rows: list[Row], path: str | Path) -> None:
+    """Labels are printed, so what moves the cursor or ends a line may not stand in them."""
+    for row in rows:
+        if any(unicodedata.category(sign) == "Cc" for sign in row.label):
+            raise ValueError(
+                f"{path}, line {row.line}: found the label {row.label[:40]!r}, which holds a line end or a control "
+                "sign; write it without"
+            )
+
+
 def _refuse_twins(rows: list[Row], path: str | Path) -> None:
     """Labels that nobody can tell apart by looking would become two classes."""
     lines: dict[str, int] = {row.label: row.line for row in reversed(rows)}
@@ -208,9 +222,9 @@ def _doubtful_labels(rows: list[Row], table: Table | None) -> Iterator[str]:
     if table is None and (quoted := [row.line for row in rows if _is_quoted(row)]):
         found = f"{len(quoted):,} of {len(rows):,} messages (the first in line {quoted[0]})"
         yield f"the quotation marks of CSV stay in {found}; to read CSV, let the first line name the columns"
-    for first, second in _same_but_for_case(counts):
+    for first, second, how in _nearly_same(counts):
         pair = f"{first!r} (line {lines[first]}) and {second!r} (line {lines[second]})"
-        yield f"the labels {pair} differ in capitals only; are they one? then write both alike"
+        yield f"the labels {pair} differ in {how} only; are they one? then write both alike"
     if len(rows) >= FEW and len(counts) > len(rows) / 2:
         yield f"{len(counts):,} different labels for {len(rows):,} messages; does the label come first?"
     elif max(counts.values()) >= 3 and (once := [label for label, count in counts.items() if count == 1]):
@@ -224,8 +238,23 @@ def _is_quoted(row: Row) -> bool:
     return row.label == f'"{label}"' or (row.text == f'"{text}"' and '"' in text and '"' not in text.replace('""', ""))
 
 
-def _same_but_for_case(labels: Iterable[str]) -> Iterator[tuple[str, str]]:
-    seen: dict[str, str] = {}
-    for label in labels:
-        if (first := seen.setdefault(label.casefold(), label)) != label:
-            yield first, label
+def _nearly_same(labels: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Pairs of labels that somebody may have meant as one, each with what they differ in."""
+    ways = (("capitals", str.casefold), ("a sign at the end", _without_last_sign), ("the form of a number", _as_number))
+    pairs: dict[tuple[str, str], str] = {}
+    for how, form in ways:
+        seen: dict[str, str] = {}
+        for label in labels:
+            if (first := seen.setdefault(form(label), label)) != label:
+                pairs.setdefault((first, label), how)
+    for (first, second), how in pairs.items():
+        yield first, second, how
+
+
+def _without_last_sign(label: str) -> str:
+    return label.casefold().rstrip(".,;:!?") or label
+
+
+def _as_number(label: str) -> str:
+    """One form for 1, 1.0 and 01, as programs write the same number."""
+    return f"{float(label):g}" if NUMBER.fullmatch(label) else label

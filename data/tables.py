@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from data.files import without_blank_lines
+from data.files import as_seen, without_blank_lines
 
 SEPARATORS = "\t,;|"
+RULE = re.compile(r"\s*([-:=+]{2,}\s*)?")  # what some programs draw below the names of the columns
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[,;\t]*', re.IGNORECASE)  # what Excel understands as a file's first line
 
 
@@ -76,7 +77,9 @@ def table_rows(content: str, path: str | Path, head: Head) -> Iterator[tuple[int
         rows = [row for row in _all_rows(content, path, head.separator) if row[0] > head.line]
     for line, row in rows:
         cells = [without_blank_lines(cell).rstrip() for cell in row]
-        if [cell.strip() for cell in cells] == head.names:
+        if all(RULE.fullmatch(cell) for cell in cells):
+            raise ValueError(f"{path}, line {line}: found a line drawn between names and rows; remove it")
+        if [as_seen(cell).casefold() for cell in cells] == [as_seen(name).casefold() for name in head.names]:
             raise ValueError(f"{path}, line {line}: found the names of the columns once more; remove the line")
         if any(cells[len(head.names) :]):
             raise ValueError(

@@ -1,8 +1,10 @@
 """Claims about rows of one's own: what is refused in a sentence, what is split from what, and what comes of them."""
 
 import csv
+import hashlib
 import io
 import json
+import os
 import random
 from itertools import combinations
 from types import SimpleNamespace
@@ -334,7 +336,7 @@ TRIED = {
     "a class for each row": (
         "rows.csv",
         table([row._replace(label=f"l{k}") for k, row in enumerate(messages(40))]).encode(),
-        "too few to learn from some and test with others",
+        "found 40 labels for 40 rows that differ, and fewer than two labels have three of them",
     ),
     "latin-1": ("rows.csv", table(messages(20)).replace("w1", "ü").encode("latin-1"), "is not UTF-8 text"),
     "excel": ("rows.xlsx", b"PK\x03\x04\x00", "is a ZIP archive"),
@@ -343,7 +345,8 @@ TRIED = {
     "three rows": ("rows.csv", table(messages(3)).encode(), "found 3 rows"),
     "one class": ("rows.csv", table(messages(20, "a")).encode(), "all 20 rows have the label 'a'"),
     "copies": ("rows.csv", table([Message("the same text", label) for label in "ab" * 9]).encode(), "only 1 differ"),
-    "json": ("rows.csv", b'{"label": "a", "text": "b"}', "or JSON records: give it with --instructions"),
+    "json": ("rows.csv", b'{"label": "a", "text": "b"}', "holds JSON records: for a classifier save them as a table"),
+    "json by its name": ("rows.jsonl.csv", b'[{"label": "a", "text": "b"}]', "questions and answers are given with"),
     "questions": ("rows.csv", b"question,answer\nwhy?,so", "holds questions and answers"),
     "no json": ("rows.json", b"How do I list files? ls", "begins with 'How do I"),
     "empty list": ("rows.json", b"[]", "holds an empty list"),
@@ -408,6 +411,8 @@ def test_every_delimiter_and_a_byte_order_mark_are_read(base, runs, tmp_path, se
         (["--messages", str(TICKETS), "--name", "smollm2"], "means a published model"),
         (["--resume", "--name", "nothing"], "there is nothing to go on with"),
         (["--messages", str(TICKETS), "--epochs", "0"], "'0' is no whole number of 1 or more"),
+        (["--messages", str(TICKETS), "--name", ""], "--name '' names no run"),
+        (["--messages", str(TICKETS.parent)], "it is a folder"),
     ],
 )
 def test_options_that_cannot_be_used_are_one_sentence(runs, capsys, words, complaint):
@@ -421,6 +426,98 @@ def test_an_answer_longer_than_the_context_is_counted_and_learned_from_as_far_as
     path.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     assert finetune.main(["--instructions", str(path), "--from", str(base), "--epochs", "1"]) == 0
     assert "1 of 12 records have more than 96 tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.txt", "rows"])
+def test_a_table_is_a_table_whatever_its_ending(base, runs, tmp_path, name):
+    path = tmp_path / name
+    path.write_text(table(messages(20)), encoding="utf-8")
+    assert finetune.main(["--messages", str(path), "--from", str(base), "--epochs", "1"]) == 0
+    others = tmp_path / f"others-{name}"
+    others.write_text(table([row._replace(text=f"z{k} {row.text}") for k, row in enumerate(messages(6))]))
+    assert evaluate.main(["rows", str(others)]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+@pytest.mark.parametrize("option", ["--messages", "--instructions"])
+def test_a_pipe_is_refused_at_once(runs, tmp_path, capsys, option):
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert finetune.main([option, str(tmp_path / "pipe.csv")]) == 1  # reading it would wait for ever
+    assert "pipe.csv is no file but a pipe or a device: save the rows in a file" in capsys.readouterr().err
+
+
+def test_an_assistant_stands_beside_the_nearest_question_and_a_bad_one_is_told_what_to_do(base, runs, tmp_path):
+    records = [{"instruction": row.text, "output": row.text.split()[0]} for row in messages(24)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    assert finetune.main(["--instructions", str(path), "--from", str(base), "--epochs", "1"]) == 0
+    report = (runs / "rows" / "report.md").read_text(encoding="utf-8")
+    assert "repeating the answer of the training question" in report and "--from smollm2" in report
+
+
+def test_the_nearest_question_is_no_answer_where_no_word_is_shared():
+    known = [Instruction("own", "where is the cat", "here", ("here",))]
+    asked = [Instruction("own", text, "here", ("here",)) for text in ("Where is this cat?", "who knows", "!?")]
+    assert finetune.nearest_answers(known, asked) == [True, False, False]
+
+
+@pytest.mark.parametrize("then", ["gone", "other"])
+def test_a_file_that_changes_while_the_base_is_opened_is_learned_as_it_was(base, runs, tmp_path, monkeypatch, then):
+    path = tmp_path / "rows.csv"
+    path.write_text(table(messages(20)), encoding="utf-8")
+    wanted = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def open_base(source):
+        path.unlink() if then == "gone" else path.write_text(table(messages(30)), encoding="utf-8")
+        return load_base(source)
+
+    monkeypatch.setattr("ch06_finetuning.named_models.load_base", open_base)
+    assert finetune.main(["--messages", str(path), "--from", str(base), "--epochs", "1"]) == 0
+    assert json.loads((runs / "rows" / "finetune.json").read_text(encoding="utf-8"))["sha256"] == wanted
+    assert "4 rows kept aside" in (runs / "rows" / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        "{",
+        "[]",
+        '{"kind": "messages", "settings": [], "file": "x", "sha256": "y"}',
+        '{"kind": "messages", "settings": {"bas": "story"}, "file": "x", "sha256": "y"}',
+        '{"kind": "songs", "settings": {"base": "x", "lora": 0, "epochs": 1, "seed": 0}, "file": "x", "sha256": "y"}',
+    ],
+)
+def test_a_damaged_record_of_a_run_is_one_sentence(runs, capsys, about):
+    (runs / "mine").mkdir(parents=True)
+    (runs / "mine" / "finetune.json").write_text(about, encoding="utf-8")
+    assert finetune.main(["--resume", "--name", "mine"]) == 1
+    assert "there is nothing to go on with" in capsys.readouterr().err
+
+
+def test_a_run_without_a_model_says_how_to_go_on(base, runs, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "rows.csv"
+    path.write_text(table(messages(20)), encoding="utf-8")
+    monkeypatch.setattr(finetune, "learn", lambda work: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert finetune.main(["--messages", str(path), "--from", str(base)]) == 130
+    capsys.readouterr()
+    for main, words in ((chat.main, ["rows"]), (evaluate.main, ["rows", str(path)])):
+        assert main(words) == 1
+        assert "has no model yet: go on with python course.py finetune --resume --name rows" in capsys.readouterr().err
+
+
+def test_what_would_move_the_cursor_is_not_shown(base, runs, tmp_path, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text(table([row._replace(text=f"{row.text}\x1b[2J\x07") for row in messages(20)]), encoding="utf-8")
+    assert finetune.main(["--messages", str(path), "--from", str(base), "--epochs", "1"]) == 0
+    assert "wanted:" in (said := capsys.readouterr().out) and "\x1b" not in said and "\x07" not in said
+
+
+def test_where_nothing_can_be_written_the_sentence_says_what_to_do(base, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "rows.csv"
+    path.write_text(table(messages(20)), encoding="utf-8")
+    monkeypatch.setenv("COURSE_RUNS", str(path))  # a file in the place of the folder
+    assert finetune.main(["--messages", str(path), "--from", str(base)]) == 1
+    assert "free some space, or move the course to a folder that you may write to" in capsys.readouterr().err
 
 
 def test_half_a_character_and_a_link_to_itself_are_no_traceback(base, runs, tmp_path, capsys):
@@ -460,6 +557,7 @@ def test_messages_become_a_classifier_that_is_evaluated_and_talked_with(base, ru
     assert finetune.main([*words, "--from", str(base)]) == 0
     report = (runs / "tickets" / "report.md").read_text(encoding="utf-8")
     assert "36 rows kept aside" in report and "bag of words" in report and "wanted:" in report
+    assert ("**" in report) == ("--from smollm2" in report), "whoever is not better is told what to do"
     with open(runs / "tickets" / "test.csv", encoding="utf-8", newline="") as file:
         held = {row["text"] for row in csv.DictReader(file)}
     assert len(held) == 36 and held <= {message.text for message in read_messages(TICKETS)}

@@ -1,8 +1,10 @@
 """Files of your own: texts, messages and instructions are read whole, or refused in one sentence that says why."""
 
+import bz2
 import csv
 import io
 import json
+import lzma
 import re
 import warnings
 
@@ -68,6 +70,9 @@ def test_a_file_is_read_whole_whatever_ends_its_lines(read, reader, text, end, b
         ("ham\t中文\n".encode("gb18030"), "is not UTF-8 text"),
         (b"PK\x03\x04\x14\0\x06\0", "is a ZIP archive .as .xlsx"),
         (b"{\\rtf1\\ansi ham}", "is an RTF file"),
+        (bz2.compress(LINES.encode("utf-8")), "is a file packed by bzip2"),
+        (lzma.compress(LINES.encode("utf-8")), "is a file packed by xz"),
+        (b"SQLite format 3\0\x10\0", "is a database of SQLite"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "holds NUL bytes"),
     ],
 )
@@ -158,6 +163,11 @@ def test_a_text_keeps_what_can_carry_meaning(read):
         ("ham\tx\nlabel\ttext\nspam\ty\n", "line 2: found 'label.ttext', names of columns; remove the line"),
         ("See you at six\tham\nWin a lamp\tspam\nHello\tham\n", "3 different labels, .*for 2 .*the two are swapped"),
         ("我明天来看你好吗\t普通\n你中奖了快来领取\t垃圾\n今天天气\t普通\n", "the two are swapped"),
+        ("label,text\nham,x\n\ufefflabel,text\nspam,y\n", "line 3: found the names of the columns once more"),
+        ("| label | text |\n|---|:--|\n| ham | x |\n", "line 2: found a line drawn between names and rows; remove it"),
+        (" label | text\n-------+------\n ham | x\n", "line 2: found a line drawn between names and rows"),
+        ('label,text\n"ham\nor so",x\n', r"line 2: found the label 'ham\\nor so', which holds a line end or a control"),
+        ("ham\tx\nspam\x1b[31m\ty\n", r"line 2: found the label 'spam\\x1b\[31m', which holds"),
         ("ham\tone\n\u200bham\ttwo\n", r"the labels '\\u200bham' \(line 2\) and 'ham' \(line 1\) look the same"),
         ("ham\tone\n\ufeffham\ttwo\n", "look the same and are not; write both alike"),
         ("not spam\tone\nnot  spam\ttwo\nnot spam\tthree\n", "look the same"),
@@ -181,6 +191,9 @@ def test_what_cannot_be_messages_is_refused_with_file_and_line(read, content, co
         ("ham\tHi\nspam\tWin\n" * 3 + "sapm\tWin\n", 7, r"occur only once: 'sapm' \(line 7\)"),
         ("ham\tHi\nham\tWin\nLabel\tx\n", 3, "'label' stands among the labels"),
         ("ham\tone\nHam\ttwo\n", 2, r"the labels 'ham' \(line 1\) and 'Ham' \(line 2\) differ in capitals only"),
+        ("ham\tone\nham.\ttwo\n", 2, r"'ham' \(line 1\) and 'ham.' \(line 2\) differ in a sign at the end only"),
+        ("1\tone\n1.0\ttwo\n", 2, r"'1' \(line 1\) and '1.0' \(line 2\) differ in the form of a number only"),
+        ("ham\tcaf\ufffd\nspam\ttea\nham\tbl\ufffd\n", 3, r"stands in 2 lines \(the first is line 1\), so letters"),
         ("".join(f"{i}\tmessage {i}\n" for i in range(10)), 10, "10 different labels for 10 messages"),
         ('"ham"\t"Hi"\n"spam"\t"Win"\n', 2, r"quotation marks of CSV stay in 2 of 2 messages \(the first in line 1\)"),
         ('ham\tHi\nspam\t"Win a ""lamp"""\n', 2, r"quotation marks of CSV stay in 1 of 2 messages .*line 2\)"),
@@ -202,6 +215,9 @@ def test_what_is_only_doubtful_is_read_with_a_warning(tmp_path, content, n, doub
         "yes\tok\nno\tok\n",
         "type\tone\n".replace("type", "help") * 12,
         "ham\t" + "x\nham\t" * 9 + "x\nspam\ty\nspam\tz\n",
+        "C\tone\nC++\ttwo\nC#\tthree\n",
+        "1\tone\n10\ttwo\n1.5\tthree\n-1\tfour\n",
+        "1.2.3\tone\n1.2\ttwo\n",
     ],
 )
 def test_labels_of_every_ordinary_kind_pass_without_a_word(read, content):
@@ -263,6 +279,16 @@ def test_usual_keys_are_read_unasked_and_named(tmp_path, question, answer):
     with pytest.warns(UserWarning, match=told):
         found = read_instructions(_write(tmp_path / "own.jsonl", record))
     assert found == [Instruction("own", "a", "b", ("b",))]
+
+
+def test_letters_that_were_lost_before_are_named_in_records_too(tmp_path):
+    with pytest.warns(UserWarning, match=r"own.jsonl: the sign \ufffd stands in 1 lines \(the first is line 2\)"):
+        found = read_instructions(_write(tmp_path / "own.jsonl", GOOD + "\n" + TALK.replace('"a"', '"caf\ufffd"')))
+    assert len(found) == 2
+
+
+def test_roles_may_have_capitals(read):
+    assert read(read_instructions, TALK.replace("user", "User").replace("assistant", "ASSISTANT"))[0].response == "b"
 
 
 @pytest.mark.parametrize("role, said", [("role", "content"), ("from", "value")])
@@ -330,7 +356,12 @@ def test_a_text_keeps_its_indentation_and_loses_blank_lines_only(read):
         (TALK.replace("}, {", '}, {"role": "system", "content": "s"}, {'), "found a talk of user, system, as"),
         (TALK + "\n" + TALK.replace("}]", '}, {"role": "user", "content": "c"}]'), "line 2, record 2: found a talk of"),
         (TALK.replace('"b"', "null"), "found a turn that says null; expected a text"),
-        ('{"messages": "hello"}', "found a talk of nobody"),
+        ('{"messages": "hello"}', "'messages' is \"hello\"; expected a list of turns"),
+        ('{"messages": ["a", "b"]}', r"'messages' is \[\"a\", \"b\"\]; expected a list of turns"),
+        (f'{{"messages": {json.dumps(json.dumps([{"role": "user", "content": "a"}]))}}}', "expected a list of turns"),
+        (json.dumps({f"q{k}": "a" for k in range(9)}), "text under 'q0' and 'q1' and 'q2' and more; rename the keys"),
+        ("question,answer\n--------,------\na,b\n", "line 2: found a line drawn between names and rows; remove it"),
+        ("question,answer\na,b\n\ufeffQuestion,Answer\n", "line 3: found the names of the columns once more"),
         (f"[\n{GOOD}\n{GOOD}\n]", "line 3: found .* after a record; expected a comma or"),
         (f"[\n{GOOD},\n17]", "line 3, record 2: found 17; expected a record"),
         (f"[[{GOOD}]]", r"record 1: found \[.*; expected a record"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.commands.command_line import CommandParser, command
 from shared.commands.finetune import errors_to_read, longest_answer, warnings_as_sentences
-from shared.commands.own_models import add_columns, kept_rows, read_rows, run_of
+from shared.commands.own_models import add_columns, kept_rows, read_rows, require_finished, run_of
 from shared.commands.published_models import tell_memory
 
 MODEL = "name of a run, a folder, a published model, or 'shipped'"
@@ -58,6 +58,7 @@ def _examined(source: str, rows: list) -> Any:
     from ch06_finetuning.named_models import load_answering
     from ch06_finetuning.own_data import examine
 
+    require_finished(source)
     tell_memory(source, "float32")
     model = load_answering(source)
     tell_unknown_labels(source, getattr(model, "labels", ()), rows)

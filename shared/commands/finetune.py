@@ -7,6 +7,7 @@ that were kept aside.
 
 import argparse
 import hashlib
+import random
 import sys
 import warnings
 from collections import Counter
@@ -17,13 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from data.files import write_atomically
+from shared.commands.chat import clean
 from shared.commands.command_line import CommandParser, command, seed_number, whole_number
 from shared.commands.own_models import add_columns, begun_with, keep_rows, kept_rows, read_rows
-from shared.commands.run import ProgressLine, folder_of
+from shared.commands.run import WRITE_ELSEWHERE, ProgressLine, folder_of
 
 KINDS = {"messages": "classifier", "instructions": "assistant"}  # what is read -> what comes of it
 GIVEN = {"base": "from", "lora": "lora", "epochs": "epochs", "seed": "seed"}  # our names, and the options
 N_MARKED, N_SHOWN = 40, 10
+NEAREST = "repeating the answer of the training question with the rarest words in common"
+READ_LITTLE = (
+    "What to do: this is a small model that has read little (the story GPT nothing but children's stories), so it "
+    "remembers the rows that it was taught, and new wordings are mostly lost on it. Begin as a model that has read "
+    "much of the web, with `--from smollm2` (first `python course.py fetch smollm2`) and another `--name`; or give "
+    "more rows that say the same in other words."
+)
+STRANGE_SAMPLE, SHOWN_TO_TOKENIZER = 1_000, 2_000  # rows and characters of each tell enough of their words
 STORY_PIECES, STRANGE = 1.25, 1.5  # tokens that the story GPT makes of a word of its stories; so many times are strange
 
 
@@ -75,6 +85,8 @@ def open_work(options: argparse.Namespace, runs: Path) -> Work:
     file = getattr(options, kind) if kind else None
     if not file and not (options.resume and options.name):
         raise ValueError("give --messages FILE or --instructions FILE, or --resume --name NAME to go on")
+    if options.name == "":
+        raise ValueError("--name '' names no run: give a name, or leave the option out")
     folder = folder_of(argparse.Namespace(text=[file] if file else None, name=options.name, quick=None), runs)
     if options.resume or kind is None or file is None:
         return _go_on(folder, kind, file, options)
@@ -92,7 +104,7 @@ def _begin(folder: Path, kind: str, file: str, options: argparse.Namespace) -> W
     given = {name: value for name in GIVEN if (value := getattr(options, name)) is not None}
     settings = OwnSettings(**given)
     published = is_pretrained(settings.base)
-    rows = read_rows(file, options, kind)
+    rows, sha256 = read_rows(file, options, kind), _hash(file)
     with _named(file):
         split = split_rows(rows, seed=settings.seed)
     model, tokenizer = load_base(settings.base)
@@ -104,7 +116,7 @@ def _begin(folder: Path, kind: str, file: str, options: argparse.Namespace) -> W
         notes = [*split.notes, *fitting_notes(rows, model, tokenizer)]
     notes += [] if published else _strange_words(rows, tokenizer)
     settings = replace(settings, lora=settings.lora or published)
-    about = {"kind": kind, "settings": asdict(settings), "file": Path(file).name, "sha256": _hash(file), "notes": notes}
+    about = {"kind": kind, "settings": asdict(settings), "file": Path(file).name, "sha256": sha256, "notes": notes}
     return Work(folder, about, split, notes)
 
 
@@ -133,7 +145,8 @@ def _strange_words(rows: list, tokenizer: Any) -> list[str]:
     """Warn where a tokenizer cuts the words of the rows into many more pieces than those of stories."""
     from ch02_text_data.any_tokenizer import encode_text
 
-    texts = [text for row in rows for text in ([row.text] if hasattr(row, "text") else [row.prompt, row.response])]
+    some = random.Random("some rows").sample(rows, min(len(rows), STRANGE_SAMPLE))
+    texts = [text[:SHOWN_TO_TOKENIZER] for row in some for text in _texts_of(row)]
     pieces = sum(len(encode_text(tokenizer, text)) for text in texts) / max(1, sum(len(t.split()) for t in texts))
     if pieces <= STRANGE * STORY_PIECES:
         return []
@@ -141,6 +154,10 @@ def _strange_words(rows: list, tokenizer: Any) -> list[str]:
         f"a word of these texts is {pieces:.1f} tokens to the model, one of its stories about {STORY_PIECES}: it "
         "hardly knows them, so expect little; --from smollm2 knows more of the world"
     ]
+
+
+def _texts_of(row: Any) -> list[str]:
+    return [row.text] if hasattr(row, "text") else [row.prompt, row.response]
 
 
 def _go_on(folder: Path, kind: str | None, file: str | None, options: argparse.Namespace) -> Work:
@@ -203,11 +220,15 @@ def _classifier_scores(work: Work, model: Any) -> list[str]:
 
     train, test = work.split.train, work.split.test
     found = examine(model, test)
+    beside = [
+        *_beside(found.right, "counting words (bag of words)", _counted_words(train, test)),
+        *_beside(found.right, *_commonest(train, test)),
+    ]
     return [
         f"## On {len(test):,} rows kept aside",
         _block(classifier_report(model, model.tokenizer, test)),
-        *_beside(found.right, "counting words (bag of words)", _counted_words(train, test)),
-        *_beside(found.right, *_commonest(train, test)),
+        *beside,
+        *_advice(model, beside),
         *errors_to_read(found),
     ]
 
@@ -248,16 +269,43 @@ def _beside(right: list[bool], name: str, other: list[bool] | str) -> Iterator[s
     yield f"Beside it, {name} gets {str(pair.second).strip()}. {verdict}"
 
 
+def _advice(model: Any, beside: list[str]) -> list[str]:
+    """What to do where a model of the course was not shown to be better than something simple."""
+    from ch05_pretraining.published_tokenizers import PublishedTokenizer
+
+    doubtful = any("**" in verdict for verdict in beside)
+    return [READ_LITTLE] if doubtful and not isinstance(model.tokenizer, PublishedTokenizer) else []
+
+
 def _assistant_scores(work: Work, model: Any) -> list[str]:
     from ch06_finetuning.own_data import examine
 
     found = examine(model, work.split.test[:N_MARKED], max_new_tokens=longest_answer(model, work.split.test))
+    beside = list(_beside(found.right, NEAREST, nearest_answers(work.split.train, found.rows)))
     return [
         f"## On {len(found.rows):,} rows kept aside",
         f"Answers equal to the wanted one but for capitals and closing signs: {str(found.rate).strip()}",
+        *beside,
+        *_advice(model, beside),
         f"Loss on the wanted answers, in nats per token: {answer_loss(model, work.split.test):.2f}",
         *errors_to_read(found),
     ]
+
+
+def nearest_answers(train: list, test: list) -> list[bool]:
+    """Say for which questions the answer of the training question that shares the rarest words with it is right.
+
+    Args:
+        train: instructions whose answers are known.
+        test: other instructions.
+    """
+    from ch06_finetuning.search import BM25
+    from data.story_world.marking import mark
+
+    index = BM25([row.prompt for row in train])
+    scores = [index.scores(row.prompt) for row in test]
+    nearest = [train[int(own.argmax())] for own in scores]
+    return [bool(own.max() > 0) and mark(row, near.response) for own, near, row in zip(scores, nearest, test)]
 
 
 def longest_answer(model: Any, rows: list) -> int:
@@ -309,7 +357,7 @@ def _pair(row: Any) -> tuple[str, str]:
 
 
 def _short(text: str, most: int = 160) -> str:
-    text = " ".join(text.split())
+    text = clean(" ".join(text.split()))
     return text if len(text) <= most else f"{text[:most]}…"
 
 
@@ -350,6 +398,11 @@ def main(arguments: list[str] | None = None) -> int:
                     keep_rows(work.folder, work.split, work.about)
                 text = report_of(work, learn(work))
                 write_atomically(work.folder / "report.md", text)
+        except BrokenPipeError:  # an OSError too, on which `command` ends quietly
+            raise
+        except OSError as error:
+            trouble = f"{error.filename or work.folder}: {error.strerror or error}"
+            raise ValueError(f"{trouble}: {WRITE_ELSEWHERE}") from error
         except KeyboardInterrupt:
             go_on = f"python course.py finetune --resume --name {name}"
             print(f"\nStopped. What is done is saved in {work.folder}; go on with: {go_on}")

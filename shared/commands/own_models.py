@@ -8,6 +8,7 @@ import argparse
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def load_talker(source: str | Path, precision: str = "float32") -> Any:
     from ch06_finetuning.finetuned_models import TextClassifier
     from ch06_finetuning.named_models import load_answering
 
+    require_finished(source)
     model = load_answering(source, precision)
     return Sorter(model) if isinstance(model, TextClassifier) else model
 
@@ -93,35 +95,48 @@ def read_rows(path: str | Path, columns: argparse.Namespace, kind: str | None = 
     Raises:
         ValueError: the file is not what its ending says, or a row is bad.
     """
-    from data.own_instructions import read_instructions
+    from data.own_instructions import holds_json, read_instructions
     from data.own_messages import read_messages
 
+    _refuse_pipe(path)
     if kind == "instructions" or kind is None and _asks(path, columns):
         _refuse_columns(columns, ("label", "text"), "a table of messages")
         return read_instructions(path, keys=_keys(columns))
     _refuse_columns(columns, tuple(KEYS), "records of questions and answers")
-    if _asks(path, columns):
+    if holds_json(path):
         raise ValueError(
-            f"{path} holds questions and answers, or JSON records: give it with --instructions; for a classifier give "
-            "a table with a label and a text in each line, or say by --label and --text which columns of it these are"
+            f"{path} holds JSON records: for a classifier save them as a table (CSV) with a label and a text in each "
+            "row; records of questions and answers are given with --instructions"
+        )
+    if kind == "messages" and _asks(path, columns):
+        raise ValueError(
+            f"{path} holds questions and answers: give it with --instructions; for a classifier give a table with a "
+            "label and a text in each line, or say by --label and --text which columns of it these are"
         )
     return read_messages(path, text=columns.text, label=columns.label)
 
 
 def _asks(path: str | Path, columns: argparse.Namespace) -> bool:
-    """Whether a file holds instructions, by the options, its content or its ending."""
+    """Whether a file holds instructions, by the options, its content or, where that tells nothing, its ending."""
     from data.own_instructions import holds_instructions
     from data.own_messages import holds_messages
 
-    if _keys(columns) is not None or Path(path).suffix.lower() in INSTRUCTIONS:
+    if _keys(columns) is not None:
         return True
-    named = columns.label is not None or columns.text is not None
-    return not named and holds_instructions(path) and not holds_messages(path)
+    if columns.label is not None or columns.text is not None or holds_messages(path):
+        return False
+    return holds_instructions(path) or Path(path).suffix.lower() in INSTRUCTIONS
 
 
 def _keys(columns: argparse.Namespace) -> dict[str, str] | None:
     """The names of the keys as `read_instructions` takes them."""
     return {ours: name for option, ours in KEYS.items() if (name := getattr(columns, option)) is not None} or None
+
+
+def _refuse_pipe(path: str | Path) -> None:
+    """Refuse what can be read only once, such as `<(…)` in a shell; rows are looked at more than once."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise ValueError(f"{path} is no file but a pipe or a device: save the rows in a file, and give that")
 
 
 def _refuse_columns(columns: argparse.Namespace, names: tuple[str, ...], belongs: str) -> None:
@@ -185,7 +200,33 @@ def begun_with(folder: Path) -> dict | None:
         about = json.loads((folder / "finetune.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return about if isinstance(about, dict) and {"kind", "settings", "file"} <= about.keys() else None
+    return about if isinstance(about, dict) and _is_whole(about) else None
+
+
+def _is_whole(about: dict) -> bool:
+    settings = about.get("settings")
+    known = isinstance(settings, dict) and settings.keys() == {"base", "lora", "epochs", "seed"}
+    return known and about.get("kind") in ("messages", "instructions") and {"file", "sha256"} <= about.keys()
+
+
+def require_finished(source: str | Path) -> None:
+    """Say how to go on with a run of `course.py finetune` that has no model yet.
+
+    Args:
+        source: name of a run, or a folder.
+
+    Raises:
+        ValueError: the run was begun and not finished.
+    """
+    from ch06_finetuning.named_models import find_own
+    from data.paths import runs_dir
+
+    folder = runs_dir() / source
+    if begun_with(folder) and find_own(source, "assistant", "classifier") is None:
+        raise ValueError(
+            f"{folder} was begun and has no model yet: go on with python course.py finetune --resume --name "
+            f"{folder.name}"
+        )
 
 
 def run_of(source: str | Path) -> tuple[Path, dict] | None:

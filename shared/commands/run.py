@@ -30,6 +30,7 @@ FLAGS = {  # our own names of what decides a run, and how the options are called
 SHAPE = ("n_layers", "d_model", "n_heads", "vocab_size", "context_length")
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in "0123456789¹²³")}
 PUBLISHED_NAMES = ("smollm2",)
+WRITE_ELSEWHERE = "free some space, or move the course to a folder that you may write to"
 NAME_LENGTH, NAME_BYTES = 64, 200
 NAME_FORM = f"use up to {NAME_LENGTH} letters, digits, dots, dashes and underscores"
 
@@ -418,7 +419,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # an OSError too, but nothing that free space would mend: `command` ends quietly on it
         raise
     except OSError as error:
-        remedy = "free some space, or move the course to a folder that you may write to; the same command then goes on"
+        remedy = f"{WRITE_ELSEWHERE}; the same command then goes on"
         raise ValueError(f"{error.filename or runs_dir()}: {error.strerror or error}: {remedy}") from error
     if sys.stdin.isatty() and not options.no_chat and not run.own:
         from shared.commands import chat

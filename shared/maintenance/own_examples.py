@@ -25,7 +25,7 @@ from ch06_finetuning.own_data import RowSplit, examine
 from ch06_finetuning.recipes import baseline_report
 from ch06_finetuning.search import BM25, THRESHOLD, answer_from, read_passages, search
 from data.paths import DATA_DIR
-from shared.commands.finetune import longest_answer
+from shared.commands.finetune import longest_answer, nearest_answers
 from shared.commands.own_models import begun_with, kept_rows
 
 __all__ = ["Spent", "main", "run_command", "search_scores", "share_of_nearest"]
@@ -86,9 +86,8 @@ def share_of_nearest(split: RowSplit) -> Rate:
     Args:
         split: of instructions.
     """
-    index = BM25([row.prompt for row in split.train])
-    nearest = [split.train[int(index.scores(row.prompt).argmax())] for row in split.test]
-    return Rate(sum(near.response == row.response for near, row in zip(nearest, split.test)), len(nearest))
+    right = nearest_answers(split.train, split.test)
+    return Rate(sum(right), len(right))
 
 
 def search_scores() -> tuple[Rate, Rate]:
