@@ -22,6 +22,7 @@ from pathlib import Path
 from data.durable_folders import json_bytes
 from data.files import write_atomically
 from shared.commands.command_line import CommandParser, command
+from shared.commands.wordings_check import require_wordings
 
 FLAGS = {  # our own names of what decides a run, and how the options are called
     "seed": "seed", "minutes": "minutes", "text": "text", "device": "device", "quick": "quick", "n_layers": "layers",
@@ -164,6 +165,8 @@ def open_run(options: argparse.Namespace, runs: Path) -> Run:
     given = {name: value for name in FLAGS if (value := getattr(options, name)) is not None}
     try:
         wanted = _wanted(folder, stored, given)
+        if wanted["text"] is None:
+            require_wordings()
         return Run(folder, begin_story_gpt(folder, **wanted), wanted["text"])
     except OptionError as error:
         raise ValueError(f"--{FLAGS[error.name]} {error.value} {error.trouble}: use {error.use}") from error
