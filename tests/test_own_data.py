@@ -35,6 +35,7 @@ from data.own_messages import read_messages
 from data.story_world.marking import Instruction
 from data.story_world.message_task import Message
 from shared.commands import chat, evaluate, finetune, run, sample
+from shared.commands.own_models import score_of
 from tests.small_models import CHATML, press_at, publish, tiktoken_of_bytes, tiny_model, weights
 from tests.test_notebooks import ROOT
 
@@ -505,6 +506,13 @@ def test_a_run_without_a_model_says_how_to_go_on(base, runs, tmp_path, capsys, m
         assert "has no model yet: go on with python course.py finetune --resume --name rows" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [None, "", "[]", '{"right": 1}', '{"right": "x", "n": 2, "doubtful": false}'])
+def test_a_score_that_was_not_written_to_the_end_is_not_told(tmp_path, content):
+    if content is not None:
+        (tmp_path / "score.json").write_text(content, encoding="utf-8")
+    assert score_of(tmp_path) is None
+
+
 def test_what_would_move_the_cursor_is_not_shown(base, runs, tmp_path, capsys):
     path = tmp_path / "rows.csv"
     path.write_text(table([row._replace(text=f"{row.text}\x1b[2J\x07") for row in messages(20)]), encoding="utf-8")
@@ -569,6 +577,9 @@ def test_messages_become_a_classifier_that_is_evaluated_and_talked_with(base, ru
     assert chat.main(["tickets"]) == 0
     told = capsys.readouterr().out
     assert "It sorts what you type: question, refund, repair" in told and "%)" in told
+    score = json.loads((runs / "tickets" / "score.json").read_text(encoding="utf-8"))
+    assert f"Of 36 rows kept aside it got {score['right']} right." in told and f"{score['right'] / 36:.1%}" in report
+    assert ("far simpler" in told) == score["doubtful"] == ("**" in report)
     kept = json.loads((runs / "tickets" / "rows.json").read_text(encoding="utf-8"))
     assert kept["validation"][0][0] in told and not any(text in told for text in held), "test rows stay unseen"
     assert sample.main(["Once", "--model", str(runs / "tickets" / "classifier")]) == 1

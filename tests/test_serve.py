@@ -23,7 +23,7 @@ from shared.commands.chat_sureness import Sureness
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUPS = [Group("Words", [Ability("<b>Count</b>", [["How many?"], ["One", "And two?"]])])]
-WELCOME = Welcome("It knows <b>little</b>.", ["Who?", "<b>Where?</b>"], remember=True, groups=GROUPS)
+WELCOME = Welcome("It knows <b>little</b>.", ["Who?", "<b>Where?</b>"], True, groups=GROUPS, name="<i>Shop</i>")
 QUESTION = {"prompt": "Who?", "history": [], "temperature": 0, "top_p": 1}
 
 
@@ -92,6 +92,7 @@ def test_the_page_gets_its_welcome_as_data(server):
     assert told.pop("groups") == [
         {"title": "Words", "abilities": [{"label": "<b>Count</b>", "examples": [["How many?"], ["One", "And two?"]]}]}
     ]
+    assert told.pop("name") == "<i>Shop</i>"
     assert told == {"says": "It knows <b>little</b>.", "examples": ["Who?", "<b>Where?</b>"], "remember": True}
     assert answer.headers["Content-Type"].startswith("application/json")
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from shared.commands.chat_abilities import Group, load_groups
 from shared.commands.chat_sureness import Sureness, sureness_of
 from shared.commands.command_line import CommandParser, command, seed_number
-from shared.commands.own_models import Sorter, kept_rows, run_of
+from shared.commands.own_models import Sorter, kept_rows, run_of, score_of
 from shared.commands.published_models import add_precision, tell_memory
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ EVERYDAY_QUESTIONS = [
     "Write a short poem about the sea.",
 ]
 OWN = (
-    "It has learned from {n:,} rows of {file}, and knows nothing but what they say. How often it was right on rows "
-    "kept aside says report.md in the folder of {run}; look there before you believe it."
+    "It has learned from {n:,} rows of {file}. {score} report.md in the folder of {run} says more; look there before "
+    "you believe it."
 )
-SORTS = "It sorts what you type: {labels}."
+SCORED = "Of {n:,} rows kept aside it got {right:,} right."
+DOUBTFUL = " That is not shown to be better than something far simpler."
+SORTS = "It sorts what you type: {labels}. Everything gets one of these, also what belongs to none of them."
 LINE = 100  # characters in a line of the terminal
 MODELS = "name of a run, a folder, a published model (smollm2, a folder, a .gguf file), or 'shipped' (default)"
 
@@ -95,12 +97,14 @@ class Welcome:
         examples: questions to begin with.
         remember: whether it reads the talk so far, for which it must have been trained on talks of several turns.
         groups: what it can do, with examples; only for an assistant of the course.
+        name: what it is called; nothing where it has no name of its own.
     """
 
     says: str
     examples: list[str]
     remember: bool = False
     groups: list[Group] = field(default_factory=list)
+    name: str = ""
 
 
 def welcome_of(assistant: "Assistant | Sorter", source: str | Path = "shipped") -> Welcome:
@@ -117,14 +121,22 @@ def welcome_of(assistant: "Assistant | Sorter", source: str | Path = "shipped") 
         split = kept_rows(made[0], made[1]["kind"])
         shown = [row for row in split.validation if not getattr(row, "history", ())]  # the test set stays unseen
         examples = [" ".join((row.text if sorts else row.prompt).split()) for row in shown[:4]]
-        told = OWN.format(n=len(split.train), file=made[1]["file"], run=made[0].name)
-        return Welcome(f"{sorts} {told}".strip(), examples)
+        told = OWN.format(n=len(split.train), file=made[1]["file"], run=made[0].name, score=_scored(made[0]))
+        return Welcome(" ".join(f"{sorts} {told}".split()), examples, name=made[0].name)
     if isinstance(assistant, Sorter):
         return Welcome(sorts, ["Thank you so much!"])
     if isinstance(assistant.tokenizer, PublishedTokenizer):
         n_parameters = f"{assistant.model.n_parameters / 1e6:,.0f} million parameters"
         return Welcome(PUBLISHED.format(n_parameters=n_parameters), EVERYDAY_QUESTIONS, remember=True)
     return Welcome(OURS, [], remember=True, groups=load_groups())
+
+
+def _scored(folder: Path) -> str:
+    """How good a model of own rows was found to be; nothing where it was not measured to the end."""
+    if (score := score_of(folder)) is None:
+        return ""
+    right, n, doubtful = score
+    return SCORED.format(right=right, n=n) + DOUBTFUL * doubtful
 
 
 def menu(groups: Sequence[Group]) -> str:

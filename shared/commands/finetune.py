@@ -17,10 +17,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from data.durable_folders import json_bytes
 from data.files import write_atomically
 from shared.commands.chat import clean
 from shared.commands.command_line import CommandParser, command, seed_number, whole_number
-from shared.commands.own_models import add_columns, begun_with, keep_rows, kept_rows, read_rows
+from shared.commands.own_models import SCORE, add_columns, begun_with, keep_rows, kept_rows, read_rows
 from shared.commands.run import WRITE_ELSEWHERE, ProgressLine, folder_of
 
 KINDS = {"messages": "classifier", "instructions": "assistant"}  # what is read -> what comes of it
@@ -73,6 +74,7 @@ class Work:
         self.folder, self.about, self.split, self.notes = folder, about, split, notes
         self.settings = OwnSettings(**about["settings"])
         self.model_folder = folder / KINDS[about["kind"]]
+        self.score: dict[str, int | bool] = {}  # of the model, once `report_of` has measured it
 
 
 def open_work(options: argparse.Namespace, runs: Path) -> Work:
@@ -224,6 +226,7 @@ def _classifier_scores(work: Work, model: Any) -> list[str]:
         *_beside(found.right, "counting words (bag of words)", _counted_words(train, test)),
         *_beside(found.right, *_commonest(train, test)),
     ]
+    work.score = _score(found, beside)
     return [
         f"## On {len(test):,} rows kept aside",
         _block(classifier_report(model, model.tokenizer, test)),
@@ -269,6 +272,11 @@ def _beside(right: list[bool], name: str, other: list[bool] | str) -> Iterator[s
     yield f"Beside it, {name} gets {str(pair.second).strip()}. {verdict}"
 
 
+def _score(found: Any, beside: list[str]) -> dict[str, int | bool]:
+    """What chat and serve tell of a model: how many rows were right, and whether something simple may be as good."""
+    return {"right": sum(found.right), "n": len(found.right), "doubtful": any("**" in verdict for verdict in beside)}
+
+
 def _advice(model: Any, beside: list[str]) -> list[str]:
     """What to do where a model of the course was not shown to be better than something simple."""
     from ch05_pretraining.published_tokenizers import PublishedTokenizer
@@ -282,6 +290,7 @@ def _assistant_scores(work: Work, model: Any) -> list[str]:
 
     found = examine(model, work.split.test[:N_MARKED], max_new_tokens=longest_answer(model, work.split.test))
     beside = list(_beside(found.right, NEAREST, nearest_answers(work.split.train, found.rows)))
+    work.score = _score(found, beside)
     return [
         f"## On {len(found.rows):,} rows kept aside",
         f"Answers equal to the wanted one but for capitals and closing signs: {str(found.rate).strip()}",
@@ -398,6 +407,7 @@ def main(arguments: list[str] | None = None) -> int:
                     keep_rows(work.folder, work.split, work.about)
                 text = report_of(work, learn(work))
                 write_atomically(work.folder / "report.md", text)
+                write_atomically(work.folder / SCORE, json_bytes(work.score))
         except BrokenPipeError:  # an OSError too, on which `command` ends quietly
             raise
         except OSError as error:

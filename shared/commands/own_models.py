@@ -16,6 +16,7 @@ from typing import Any
 from data.durable_folders import json_bytes
 from data.files import write_atomically
 
+SCORE = "score.json"
 SIDES = ("train", "validation", "test")
 COLUMNS = {
     "label": "column of the labels in a table of messages (default: label, category and the like)",
@@ -207,6 +208,19 @@ def _is_whole(about: dict) -> bool:
     settings = about.get("settings")
     known = isinstance(settings, dict) and settings.keys() == {"base", "lora", "epochs", "seed"}
     return known and about.get("kind") in ("messages", "instructions") and {"file", "sha256"} <= about.keys()
+
+
+def score_of(folder: Path) -> tuple[int, int, bool] | None:
+    """Read how good a run's model was: -> rows right, rows kept aside, whether something simple may be as good.
+
+    Args:
+        folder: of the run; None comes back where its report was not finished.
+    """
+    try:
+        kept = json.loads((folder / SCORE).read_text(encoding="utf-8"))
+        return int(kept["right"]), int(kept["n"]), bool(kept["doubtful"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def require_finished(source: str | Path) -> None:

@@ -280,6 +280,7 @@ for (const id of ["temperature", "top-p", "remember"]) at(id).addEventListener("
 explain();
 fetch("/welcome").then((response) => response.json()).then((welcome) => {
   at("says").textContent = welcome.says;
+  if (welcome.name) at("name").textContent = document.title = welcome.name;
   at("remember").checked = welcome.remember;
   singleQuestions = !welcome.remember;
   explain();
