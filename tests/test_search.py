@@ -354,6 +354,13 @@ def test_the_command_says_that_nothing_was_found_and_what_was_not_read(tmp_path,
     assert told.out == f"{NOTHING}\n" and "plan.pdf: PDF is not read" in told.err
 
 
+def test_what_would_move_the_cursor_is_not_shown(tmp_path, capsys):
+    (tmp_path / "a.md").write_text("# Boiler\n\nThe boiler\x1b[2J is red\x07.\n", encoding="utf-8")
+    assert command.main([str(tmp_path), "Which color has the boiler?"]) == 0
+    said = capsys.readouterr()
+    assert "boiler[2J is red." in said.out and not {"\x1b", "\x07"} & {*said.out, *said.err}
+
+
 def test_links_in_a_folder_lead_to_files_and_a_link_to_a_folder_is_named(tmp_path, capsys):
     for name in "ab":
         (tmp_path / name).mkdir()

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+from shared.commands.chat import clean
 from shared.commands.command_line import CommandParser, command, whole_number
 from shared.commands.published_models import add_precision, tell_memory
 
@@ -53,9 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     index = BM25([passage.text for passage in passages])
     found = search(options.question, passages, index, k=options.results, threshold=threshold)
     for note in notes:
-        print(note, file=sys.stderr)
+        print(clean(note), file=sys.stderr)
     assistant = _assistant(options.model, options.precision) if found else None
-    print(answer_from(options.question, found, assistant))
+    print(clean(str(answer_from(options.question, found, assistant))))
     for one in found:
         print(f"\n{_shown(one)}")
     return 0
@@ -71,7 +72,7 @@ def _assistant(source: str | None, precision: str) -> "Assistant | None":
 
 
 def _shown(found: "Found") -> str:
-    text = " ".join(found.passage.text.split())
+    text = clean(" ".join(found.passage.text.split()))
     text = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
     return textwrap.fill(f"{found.passage.place} (score {found.score:.2f}): {text}", 100, subsequent_indent="    ")
 
