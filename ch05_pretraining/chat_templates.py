@@ -1,18 +1,15 @@
 """Chat templates of published models: a conversation becomes the text that the model was trained to answer.
 
 A template is a small program in the language Jinja2, and it comes from a stranger. So it runs in Jinja2's sandbox, with
-the few functions that published templates call, and it sees the messages and the names of the special tokens only.
+the few functions that published templates call, and it sees the messages and the names of the special tokens only. It
+runs in a process of its own, which ends where a template takes too long or too much memory.
 
 Left out: tools and documents. Reference: the transformers library, whose texts are the same.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, NoReturn
 
-if TYPE_CHECKING:
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+from ch05_pretraining.template_room import ROOM
 
 __all__ = ["ChatTemplate"]
 
@@ -62,11 +59,7 @@ class ChatTemplate:
     def __init__(self, source: str, names: Mapping[str, str]):
         if not isinstance(source, str):
             raise ValueError(f"found a chat template of the type {type(source).__name__}, not a text; {ANOTHER}")
-        self._names = dict(names)
-        try:
-            self._template = _room().from_string(source)
-        except Exception as error:  # what a stranger wrote may fail in any way
-            raise ValueError(f"found a chat template that Jinja2 cannot read ({_line(error)}); {ANOTHER}") from error
+        self._source, self._names = source, dict(names)
         if QUESTION["content"] not in self.render([QUESTION]):
             raise ValueError(f"found a chat template that leaves out what the user asks; {ANOTHER}")
 
@@ -80,44 +73,12 @@ class ChatTemplate:
             ValueError: what the template says of a conversation that it does not take, or a field that it misses.
         """
         asked = {"messages": require_messages(messages), "add_generation_prompt": True}
-        try:
-            return self._template.render(asked, tools=None, documents=None, **self._names)
-        except Exception as error:  # it is a program of a stranger, which may fail in any way
+        answer = ROOM.fill(self._source, self._names | asked | {"tools": None, "documents": None})
+        if "unread" in answer:
+            raise ValueError(f"found a chat template that Jinja2 cannot read ({answer['unread']}); {ANOTHER}")
+        if "failed" in answer:
             raise ValueError(
-                f"the model's chat template does not take this conversation ({_line(error)}); change the order or the "
-                "roles of the messages, or take another model"
-            ) from error
-
-
-def _room() -> "ImmutableSandboxedEnvironment":
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    room = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-    room.filters["tojson"] = _tojson
-    room.globals |= {"raise_exception": _refuse, "strftime_now": _now}
-    return room
-
-
-def _refuse(message: str) -> NoReturn:
-    from jinja2 import TemplateError
-
-    raise TemplateError(message)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
-
-
-def _now(form: str) -> str:
-    return datetime.now().strftime(form)
-
-
-def _tojson(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Jinja2's own filter of this name writes < and > as codes, for web pages."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+                f"the model's chat template does not take this conversation ({answer['failed']}); change the order or "
+                "the roles of the messages, or take another model"
+            )
+        return answer["text"]
