@@ -187,7 +187,7 @@ def fingerprint(files):
 def installed():
     """Return what the stamp says: requirement set -> fingerprint; empty when nothing is known to be complete."""
     try:
-        with open(STAMP) as source:
+        with open(STAMP, encoding="utf-8") as source:
             stamp = json.load(source)
     except (OSError, ValueError):
         return {}
@@ -204,12 +204,12 @@ def prepare(needs):
     print("Preparing the course's own environment in {0} (once; {1}).".format(VENV, source))
     try:
         known = stamp if make_environment() else {}
-        open(MARKER, "w").close()  # still there at the next start: the installation was killed, so all is made anew
+        open(MARKER, "wb").close()  # still there at the next start: the installation was killed, so all is made anew
         install(files)
         os.remove(MARKER)
         stamp = dict((name, fingerprint(REQUIREMENTS[name])) for name in ("course", needs))
         stamp.update((name, known[name]) for name in known if name not in stamp)  # compared when it is needed
-        with open(STAMP + ".new", "w") as target:
+        with open(STAMP + ".new", "w", encoding="utf-8") as target:
             json.dump(stamp, target)
         os.replace(STAMP + ".new", STAMP)
     except OSError as error:
@@ -250,7 +250,7 @@ def environment_works():
 def succeeds(*words):
     """Start the environment's Python in silence and say whether it ends well."""
     try:
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "wb") as nowhere:
             command = [venv_python()] + list(words)
             return subprocess.call(command, stdout=nowhere, stderr=nowhere, env=own_environment()) == 0
     except OSError:
@@ -284,7 +284,7 @@ def install(files):
 
 def pinned(package):
     """Return a package's line of requirements.txt, for instance torch==2.13.0."""
-    with open(os.path.join(ROOT, "requirements.txt")) as source:
+    with open(os.path.join(ROOT, "requirements.txt"), encoding="utf-8") as source:
         return re.search(r"^{0}==[^\s;#]+".format(package), source.read(), re.MULTILINE).group(0)
 
 

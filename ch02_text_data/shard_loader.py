@@ -130,7 +130,7 @@ class ShardLoader:
         number = shuffled_place(place, self.n_windows, key) if self.shuffle else place
         shard = bisect.bisect_right(self.ends, number)
         begin = (number - (self.ends[shard - 1] if shard else 0)) * self.context_length
-        mapped = np.load(self.folder / self.shards[shard]["file"], mmap_mode="r")
+        mapped = np.load(self.folder / self.shards[shard]["file"], mmap_mode="r", allow_pickle=False)
         row = torch.from_numpy(mapped[begin : begin + self.context_length + 1].astype(np.int64))
         return row[:-1], row[1:]
 
@@ -205,6 +205,6 @@ def read_record(path: Path) -> dict:
 def _n_ids(path: Path) -> int | None:
     """How many ids a shard holds; None where it is not there or its file is cut off."""
     try:
-        return len(np.load(path, mmap_mode="r"))
+        return len(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError):
         return None
