@@ -107,13 +107,14 @@ def test_a_talk_that_outgrows_the_context_is_shortened_with_a_note(server):
 
 
 def test_a_question_that_trickles_in_is_given_up(server, monkeypatch):
-    monkeypatch.setattr(serve, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(serve._Handler, "timeout", 0.5)
     host = f"127.0.0.1:{server.server_port}"
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as slow:
         head = f"POST /answer HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n"
         slow.sendall(head.encode())
-        time.sleep(0.3)
-        slow.sendall(b" ")
+        for _ in range(3):
+            time.sleep(0.1)
+            slow.sendall(b" ")
         assert b" 408 " in slow.recv(100)
 
 

@@ -1,19 +1,23 @@
 """`python course.py serve`: talk with the assistant in your browser, on this machine only.
 
 The server listens on the loopback address and answers nobody else: it refuses requests that name another host (a page
-that plays tricks with names) or come from another page, takes JSON of a limited size only, lets the page load nothing
-from elsewhere, and sends text, never HTML. Answers travel as they are written, one JSON object a line.
+that plays tricks with names) or come from another page, takes JSON of a limited size and within a limited time only,
+serves a limited number of clients at once, lets the page load nothing from elsewhere, and sends text, never HTML.
+Answers travel as they are written, one JSON object a line.
 """
 
 import argparse
 import errno
+import io
 import json
 import os
 import re
+import socket
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +30,8 @@ from shared.commands.own_models import load_talker
 from shared.commands.published_models import add_precision, tell_memory
 
 if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
     from ch06_finetuning.assistant import Assistant
 
 PAGE = Path(__file__).resolve().parent / "serve_page"
@@ -35,13 +41,17 @@ FILES = {
     "/page.css": ("page.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-MOST_BYTES, MOST_TURNS = 64_000, 50
+MOST_BYTES, MOST_TURNS, MOST_CLIENTS = 64_000, 50, 32
 READ_SECONDS, ANSWER_SECONDS = 10, 60
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HUNG_UP = (ConnectionError, TimeoutError)  # the page was closed, or nothing more came from it
+FULL = (
+    b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+    b"too many programs talk with this server at once; try again in a few seconds"
+)
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -87,6 +97,31 @@ class _Server(ThreadingHTTPServer):
     hosts: set[str]
     allow_reuse_address = os.name != "nt"  # on Windows it would let two programs answer on one port
 
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.places = threading.BoundedSemaphore(MOST_CLIENTS)
+
+    def process_request(self, request, client_address) -> None:
+        """Give a client a thread of its own, or a sentence where all are taken."""
+        if not self.places.acquire(blocking=False):
+            with suppress(OSError):
+                request.settimeout(0.1)
+                request.sendall(FULL)
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # the system gave no thread
+            self.places.release()
+            raise
+
+    def process_request_thread(self, request, client_address) -> None:
+        """Serve a client and give its place back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.places.release()
+
     def handle_error(self, *_) -> None:
         """Say in a sentence what went wrong with a request, unless the wire was closed at one of its ends."""
         error = sys.exception()
@@ -123,10 +158,34 @@ class _Refused(Exception):
     """A request that gets a status and a sentence instead of what it wants."""
 
 
+class _Incoming(io.RawIOBase):
+    """What a client sends, which must come within a time altogether, however slowly it trickles in."""
+
+    def __init__(self, wire: socket.socket, seconds: float):
+        self.wire, self.seconds, self.until = wire, seconds, time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, place: "WriteableBuffer") -> int:
+        if (left := self.until - time.monotonic()) <= 0:
+            raise TimeoutError
+        self.wire.settimeout(left)
+        try:
+            return self.wire.recv_into(place)
+        finally:
+            self.wire.settimeout(self.seconds)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = READ_SECONDS  # for each wait
+    timeout = READ_SECONDS  # for a request altogether, and for each wait while the answer is sent
     server_version, sys_version = "course", ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Incoming(self.connection, self.timeout))
 
     def do_GET(self) -> None:
         self._guarded(self._send_file)
@@ -145,6 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve_or_refuse(self, serve) -> None:
         try:
+            if any(len(self.headers.get_all(name, [])) > 1 for name in ("Host", "Origin", "Content-Length")):
+                raise _Refused(400, "a request names its host, its page and its length once")
             if self.headers.get("Host") not in self.server.hosts:
                 raise _Refused(403, "this server answers under 127.0.0.1 and localhost only")
             if self.headers.get("Origin") not in {None, *(f"http://{host}" for host in self.server.hosts)}:
@@ -200,13 +261,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(400, f"this is no question: {error}") from None
 
     def _read(self, length: int) -> bytes:
-        """Read what was sent, in `READ_SECONDS` altogether, however slowly it comes."""
-        until, content = time.monotonic() + READ_SECONDS, b""
-        while len(content) < length and (part := self.rfile.read1(length - len(content))):
-            content += part
-            if time.monotonic() > until:
-                raise _Refused(408, f"a question must arrive within {READ_SECONDS} seconds")
-        return content
+        try:
+            return self.rfile.read(length)
+        except TimeoutError:
+            raise _Refused(408, f"a question must arrive within {READ_SECONDS} seconds") from None
 
 
 def require_question(value: object) -> dict:
