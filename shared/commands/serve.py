@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,6 +96,7 @@ class _Server(ThreadingHTTPServer):
     welcome: Welcome
     sureness: Sureness | None
     hosts: set[str]
+    request_queue_size = 128  # clients that may wait for the server to look; the system lets more come again later
     allow_reuse_address = os.name != "nt"  # on Windows it would let two programs answer on one port
 
     def __init__(self, *arguments):
@@ -192,6 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._guarded(self._answer)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is no request without repeating any of it; Python's own page would."""
+        self._send(code, "text/plain", f"{code} {HTTPStatus(code).phrase}".encode("ascii"))
 
     def log_message(self, *_) -> None:
         """Keep the terminal quiet: what people ask is nobody's business."""
