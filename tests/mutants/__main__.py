@@ -12,9 +12,11 @@ What was caught is kept in `runs/mutants.json`; a second call tries again what h
 
 import argparse
 import hashlib
+import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +28,9 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 TABLES = sorted(Path(__file__).parent.glob("ch0[1-6].toml"))
 SECONDS = 300  # for the tests of one mutant; a mistake may make a loop endless
-FAILED, NOTHING_CHOSEN = 1, 5  # how pytest ends
+NOTHING_CHOSEN, FELL_OVER = 5, 70  # how pytest ends where no test was left; and where it could not run at all
+OURS = ("tests", "shared", "data", "course")
+LARGE = ("pytest", "torch", "hypothesis", "tiktoken", "transformers")
 
 
 class Mutant(NamedTuple):
@@ -66,12 +70,42 @@ def copy_course(folder: Path) -> None:
 
 
 def run_tests(folder: Path, tests: str, only: str) -> int:
-    """Run tests in a copy until one fails, and return how pytest ended; -1 where it did not in time."""
-    command = [sys.executable, "-P", "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", tests]
-    command += ["-k", only] if only else []
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    """Run tests in a copy until one fails, and return how pytest ended; below 0 where it did not, or not in time."""
+    words = ["-x", "-q", "-p", "no:cacheprovider", tests, *(["-k", only] if only else [])]
+    if not hasattr(os, "fork"):
+        return _in_new_process(folder, words)
+    if (child := os.fork()) == 0:  # a copy of this process, in which the large libraries are loaded already
+        try:
+            os._exit(_in_this_process(folder, words))
+        finally:
+            os._exit(FELL_OVER)
+    until = time.monotonic() + SECONDS
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.02)
+    return os.waitstatus_to_exitcode(ended[1])
+
+
+def _in_this_process(folder: Path, words: list[str]) -> int:
+    import pytest
+
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.chdir(folder)
+    sys.dont_write_bytecode = True
+    sys.path[:] = [str(folder), *(place for place in sys.path if Path(place or ".").resolve() != ROOT)]
+    for name in [name for name in sys.modules if name.split(".")[0] in OURS or name.startswith("ch0")]:
+        del sys.modules[name]
+    return int(pytest.main(words))
+
+
+def _in_new_process(folder: Path, words: list[str]) -> int:
+    command, silent = [sys.executable, "-P", "-B", "-m", "pytest", *words], subprocess.DEVNULL
     try:
-        return subprocess.run(command, cwd=folder, timeout=SECONDS, check=False, **silent).returncode
+        done = subprocess.run(command, cwd=folder, timeout=SECONDS, check=False, stdout=silent, stderr=silent)
+        return done.returncode
     except subprocess.TimeoutExpired:
         return -1
 
@@ -87,6 +121,12 @@ def try_mutant(folder: Path, mutant: Mutant) -> int:
         return run_tests(folder, mutant.tests, mutant.only)
     finally:
         path.write_text(source, encoding="utf-8", newline="")
+
+
+def all_choices(tests: str, chosen: list[Mutant]) -> str:
+    """Return what chooses all the tests of a file that some mutant needs."""
+    choices = {mutant.only for mutant in chosen if mutant.tests == tests}
+    return "" if "" in choices else " or ".join(sorted(choices))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,24 +145,33 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = [m for m in mutants() if not settings.words or any(word in m.file for word in settings.words)]
     left = [mutant for mutant in chosen if caught.get(fingerprint(mutant)) != mutant.breaks]
     survivors, sound = [], {}
+    from tests import conftest  # its settings come before the libraries
+
+    assert conftest.torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"])
+    for name in LARGE if left and hasattr(os, "fork") else ():
+        importlib.import_module(name)
     with tempfile.TemporaryDirectory(prefix="course-mutants-") as place:
         copy_course(Path(place))
         for number, mutant in enumerate(left):
             if time.monotonic() > until:
                 print(f"{len(left) - number} are still to be tried: call this again.")
                 return 1
-            code = try_mutant(Path(place), mutant)
-            if code == 0 or code == NOTHING_CHOSEN:
+            ended = try_mutant(Path(place), mutant)
+            if ended == FELL_OVER:
+                raise ValueError(f"pytest could not run {mutant.tests}")
+            if ended in (0, NOTHING_CHOSEN):
                 survivors.append(mutant)
             else:
-                if (which := (mutant.tests, mutant.only)) not in sound:
-                    sound[which] = run_tests(Path(place), *which)
-                if sound[which]:
-                    raise ValueError(f"{which} ends with {sound[which]} where nothing is planted; expected 0")
+                if mutant.tests not in sound:
+                    sound[mutant.tests] = run_tests(Path(place), mutant.tests, all_choices(mutant.tests, left))
+                if code := sound[mutant.tests]:
+                    raise ValueError(f"{mutant.tests} ends with {code} where nothing is planted; expected 0")
                 caught[fingerprint(mutant)] = mutant.breaks
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_text(json.dumps(caught, indent=1), encoding="utf-8")
-            word = {0: "SURVIVED", NOTHING_CHOSEN: "NO TEST CHOSEN", -1: "caught: no end"}.get(code, "caught")
+            word = {0: "SURVIVED", NOTHING_CHOSEN: "NO TEST CHOSEN"}.get(
+                ended, "caught" if ended > 0 else "caught: no end"
+            )
             print(f"{word}: {mutant.file}: {mutant.breaks}", flush=True)
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants are caught, {len(survivors)} have survived.")
     return 1 if survivors else 0
