@@ -60,7 +60,7 @@ class GPTConfig:
     def _require_sizes(self, *names: str) -> None:
         for name in names:
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}={value!r} is not a whole number >= 1")
 
     def usual_sizes(self) -> dict[str, int]:

@@ -258,3 +258,25 @@ def test_expectations_name_what_came_and_what_was_expected():
         expect(False, "say so")
     expect_close("the loss", torch.tensor(1.0), 1.0)
     expect_equal("ids", torch.tensor([1, 2]), torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "told"),
+    [
+        (torch.tensor([1.0, 2.0]), torch.tensor([1, 2]), "ids should be whole numbers, yours are torch.float32"),
+        (
+            torch.tensor([1, 2]),
+            torch.tensor([1.0, 2.0]),
+            "ids should be numbers with a decimal point, yours are torch.int64",
+        ),
+        (
+            torch.tensor([1, 0]),
+            torch.tensor([True, False]),
+            "ids should be True and False, yours are torch.int64",
+        ),
+    ],
+)
+def test_a_number_of_another_kind_is_not_equal(got, expected, told):
+    with pytest.raises(NotYet, match=told):
+        expect_equal("ids", got, expected)
+    expect_equal("ids", torch.tensor([1, 2], dtype=torch.int32), torch.tensor([1, 2]))

@@ -251,6 +251,8 @@ def test_a_config_cannot_be_changed():
         ({"d_ff": 0}, "d_ff=0 is not a whole number"),
         ({"d_ff": 24.5}, "d_ff=24.5 is not a whole number"),
         ({"context_length": -1}, "context_length=-1 is not"),
+        ({"n_layers": True}, "n_layers=True is not a whole number"),
+        ({"d_ff": True}, "d_ff=True is not a whole number"),
         ({"dropout": 1.0}, "dropout=1.0 is not a probability below 1"),
         ({"dropout": float("nan")}, "dropout=nan is not"),
     ],

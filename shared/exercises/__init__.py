@@ -33,6 +33,8 @@ def expect_equal(what: str, got: Any, expected: Any, hint: str = "") -> None:
     """Raise `NotYet` with both values unless they are equal; tensors are compared by shape and value."""
     if isinstance(expected, torch.Tensor):
         _expect_shape(what, got, expected, hint)
+        kinds = f"{what} should be {_kind(expected)}, yours are {got.dtype}."
+        expect(_kind(got) == _kind(expected), f"{kinds} {hint}".strip())
         same = torch.equal(got, expected)
     else:
         is_array = type(got) is torch.Tensor or bool(getattr(got, "ndim", 0))
@@ -57,6 +59,13 @@ def _expect_shape(what: str, got: Any, expected: torch.Tensor, hint: str) -> Non
         raise NotYet(_difference(what, got, expected, hint))
     message = f"{what} should have the shape {tuple(expected.shape)}, yours has {tuple(got.shape)}."
     expect(got.shape == expected.shape, f"{message} {hint}".strip())
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    """Say what numbers a tensor holds: 3 and 3.0 are equal, and only the first can be an id."""
+    if tensor.dtype == torch.bool:
+        return "True and False"
+    return "numbers with a decimal point" if tensor.is_floating_point() else "whole numbers"
 
 
 def _difference(what: str, got: Any, expected: Any, hint: str) -> str:

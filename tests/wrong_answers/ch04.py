@@ -423,7 +423,7 @@ WRONG = {
         (greedy_in_a_window_of_four, "the context holds 2"),
         (greedy_with_one_answer_for_all, "for each row by itself"),
         (greedy_at_least_once, "Then nothing is appended"),
-        (greedy_of_decimal_numbers, "keep the type of ids"),
+        (greedy_of_decimal_numbers, "should be whole numbers, yours are torch.float"),
         (greedy_that_leaves_eval, "leave it in its mode"),
         (greedy_that_freezes, "can no longer learn"),
     ],
