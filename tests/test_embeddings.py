@@ -87,8 +87,8 @@ def test_neighbors_come_in_order_and_without_the_word_itself(vectors):
 
 
 def test_an_analogy_is_found_where_it_holds_exactly():
-    words = ["man", "woman", "king", "queen", "tree"]
-    points = torch.tensor([[0.0, 1, 1], [1, 0, 1], [0, 2, -1], [2, 0.0, -1], [0, 0, 5]])
+    words = ["man", "woman", "king", "queen", "tree", "knave"]  # the last is on the other side of the king
+    points = torch.tensor([[0.0, 1, 1], [1, 0, 1], [0, 2, -1], [2, 0.0, -1], [0, 0, 5], [-1, 2, -0.6]])
     assert WordVectors(words, points).analogy("man", "woman", "king") == "queen"
 
 

@@ -266,6 +266,13 @@ def test_tokens_are_drawn_as_often_as_counted(kind):
     np.testing.assert_allclose(drawn, [0.7, 0, 0.3], atol=0.03)
 
 
+@pytest.mark.parametrize(("temperature", "shares"), [(0.5, [49 / 58, 9 / 58]), (2.0, [0.604, 0.396])])
+def test_a_temperature_raises_the_shares_to_a_power(temperature, shares):
+    model = NgramModel(1, 2, smoothing=0).fit([0] * 7 + [1] * 3)
+    drawn = np.bincount(model.generate(4000, temperature=temperature, seed=1), minlength=2) / 4000
+    np.testing.assert_allclose(drawn, shares, atol=0.03)
+
+
 # --- bad input --------------------------------------------------------------------------------
 
 
