@@ -10,6 +10,7 @@ Reference: Radford et al. (2019), section 2.1, for a stream of documents. For ch
 import hashlib
 import io
 import multiprocessing
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -93,6 +94,7 @@ def write_token_shards(
         begun = _begun(folder, wanted)
         if "position" not in begun:
             return begun
+        write_atomically(folder / BEGUN, json_bytes(begun))  # first: whatever stands beside it is then known as ours
         write_atomically(folder / TOKENIZER, text)
         _write_all(folder, paths, begun, processes, on_shard or (lambda progress: None))
         manifest = {name: value for name, value in begun.items() if name != "position"}
@@ -100,6 +102,8 @@ def write_token_shards(
             raise ValueError(f"{paths[0].parent} holds no text to learn from: give files with words in them")
         write_atomically(folder / MANIFEST, json_bytes(manifest))
         (folder / BEGUN).unlink()
+        for part in folder.glob("*.part"):  # of a call that was killed while it wrote
+            part.unlink()
     return manifest
 
 
@@ -111,7 +115,8 @@ def _begun(folder: Path, wanted: dict) -> dict:
             if changed := [key for key in wanted if found.get(key) != wanted[key]]:
                 raise ValueError(f"{folder} holds shards with other {' and '.join(changed)}: choose another folder")
             return found
-    if others := [path.name for path in folder.iterdir() if path.name != ".lock"]:
+    ours = re.compile(rf"\.lock|{re.escape(BEGUN)}\.\d+\.part")  # the second where the very first writing was killed
+    if others := [path.name for path in folder.iterdir() if not ours.fullmatch(path.name)]:
         raise ValueError(f"{folder} holds {others[0]} and no shards: choose an empty folder, or a new one")
     return wanted | {"position": [0, 0], "bytes_read": 0, **{split: [] for split in SPLITS}}
 

@@ -68,6 +68,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     try:
         write_durably(part, content.encode("utf-8") if isinstance(content, str) else content)
         replace(part, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is told of without a name
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -101,6 +101,7 @@ def test_the_edges_of_a_range_work(capsys, words):
 # ---------------------------------------------------------------- what stops a command
 
 
+ROOM = ": free some space, then start the command again"
 FULL = "the memory is full: close other programs, or take a smaller model"
 
 
@@ -108,7 +109,7 @@ FULL = "the memory is full: close other programs, or take a smaller model"
     ("error", "status", "told"),
     [
         (ValueError("the text is short: give more"), 1, "course.py it: the text is short: give more\n"),
-        (OSError(28, "No space left on device", "/x"), 1, "course.py it: /x: No space left on device\n"),
+        (OSError(28, "No space left on device", "/x"), 1, f"course.py it: /x: No space left on device{ROOM}\n"),
         (OSError(12, "Cannot allocate memory"), 1, f"course.py it: {FULL}\n"),
         (MemoryError(), 1, f"course.py it: {FULL}\n"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: …"), 1, f"course.py it: {FULL}\n"),

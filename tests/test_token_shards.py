@@ -1,6 +1,9 @@
 """Token shards: every document once, the same bytes whoever interrupts, batches without a list of rows."""
 
+import itertools
 import json
+from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +74,72 @@ def test_an_interrupted_writing_ends_with_the_same_bytes(texts, tmp_path, small_
     write(texts, tmp_path / "begun", processes=2)  # the number of processes changes nothing
     whole, begun = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("whole", "begun"))
     assert whole == begun and len(whole) > 5
+
+
+@pytest.mark.parametrize("how", ["full", "killed"])
+def test_wherever_a_writing_ends_early_the_next_one_goes_on(texts, tmp_path, small_jobs, monkeypatch, how):
+    """A disk that fills at each write in turn, or a process that is killed at each and leaves its half-written file."""
+    from data import files
+
+    def write_threads(folder):  # one job after another in this process: many writings in little time
+        with monkeypatch.context() as patch:
+            patch.setattr("ch02_text_data.token_shards.ProcessPoolExecutor", InThisProcess)
+            return write(texts, folder, shard_tokens=3_000)
+
+    write_threads(tmp_path / "whole")
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    n_writes = 0
+    for number in itertools.count(1):
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "replace", EndsEarly(files.replace, number, how))
+            if how == "killed":
+                patch.setattr(Path, "unlink", lambda *_, **__: None)
+            try:
+                write_threads(tmp_path / str(number))
+                break  # there are fewer writes than that
+            except OSError as error:
+                assert Path(error.filename).parent == tmp_path / str(number)
+            except Killed:
+                pass
+        n_writes = number
+        write_threads(tmp_path / str(number))
+        assert {path.name: path.read_bytes() for path in (tmp_path / str(number)).iterdir()} == whole, number
+    assert n_writes > 5
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class EndsEarly:
+    """Moves files to their places, all but one."""
+
+    def __init__(self, move, number, how):
+        self.move, self.left, self.how = move, number, how
+
+    def __call__(self, source, target):
+        self.left -= 1
+        if self.left == 0:
+            raise OSError(28, "No space left on device") if self.how == "full" else Killed
+        self.move(source, target)
+
+
+class InThisProcess:
+    """Does what a pool of processes does, at once."""
+
+    def __init__(self, processes, context, initializer, given):
+        initializer(*given)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def submit(self, work, *given):
+        done = Future()
+        done.set_result(work(*given))
+        return done
 
 
 def test_a_folder_with_shards_of_something_else_is_left_alone(texts, tmp_path):

@@ -123,13 +123,17 @@ def _interrupted(number: int, frame: FrameType | None):
     signal.default_int_handler(number, frame)
 
 
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # the disk, or this user's share of it
+
+
 def _sentence(error: Exception) -> str | None:
     """What to tell of an error; None where the program itself is at fault."""
     full = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
     if full or "DefaultCPUAllocator" in str(error):  # as PyTorch says it
         return "the memory is full: close other programs, or take a smaller model"
     if isinstance(error, OSError):
-        return f"{error.filename or 'a file'}: {error.strerror or error}"
+        remedy = ": free some space, then start the command again" if error.errno in FULL else ""
+        return f"{error.filename or 'a file'}: {error.strerror or error}{remedy}"
     return str(error) if isinstance(error, ValueError) else None
 
 
