@@ -24,10 +24,10 @@ from ch05_pretraining.saved_models import load_model, save_model
 from ch06_finetuning.finetuned_models import load_classifier, load_finetuned, save_classifier, save_finetuned
 from ch06_finetuning.finetuning import GPTClassifier
 from ch06_finetuning.lora import apply_lora
-from data import story_cache
+from data import files, story_cache
 from data.story_world.marking import Instruction
 from data.story_world.message_task import Message
-from shared.commands.own_models import begun_with, keep_rows, kept_rows
+from shared.commands.own_models import begun_with, keep_rows, kept_rows, never_begun
 from shared.commands.run import Run
 from tests.sizes import n
 from tests.small_models import tiny_model
@@ -185,3 +185,28 @@ def test_a_damaged_file_is_refused_in_a_sentence_or_changes_nothing(kind, tokeni
             if not other.is_file() or other == path or kind == "stories":
                 other.write_bytes(text)
     assert n_refused or kind in ("stories", "a run's results")  # these two are made anew
+
+
+@pytest.mark.parametrize("kind", ["messages", "instructions"])
+def test_a_run_whose_rows_did_not_fit_on_the_disk_begins_again(kind, tmp_path, monkeypatch):
+    rows = MESSAGES if kind == "messages" else INSTRUCTIONS
+    for number in range(3):
+        move, left = files.replace, iter(range(number))
+
+        def full(source, target, move=move, left=left):
+            if next(left, None) is None:
+                raise OSError(28, "No space left on device")
+            move(source, target)
+
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+            patch.setattr(files, "replace", full)
+            rows_in(tmp_path / kind, kind, rows)
+        assert len(list((tmp_path / kind).iterdir())) == number
+        assert never_begun(tmp_path / kind) and begun_with(tmp_path / kind) is None
+    (tmp_path / kind / "finetune.json.123.part").touch()  # of a process that was killed there
+    assert never_begun(tmp_path / kind) and never_begun(tmp_path / "nowhere")
+    rows_in(tmp_path / kind, kind, rows)
+    assert not never_begun(tmp_path / kind) and begun_with(tmp_path / kind)["kind"] == kind
+    (tmp_path / "rows.json").touch()
+    (tmp_path / "diary.txt").touch()
+    assert not never_begun(tmp_path)  # somebody else's

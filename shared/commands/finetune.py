@@ -21,7 +21,7 @@ from data.durable_folders import json_bytes
 from data.files import write_atomically
 from shared.commands.chat import clean
 from shared.commands.command_line import CommandParser, command, seed_number, whole_number
-from shared.commands.own_models import SCORE, add_columns, begun_with, keep_rows, kept_rows, read_rows
+from shared.commands.own_models import SCORE, add_columns, begun_with, keep_rows, kept_rows, never_begun, read_rows
 from shared.commands.run import WRITE_ELSEWHERE, ProgressLine, folder_of
 
 KINDS = {"messages": "classifier", "instructions": "assistant"}  # what is read -> what comes of it
@@ -100,7 +100,7 @@ def _begin(folder: Path, kind: str, file: str, options: argparse.Namespace) -> W
     from ch06_finetuning.named_models import load_base, ready_to_chat
     from ch06_finetuning.own_data import OwnSettings, fitting_notes, split_rows
 
-    if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):
+    if not never_begun(folder):
         what = "go on with it by --resume, or" if begun_with(folder) else "it is no run of this command:"
         raise ValueError(f"{folder} is there already: {what} choose another name with --name")
     given = {name: value for name in GIVEN if (value := getattr(options, name)) is not None}

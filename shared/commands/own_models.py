@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,9 +157,21 @@ def keep_rows(folder: Path, split: Any, about: dict) -> None:
     write_atomically(
         folder / "rows.json", json_bytes({side: [list(row) for row in getattr(split, side)] for side in SIDES})
     )
+    for name in ("test.csv", "test.jsonl"):  # of an attempt that ended before it had begun
+        (folder / name).unlink(missing_ok=True)
     name, content = _as_file(split.test)
     write_atomically(folder / name, content)
     write_atomically(folder / "finetune.json", json_bytes(about))
+
+
+def never_begun(folder: Path) -> bool:
+    """Say whether a folder is free for a run: it holds nothing, or only what `keep_rows` writes before a run has begun.
+
+    Args:
+        folder: it need not exist.
+    """
+    first = re.compile(r"\.lock|(rows\.json|test\.csv|test\.jsonl)(\.\d+\.part)?|finetune\.json\.\d+\.part")
+    return not folder.exists() or all(first.fullmatch(path.name) for path in folder.iterdir())
 
 
 def kept_rows(folder: Path, kind: str) -> Any:
