@@ -197,7 +197,11 @@ def read_record(path: Path) -> dict:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {again}") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT or not all(name in found for name in SPLITS):
+    if (
+        not isinstance(found, dict)
+        or found.get("format") != FORMAT
+        or not all(_are_shards(found.get(name)) for name in SPLITS)
+    ):
         raise ValueError(f"{path} is no record of token shards of this version of the course: {again}")
     return found
 
@@ -206,5 +210,17 @@ def _n_ids(path: Path) -> int | None:
     """How many ids a shard holds; None where it is not there or its file is cut off."""
     try:
         return len(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError):
+    except Exception:  # the head of such a file is a line of Python's, and a damaged one fails in many ways
         return None
+
+
+def _are_shards(found: object) -> bool:
+    """Whether this is a list of shards, each a file of the same folder with its number of ids."""
+    return isinstance(found, list) and all(
+        isinstance(shard, dict)
+        and isinstance(name := shard.get("file"), str)
+        and Path(name).name == name
+        and isinstance(shard.get("tokens"), int)
+        and isinstance(shard.get("sha256"), str)
+        for shard in found
+    )
