@@ -49,7 +49,8 @@ INSTRUCTIONS = [
     Instruction("own", "Say a.", "a", ("a",), (("Say b.", "b"),)),
     Instruction("own", "Say c.", "c", ("c",)),
 ]
-ABOUT = {"kind": "instructions", "settings": {"epochs": 3}, "file": "own.jsonl"}
+SETTINGS = {"base": "story", "lora": False, "epochs": 3, "seed": 0}
+ABOUT = {"kind": "instructions", "settings": SETTINGS, "file": "own.jsonl", "sha256": "0" * 64}
 
 
 def rows_in(folder, kind, rows):
