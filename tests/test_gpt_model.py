@@ -433,6 +433,26 @@ def test_a_finished_row_is_filled_with_the_stop_id(model):
     assert alone[0, 4:].tolist() == free[0, 4 : free[0].tolist().index(stop_id, 4) + 1].tolist()
 
 
+def test_a_finished_row_stays_finished_while_others_are_drawn(model):
+    ids = random_ids(TINY, 3, 4)
+    free = generate(model, ids, 11, temperature=10.0, seed=5)
+    stop_id = free[0, 6].item()
+    stopped = generate(model, ids, 11, temperature=10.0, seed=5, stop_id=stop_id)
+    assert (stopped[0, 6:] == stop_id).all() and not (free[0, 7:] == stop_id).all()
+    assert stopped.shape == free.shape and (stopped[1:] == free[1:]).float().mean() > 0.5  # the others go on
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_past_the_edge_the_newest_tokens_are_read(model, use_cache):
+    context = TINY.context_length
+    ids = random_ids(TINY, 64, context + 5)
+    drawn = generate(model, ids, 1, temperature=10.0, seed=3, use_cache=use_cache)[:, -1]
+    with torch.inference_mode():
+        newest, oldest = (model(part)[:, -1] for part in (ids[:, -context:], ids[:, :context]))
+    assert torch.equal(drawn, Sampler(10.0, seed=3)(newest))
+    assert not torch.equal(drawn, Sampler(10.0, seed=3)(oldest))
+
+
 def test_the_same_seed_draws_the_same_text(model):
     ids = random_ids(TINY, 2, 4)
     first, again, other = (generate(model, ids, 15, temperature=1.5, seed=s) for s in (1, 1, 2))
