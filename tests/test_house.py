@@ -75,6 +75,18 @@ def test_the_commands_and_paths_of_contributing_exist():
         assert importlib.util.find_spec(module) or f"\n{module}==" in text_of("tests/requirements-test.txt"), module
 
 
+def test_the_table_of_long_runs_names_tests_that_there_are():
+    rows = re.findall(
+        r"`(?:COURSE_LONG=1 )?python -m pytest (tests/\w+\.py)(?: -k (\w+))?`", text_of("tests/README.md")
+    )
+    assert len(rows) >= 7
+    for path, word in rows:
+        assert [name for name in re.findall(r"^def (test_\w+)", text_of(path), re.MULTILINE) if word in name], (
+            path,
+            word,
+        )
+
+
 def test_contributing_and_the_tests_name_the_same_budgets():
     from tests import test_notebooks as budgets
 
