@@ -415,17 +415,29 @@ def test_the_checks_see_a_pale_text_and_a_control_without_a_name(browser, whole)
     assert len(browser.run(PALE)) == len(browser.run(NAMELESS)) == 1
 
 
+AXE = """axe.run().then(said => said.violations.filter(rule => ["critical", "serious"].includes(rule.impact))
+  .map(rule => [rule.id, rule.nodes[0].html]))"""
+
+
 @pytest.mark.skipif("COURSE_AXE" not in os.environ, reason="COURSE_AXE names no axe.min.js")
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("page", PAGES)
-def test_axe_finds_nothing_serious(browser, whole, page, view):
-    show(browser, whole, page, view)
-    browser.run(Path(os.environ["COURSE_AXE"]).read_text(encoding="utf-8"))
-    told = browser.run(
-        "axe.run().then(said => said.violations.filter(rule => ['critical', 'serious'].includes(rule.impact))"
-        ".map(rule => [rule.id, rule.nodes[0].html]))"
-    )
-    assert told == []
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280, 1920])
+def test_axe_finds_nothing_serious_on_any_page(browser, whole, width, dark):
+    told, script = {}, Path(os.environ["COURSE_AXE"]).read_text(encoding="utf-8")
+    pages = [path for path in sorted(whole.rglob("*.html")) if "_static" not in path.parts]
+    for path in pages:
+        browser.window(width, 900, dark=dark, phone=width < 500)
+        address = f"{path.as_uri()}?axe{width}{dark}"
+        browser.open(address, ready=f"location.href == {json.dumps(address)} && document.readyState == 'complete'")
+        browser.run(script)
+        told[path.relative_to(whole).as_posix()] = browser.run(AXE)
+    assert len(pages) >= 30 and {page: said for page, said in told.items() if said} == {}
+
+
+def test_a_button_has_its_color_at_once(browser, whole):
+    show(browser, whole, PAGES[0], "dark")
+    fading = "[...document.querySelectorAll('.btn')].map(button => getComputedStyle(button).transitionDuration)"
+    assert set(browser.run(fading)) == {"0s"}
 
 
 def test_a_search_answers_without_a_server(browser, whole):
