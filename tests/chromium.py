@@ -35,11 +35,14 @@ class Chromium:
     """
 
     def __init__(self):
+        import fcntl  # not on Windows, where `program` finds none
+
         self.folder = tempfile.mkdtemp(prefix="course-chromium-")
         (child_in, self.to), (self.back, child_out) = os.pipe(), os.pipe()
 
         def place_pipes():  # Chromium reads its orders from 3 and answers on 4
-            copies = os.dup(child_in), os.dup(child_out)
+            # far above both: a copy that is number 3 or 4 itself would be overwritten, or closed when Chromium starts
+            copies = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (child_in, child_out)]
             for copy, number in zip(copies, (3, 4)):
                 os.dup2(copy, number)
 

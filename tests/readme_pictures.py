@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     with Chromium() as browser:
         draw_story(browser, FOLDER / "story.png")
         draw_chat(browser, FOLDER / "chat.png")
-    draw_scores(FOLDER / "scores.png")  # last: Matplotlib keeps files open, whose numbers the browser's pipes need
+    draw_scores(FOLDER / "scores.png")
     for path in sorted(FOLDER.glob("*.png")):
         shrink(path)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
