@@ -306,6 +306,27 @@ def epochs_as_text(sources, tokens_read):
     return {name: str(weight * tokens_read / size) for name, (size, weight) in sources.items()}
 
 
+def bits_capped_far_away(probabilities):
+    return sum(-math.log2(max(p, 1e-30)) for p in probabilities) / len(probabilities)
+
+
+def draw_scaled_by_the_sum(probabilities, u):
+    return right_until_rounding(probabilities, u * sum(probabilities))
+
+
+def draw_among_eleven(probabilities, u):
+    token = right_until_rounding(probabilities[:11], u)
+    return max(i for i, p in enumerate(probabilities[:11]) if p) if token is None else token
+
+
+def draw_a_decimal_number(probabilities, u):
+    return float(right_until_rounding(probabilities, u))
+
+
+def block_as_a_decimal_number(d_model, d_ff):
+    return 4.0 * (d_model**2 + d_model) + 2 * d_model * d_ff + d_ff + d_model + 4 * d_model
+
+
 WRONG = {
     "1.1": [
         (bits_in_nats, "logarithm to base 2"),
@@ -317,6 +338,7 @@ WRONG = {
         (bits_in_total, "yours is 4"),
         (bits_that_eat_the_list, "The probabilities afterwards"),
         (bits_capped, "do not cap its surprise"),
+        (bits_capped_far_away, "2 ** -1000"),
     ],
     "1.2": [
         (bigrams_turned_round, "yours is {8: {7: 1}, 7: {8: 1}, 9: {7: 1}}"),
@@ -348,6 +370,9 @@ WRONG = {
         (draw_the_last_id_beyond_the_sum, "has no probability and must not be drawn"),
         (draw_with_a_tolerance, "just below 0.5"),
         (draw_that_adds_in_place, "The probabilities afterwards"),
+        (draw_scaled_by_the_sum, "compared with the sums as they are"),
+        (draw_among_eleven, "any number of tokens"),
+        (draw_a_decimal_number, "yours is a float"),
     ],
     "1.5": [
         (mask_turned_around, "turned around"),
@@ -365,6 +390,7 @@ WRONG = {
         (block_with_half_the_norms_numbers, "yours is 13"),
         (block_without_the_output_bias, "yours is 15"),
         (block_with_the_biases_of_the_wider_side, "yours is 7090176"),
+        (block_as_a_decimal_number, "yours is a float"),
     ],
     "1.7": [
         (epochs_by_size, "yours is 0.238"),

@@ -448,6 +448,41 @@ def windows_of_tensors(ids, max_length, stride):
     return [(ids[s : s + max_length], ids[s + 1 : s + max_length + 1]) for s in starts]
 
 
+def merges_in_six_ids(ids, pair, new_id):
+    return _merge(ids[:6], pair, new_id)
+
+
+def merges_a_rising_pair(ids, pair, new_id):
+    return _merge(ids, tuple(sorted(pair)), new_id)
+
+
+def merges_into_decimal_numbers(ids, pair, new_id):
+    return [float(id_) for id_ in _merge(ids, pair, new_id)]
+
+
+def uses_four_merges(piece, merges):
+    return _encoded(piece, merges[:4])
+
+
+_pieces: dict = {}
+
+
+def remembers_the_piece(piece, merges):
+    return list(_pieces.setdefault(piece, _encoded(piece, merges)))
+
+
+_texts: dict = {}
+
+
+def remembers_the_ids(ids, vocabulary):
+    text = b"".join(vocabulary[id_] for id_ in ids).decode("utf-8", errors="replace")
+    return _texts.setdefault(tuple(ids), text)
+
+
+def decodes_five_ids(ids, vocabulary):
+    return b"".join(vocabulary[id_] for id_ in ids[:5]).decode("utf-8", errors="replace")
+
+
 WRONG = {
     "2.1": [
         (merges_overlapping, "three 1s are one pair"),
@@ -459,6 +494,9 @@ WRONG = {
         (gives_back_the_same_list, "return a copy"),
         (takes_a_zero_for_nothing, "An id may be 0"),
         (merges_the_same_objects, "Compare numbers with =="),
+        (merges_in_six_ids, "of any length"),
+        (merges_a_rising_pair, "may be the larger one"),
+        (merges_into_decimal_numbers, "yours is [9.0, 3.0, 9.0]"),
     ],
     "2.2": [
         (ignores_how_often_a_piece_occurs, "brings its pairs ten times"),
@@ -482,6 +520,8 @@ WRONG = {
         (strips_the_piece, "spaces at both ends"),
         (forgets_capitals, "yours is [' ', 'hug', ' ']"),
         (joins_by_spelling, "its own two halves"),
+        (uses_four_merges, "any number of both"),
+        (remembers_the_piece, "The merges decide"),
     ],
     "2.4": [
         (decodes_token_by_token, "join the bytes first"),
@@ -494,6 +534,8 @@ WRONG = {
         (decodes_and_strips, "yours is '日cafcaf'"),
         (decodes_by_place, "An id is a key"),
         (decodes_to_the_first_broken_byte, "after a broken byte"),
+        (remembers_the_ids, "Another vocabulary"),
+        (decodes_five_ids, "of any length"),
     ],
     "2.5": [
         (targets_equal_inputs, "one place later"),

@@ -323,6 +323,10 @@ def window_with_a_sink(n_tokens, window):
     return mask
 
 
+def look_up_in_float32(query, keys, values):
+    return ((keys.float() @ query.float()).softmax(dim=0) @ values.float()).to(values.dtype)
+
+
 WRONG = {
     "3.1": [
         (without_softmax, "The shares are 1/8, 2/8 and 5/8"),
@@ -335,6 +339,7 @@ WRONG = {
         (always_two_wide, "For a query of three numbers"),
         (queries_above_zero, "numbers below 0"),
         (shares_partly_cut_off, "The gradient of keys"),
+        (look_up_in_float32, "about seven digits only"),
     ],
     "3.2": [
         (true_means_hidden, "Here True means may attend"),

@@ -350,6 +350,10 @@ def step_with_the_keys_cut_off(q, k, v, old_keys, old_values):
     return F.scaled_dot_product_attention(q, keys, values), keys, values
 
 
+def gelu_with_a_rounded_root(x):
+    return x * 0.5 * (1 + torch.erf(x / 1.41421))
+
+
 WRONG = {
     "4.1": [
         (norm_with_the_other_variance, "divides by the number of values"),
@@ -378,6 +382,7 @@ WRONG = {
         (gelu_in_place, "Do not change what you were given"),
         (gelu_of_five_numbers, "should have the shape (2, 3)"),
         (gelu_with_the_probability_cut_off, "Every place where x is used"),
+        (gelu_with_a_rounded_root, "round nothing"),
     ],
     "4.3": [
         (post_norm, "yours is [3.2]"),

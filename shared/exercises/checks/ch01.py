@@ -22,6 +22,7 @@ def check_average_bits(fn) -> None:
     expect_equal("The probabilities afterwards", given, [0.3, 0.7], "Leave the list as it was.")
     hint = "A token may be as improbable as it likes: do not cap its surprise."
     expect_close("average_bits([2 ** -60, 1.0])", fn([2.0**-60, 1.0]), 30.0, hint)
+    expect_close("average_bits([2 ** -1000, 1.0])", fn([2.0**-1000, 1.0]), 500.0, hint)
     hint = "The product of so many probabilities is too small for a computer: add up logarithms."
     expect_close("average_bits([0.125] * 1000)", fn([0.125] * 1000), 3.0, hint)
     halvings = whole_numbers(6, 1, 9)
@@ -103,6 +104,9 @@ def check_draw(fn) -> None:
     hint = "Lay the probabilities side by side as they come: sorting them changes which id is meant."
     expect_equal("draw([0.25, 0.75], 0.3)", fn([0.25, 0.75], 0.3), 1, hint)
     expect_equal("draw([0.25, 0.75], 0.1)", fn([0.25, 0.75], 0.1), 0, hint)
+    hint = "u is compared with the sums as they are, also where all probabilities add up to a little less than 1."
+    expect_equal("draw([0.1] * 10, 0.1)", fn([0.1] * 10, 0.1), 1, hint)
+    expect_equal("draw([1 / 512] * 512, 0.75)", fn([1 / 512] * 512, 0.75), 384, "There may be any number of tokens.")
     hint = "Ten times 0.1 is rounded to a little less than 1: what is returned when u lies beyond the sum?"
     nearly_one = math.nextafter(1, 0)
     expect_equal(f"draw([0.1] * 10, {nearly_one})", fn([0.1] * 10, nearly_one), 9, hint)

@@ -30,6 +30,8 @@ def check_merge_pair(fn) -> None:
     hint = "Compare numbers with ==. `is` asks for the same object, and two equal large numbers may be two objects."
     expect_equal("merge_pair([1000, 2000, 1000, 2000], (1000, 2000), 9)", fn(large, (1000, 2000), 9), [9, 9], hint)
     expect_equal("merge_pair([], (1, 2), 9)", fn([], (1, 2), 9), [], "No ids, no pairs.")
+    hint = "Texts may be of any length, and the first id of the pair may be the larger one."
+    expect_equal("merge_pair([2, 1, 3] * 9, (2, 1), 9)", fn([2, 1, 3] * 9, (2, 1), 9), [9, 3] * 9, hint)
     hint = "An id may be 0 or may occur on both sides of a merge."
     expect_equal("merge_pair([0, 0, 7, 0, 0, 0], (0, 0), 8)", fn([0, 0, 7, 0, 0, 0], (0, 0), 8), [8, 7, 8, 0], hint)
     a, b, new_id = different_numbers(3, 900)
@@ -106,6 +108,10 @@ def check_encode_piece(fn) -> None:
     hint = "Every character stays as it is: capitals, and spaces at both ends."
     expect_equal("encode_piece(' Hug ', merges)", list(fn(" Hug ", MERGES.copy())), [" ", "H", "ug", " "], hint)
     expect_equal("encode_piece('', merges)", list(fn("", MERGES.copy())), [], "No characters, no tokens.")
+    hint = "The merges decide, also for a piece that came before; there may be any number of both."
+    expect_equal("encode_piece('abc', [('a', 'b')])", list(fn("abc", [("a", "b")])), ["ab", "c"], hint)
+    merges = [(letter, letter.upper()) for letter in "bcdfgh"]
+    expect_equal(f"encode_piece('xhH' * 9, {merges})", list(fn("xhH" * 9, merges)), ["x", "hH"] * 9, hint)
     x, y, z = ("bcdfghjklm"[place] for place in different_numbers(3, 10))
     piece, merges, hint = x + y + z + x + y, [(y, z), (x, y)], "Letters and merges may be any."
     expect_equal(f"encode_piece({piece!r}, {merges})", list(fn(piece, merges)), [x, y + z, x + y], hint)
@@ -132,6 +138,9 @@ def check_decode(fn) -> None:
     turned = {3: b"x", 1: b"y", 0: b"z", 2: b"w"}
     hint = "An id is a key of the vocabulary, and not a place in it."
     expect_equal("decode([3, 1], {3: b'x', 1: b'y', 0: b'z', 2: b'w'})", fn([3, 1], turned), "xy", hint)
+    hint = "Another vocabulary has other bytes for the same ids, and a text may be of any length."
+    expect_equal("decode([0], {0: b'no'})", fn([0], {0: b"no"}), "no", hint)
+    expect_equal("decode([0] * 99, {0: b'no'})", fn([0] * 99, {0: b"no"}), "no" * 99, hint)
     first, second, third = different_numbers(3, 900)
     vocabulary = {first: b"\xe6\x97", second: b"\xa5 ", third: b"no"}
     hint = "Ids may be any numbers."

@@ -113,8 +113,11 @@ def _expect_gradients(fn, reference, **given: torch.Tensor) -> None:
     got = fn(*inputs)
     expect_equal("The dtype for inputs of float64", got.dtype, torch.float64, "Keep the numbers of the inputs.")
     expect(got.requires_grad, "Nothing could learn: no gradient flows back. Leave out detach, .data and torch.no_grad.")
+    right = reference(*others)
+    hint = "Yours agrees to about seven digits only: compute in the number format that is given."
+    expect_close("For inputs of float64, the output", got, right.detach(), hint, tolerance=1e-9)
     got.pow(2).sum().backward()
-    reference(*others).pow(2).sum().backward()
+    right.pow(2).sum().backward()
     for name, tensor in zip(given, inputs):
         reached = tensor.grad is not None and bool(tensor.grad.any())
         expect(reached, f"{name} could not learn: no gradient reaches it.")
