@@ -219,6 +219,9 @@ def check_read_other(fn) -> None:
     expected = _reads_other(written, read, w_q, w_k, w_v)
     expect_close("The output", got, expected, "softmax(q kᵀ / √K) v with q = written w_q, k = read w_k, v = read w_v.")
     _expect_gradients(fn, _reads_other, written=written, read=read, w_q=w_q, w_k=w_k, w_v=w_v)
+    hint = "Scores of thousands must not overflow: softmax takes care of that."
+    loud = 1000 * written, read, w_q, w_k, w_v
+    expect_close("The output for very large scores", fn(*loud), _reads_other(*loud), hint, tolerance=1e-3)
     narrow = [w[:, :3] for w in (w_q, w_k, w_v)]
     hint = "Here K is 3, and the scale is √3: take it from what you are given."
     expect_close("The output for K = 3", fn(written, read, *narrow), _reads_other(written, read, *narrow), hint)
