@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tiktoken
 import torch
+from torch.overrides import TorchFunctionMode
 
 from ch02_text_data.bpe import GPT2_PATTERN
 from ch04_gpt_model.gpt_config import GPTConfig
@@ -109,3 +110,12 @@ def publish(folder: Path, *, template: str | None = CHATML, begins: bool = False
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
     theirs.save_pretrained(folder)
     return folder
+
+
+class InFloat64(TorchFunctionMode):
+    """The formulas of transformers as they are, in float64 wherever they ask for float32: norms, angles, softmax."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        args, kwargs = ([torch.float64 if a is torch.float32 else a for a in args], dict(kwargs or {}))
+        kwargs = {key: torch.float64 if value is torch.float32 else value for key, value in kwargs.items()}
+        return (torch.Tensor.double if func is torch.Tensor.float else func)(*args, **kwargs)

@@ -20,7 +20,7 @@ from ch04_gpt_model.other_attention import (
 )
 from ch04_gpt_model.recent_gpt import NormFromOne, RecentConfig, RecentGPT
 from tests.sizes import n
-from tests.small_models import random_ids, shaken
+from tests.small_models import InFloat64, random_ids, shaken
 
 TINY = ModernConfig(vocab_size=23, context_length=20, d_model=24, n_heads=6, n_layers=2, n_kv_heads=2)
 
@@ -57,13 +57,15 @@ def copy_experts(theirs, ours):
 def test_a_softmax_router_is_mixtrals(seed):
     mixtral = pytest.importorskip("transformers.models.mixtral.modeling_mixtral")
     config = mixtral.MixtralConfig(hidden_size=8, intermediate_size=6, num_local_experts=5, num_experts_per_tok=2)
-    theirs = filled(mixtral.MixtralSparseMoeBlock(config), seed)
+    with InFloat64():
+        theirs = filled(mixtral.MixtralSparseMoeBlock(config), seed)
     ours = MixtureOfExperts(8, 6, n_experts=5, n_active=2).double()
     copy_experts(theirs, ours)
     x = torch.randn(2, 7, 8, dtype=torch.float64)
-    assert_close(ours(x), theirs(x), rtol=0, atol=1e-5)  # theirs weighs in float32
-    expected = mixtral.load_balancing_loss_func((ours.router(x).flatten(0, 1),), 5, 2)
-    assert_close(balance_loss(ours.affinities, ours.chosen), expected, rtol=0, atol=1e-5)
+    with InFloat64():
+        expected, loss = theirs(x), mixtral.load_balancing_loss_func((ours.router(x).flatten(0, 1),), 5, 2)
+    assert_close(ours(x), expected, rtol=0, atol=1e-12)
+    assert_close(balance_loss(ours.affinities, ours.chosen), loss, rtol=0, atol=1e-7)  # ours has float32 shares
 
 
 @pytest.mark.parametrize("seed", range(n(3, 20)))
@@ -72,14 +74,16 @@ def test_a_sigmoid_router_with_a_bias_and_a_shared_expert_is_deepseeks(seed):
     config = deepseek.DeepseekV3Config(
         hidden_size=8, moe_intermediate_size=6, n_routed_experts=6, n_shared_experts=1, num_experts_per_tok=2,
         n_group=1, topk_group=1, routed_scaling_factor=1.0)  # fmt: skip
-    theirs = filled(deepseek.DeepseekV3MoE(config), seed)
+    with InFloat64():
+        theirs = filled(deepseek.DeepseekV3MoE(config), seed)
     theirs.gate.e_score_correction_bias += torch.randn(6) * 0.3
     ours = MixtureOfExperts(8, 6, n_experts=6, n_active=2, d_shared=6, sigmoid=True).double()
     copy_experts(theirs, ours)
     ours.shared.load_state_dict(theirs.shared_experts.state_dict())
     ours.bias.copy_(theirs.gate.e_score_correction_bias)
     x = torch.randn(2, 7, 8, dtype=torch.float64)
-    assert_close(ours(x), theirs(x), rtol=0, atol=1e-5)  # theirs scores in float32
+    with InFloat64():
+        assert_close(ours(x), theirs(x), rtol=0, atol=1e-12)
 
 
 def test_the_bias_chooses_and_does_not_weigh():
@@ -126,7 +130,8 @@ def test_a_window_is_mistrals(window):
                                    num_attention_heads=6, num_key_value_heads=2, sliding_window=window, head_dim=4,
                                    rms_norm_eps=1e-6, rope_parameters={"rope_type": "default", "rope_theta": 1e4},
                                    attn_implementation="eager")  # fmt: skip
-    theirs = filled(mistral.MistralForCausalLM(config)).eval()
+    with InFloat64():
+        theirs = filled(mistral.MistralForCausalLM(config)).eval()
     shape = ModernConfig(23, 20, 24, 6, 2, n_kv_heads=2, d_ff=16, qk_norm=False, tie_weights=False)
     ours = windowed(shape, window).double()
     names = {"embed_tokens": "token_embedding", "self_attn": "attention", "o_proj": "out_proj", "mlp": "feed_forward",
@@ -139,7 +144,9 @@ def test_a_window_is_mistrals(window):
         weights[name] = weight
     ours.load_state_dict(weights)
     ids = random_ids(shape, 2, 12)
-    assert_close(ours(ids), theirs(ids).logits, rtol=0, atol=1e-5)  # theirs turns by float32 angles
+    with InFloat64():
+        expected = theirs(ids).logits
+    assert_close(ours(ids), expected, rtol=0, atol=1e-11)
 
 
 def test_a_window_as_long_as_the_text_changes_nothing():
@@ -205,7 +212,11 @@ def test_latent_attention_is_deepseeks(seed):
         hidden_size=16, num_attention_heads=4, num_key_value_heads=4, q_lora_rank=None, kv_lora_rank=6, v_head_dim=4,
         qk_nope_head_dim=4, qk_rope_head_dim=2, rope_parameters={"rope_type": "default", "rope_theta": 1e4},
         attn_implementation="eager", rope_interleave=False)  # fmt: skip
-    theirs = filled(deepseek.DeepseekV3Attention(config, 0), seed)
+    with InFloat64():
+        theirs, turns = (
+            filled(deepseek.DeepseekV3Attention(config, 0), seed),
+            deepseek.DeepseekV3RotaryEmbedding(config),
+        )
     ours = LatentAttention(16, 4, d_head=4, d_latent=6, d_rotated=2).double()
     names = {
         "q_proj": "q_proj",
@@ -218,8 +229,9 @@ def test_latent_attention_is_deepseeks(seed):
     ours.load_state_dict(weights | {"up_proj.weight": up})
     x, places = torch.randn(2, 7, 16, dtype=torch.float64), torch.arange(7)[None]
     blocked = torch.zeros(7, 7, dtype=torch.float64).masked_fill(~causal_mask(7), -torch.inf)
-    turned = deepseek.DeepseekV3RotaryEmbedding(config)(x, places)
-    assert_close(ours(x), theirs(x, turned, blocked)[0], rtol=0, atol=1e-5)  # theirs turns and weighs in float32
+    with InFloat64():
+        expected = theirs(x, turns(x, places), blocked)[0]
+    assert_close(ours(x), expected, rtol=0, atol=1e-11)
 
 
 def test_keys_can_stay_latent():
@@ -255,10 +267,11 @@ def test_the_delta_rule_is_qwen3_nexts(name):
     qwen3_next = pytest.importorskip("transformers.models.qwen3_next.modeling_qwen3_next")
     q, k, v, write, keep = notes()
     given = [x.transpose(1, 2) for x in (q * 8**0.5, k, v, keep.log(), write)]  # theirs divides q by the root of K
-    expected, state = getattr(qwen3_next, name)(*given, initial_state=None, output_final_state=True)
+    with InFloat64():
+        expected, state = getattr(qwen3_next, name)(*given, initial_state=None, output_final_state=True)
     outputs, ours = delta_rule(q, k, v, write, keep)
-    assert_close(outputs, expected.transpose(1, 2), rtol=0, atol=1e-5)  # theirs computes in float32
-    assert_close(ours, state.double(), rtol=0, atol=1e-5)
+    assert_close(outputs, expected.transpose(1, 2), rtol=0, atol=1e-11)
+    assert_close(ours, state, rtol=0, atol=1e-11)
 
 
 def test_a_text_is_read_in_two_portions():

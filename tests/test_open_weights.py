@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
@@ -22,7 +21,7 @@ from ch05_pretraining.hugging_face import export_hugging_face
 from ch05_pretraining.open_weights import load_hugging_face, load_pretrained, pretrained_bytes
 from ch05_pretraining.published_tokenizers import PublishedTokenizer
 from ch05_pretraining.saved_models import load_model, save_model
-from tests.small_models import random_ids, shaken, tiny_model
+from tests.small_models import InFloat64, random_ids, shaken, tiny_model
 
 transformers = pytest.importorskip("transformers")
 
@@ -70,15 +69,6 @@ CASES = {
     "Gemma 3, a window as long as the context": ("Gemma3", GEMMA | {"sliding_window": 48, "num_hidden_layers": 6}),
 }  # fmt: skip
 each_case = pytest.mark.parametrize("case", CASES)
-
-
-class InFloat64(TorchFunctionMode):
-    """Their formulas as they are, but in float64 wherever they ask for float32: norms, angles and softmax."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        args, kwargs = ([torch.float64 if a is torch.float32 else a for a in args], dict(kwargs or {}))
-        kwargs = {key: torch.float64 if value is torch.float32 else value for key, value in kwargs.items()}
-        return (torch.Tensor.double if func is torch.Tensor.float else func)(*args, **kwargs)
 
 
 def their_model(case, seed=0, **changes):
