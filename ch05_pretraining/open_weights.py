@@ -40,8 +40,9 @@ OURS = {"recipe.json", "optimizer.safetensors"}  # in folders of `save_model` an
 def load_pretrained(source: str | Path, dtype: str = "float32") -> tuple[GPTModel, PublishedTokenizer]:
     """Load a published model and its tokenizer from files on this machine; the model is in evaluation mode.
 
-    Llama 2, TinyLlama, Mistral 7B and Gemma 3 have a tokenizer of another kind (SentencePiece), which is refused by its
-    name; `load_hugging_face` opens these models alone.
+    Llama 2, TinyLlama, Mistral 7B and Gemma 3 have a tokenizer of another kind (SentencePiece); it is read from
+    `tokenizer.json`, and refused by its name where a folder has `tokenizer.model` alone or a file is GGUF. Then
+    `load_hugging_face` opens the model of a folder without it.
 
     Args:
         source: "smollm2", once `python course.py fetch smollm2` has fetched it; a Hugging Face folder with

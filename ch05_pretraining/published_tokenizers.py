@@ -1,11 +1,12 @@
-"""Tokenizers of published models: byte-level BPE like ours, with another pattern, other ids and other special tokens.
+"""Tokenizers of published models: BPE like ours, with another pattern, other ids and other special tokens.
 
 A model reads nothing but its own ids, so its tokenizer comes with it: as `tokenizer.json` in a Hugging Face folder, or
 inside a GGUF file. Both are put into the `tokenizers` library's class, and around it stand the methods of
-`BPETokenizer`, so that the course's functions do not see a difference.
+`BPETokenizer`, so that the course's functions do not see a difference. Which vocabularies are read, byte-level ones and
+SentencePiece's, and what their tokens stand for, is in `vocabularies.py`.
 
 A GGUF file names its pattern only (`tokenizer.ggml.pre`); the patterns are those of the published tokenizer.json files.
-Left out: SentencePiece vocabularies (Llama 2, TinyLlama, Mistral 7B, Gemma).
+Left out: SentencePiece vocabularies in GGUF files, which are numbered by scores and not by merges.
 References: Radford et al. (2019), section 2.2; the tokenizers library; llama.cpp, for the names of patterns.
 """
 
@@ -17,9 +18,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from ch02_text_data.bpe import GPT2_PATTERN, Texts, byte_order, cut_at_specials
+from ch02_text_data.bpe import GPT2_PATTERN, Texts, cut_at_specials
 from ch02_text_data.required_input import require_id, require_text
 from ch05_pretraining.chat_templates import ChatTemplate, Message, require_messages
+from ch05_pretraining.vocabularies import bytes_of_tokens, of_later_parts, require_known_kind, takes_first_space
 
 __all__ = ["PublishedTokenizer"]
 
@@ -33,7 +35,6 @@ TEKKEN_PATTERN = (
 )
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 SPECIALS_AT_MOST = 2048  # half characters, one of which stands for each while a template is filled
-TOKENS_AT_MOST = 2**20  # the largest published vocabularies have a quarter of that
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -92,8 +93,8 @@ class PublishedTokenizer:
         tokens: the bytes of each token, in the order of the ids; nothing for an id that is not used.
 
     Raises:
-        ValueError: the definition is damaged or not byte-level BPE, the template cannot be used, or the package
-            tokenizers is not installed.
+        ValueError: the definition is damaged or of a kind that is not read, the template cannot be used, or the
+            package tokenizers is not installed.
 
     Source: the tokenizers library.
     """
@@ -106,10 +107,13 @@ class PublishedTokenizer:
         end_ids: Iterable[int] = (),
         chat_template: str | None = None,
     ):
-        _refuse_other_kinds(definition)
-        self._library = _build(definition)
+        require_known_kind(definition)
+        self._library = self._of_later_parts = _build(definition)
+        if later := of_later_parts(json.loads(self._library.to_str())):
+            self._of_later_parts = _build(later)
+        self._takes_space = takes_first_space(definition)
         self.special_tokens = _controls(definition)
-        self.tokens = _bytes_of_tokens(self._library.get_vocab(with_added_tokens=True), definition)
+        self.tokens = bytes_of_tokens(self._library.get_vocab(with_added_tokens=True), definition)
         self.names = dict(names or {})
         self.begin_ids = tuple(self.special_tokens[token] for token in _first_tokens(definition))
         self.end_ids = tuple(dict.fromkeys(id_ for id_ in end_ids if 0 <= id_ < self.vocab_size))
@@ -207,13 +211,20 @@ class PublishedTokenizer:
         for text in [texts] if isinstance(texts, str) else texts:
             yield from self.encode(text, allowed_special)
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int], begins: bool = True) -> str:
         """Turn ids into text; bytes that are no UTF-8, such as half a character, become U+FFFD.
+
+        Args:
+            ids: of a text.
+            begins: a text begins with them; where reading puts a space in front, it is taken away again. False keeps
+                that space, for ids that go on with another text.
 
         Raises:
             ValueError: an id is negative or not in the vocabulary.
         """
-        return b"".join(self.tokens[require_id(id_, self.vocab_size)] for id_ in ids).decode("utf-8", errors="replace")
+        pieces = [self.tokens[require_id(id_, self.vocab_size)] for id_ in ids]
+        text = b"".join(pieces).decode("utf-8", errors="replace")
+        return text.removeprefix(" ") if begins and self._takes_space else text
 
     @property
     def has_chat_template(self) -> bool:
@@ -269,8 +280,9 @@ class PublishedTokenizer:
         """The ids of ordinary text, special token, ordinary text and so on."""
         ids: list[int] = []
         for number, part in enumerate(parts):
+            library = self._of_later_parts if number else self._library
             plain = number % 2 == 0
-            ids += self._library.encode(part, add_special_tokens=False).ids if plain else [self.special_tokens[part]]
+            ids += library.encode(part, add_special_tokens=False).ids if plain else [self.special_tokens[part]]
         return ids
 
 
@@ -310,32 +322,6 @@ def _build(definition: dict) -> Any:
     return built
 
 
-def _refuse_other_kinds(definition: dict) -> None:
-    """Refuse what is not byte-level BPE, by its name.
-
-    Args:
-        definition: content of a `tokenizer.json`.
-
-    Raises:
-        ValueError: another kind of vocabulary, or special tokens that swallow the spaces beside them.
-
-    Source: this course.
-    """
-    model = definition.get("model") or {}
-    kind = "SentencePiece" if model.get("byte_fallback") else model.get("type")
-    cutters = definition.get("pre_tokenizer") or {}
-    types = [cutter.get("type") for cutter in (cutters, *cutters.get("pretokenizers", ()))]
-    if kind != "BPE" or "ByteLevel" not in types:
-        raise ValueError(
-            f"found a vocabulary of the kind {kind}, cut by {types}; expected byte-level BPE, as GPT-2, Llama 3, Qwen "
-            "and SmolLM2 have: take one of those models"
-        )
-    for token in definition.get("added_tokens", ()):
-        if token["special"] and (token["lstrip"] or token["rstrip"] or token["single_word"]):
-            raise ValueError(f"found the special token {token['content']!r}, which takes spaces or words beside it; "
-                             "expected none of this kind: take another model")  # fmt: skip
-
-
 def _controls(definition: dict) -> dict[str, int]:
     specials = {token["content"]: token["id"] for token in definition.get("added_tokens", ()) if token["special"]}
     if len(specials) > SPECIALS_AT_MOST:
@@ -345,31 +331,6 @@ def _controls(definition: dict) -> dict[str, int]:
     return specials
 
 
-def _bytes_of_tokens(ids: Mapping[str, int], definition: dict) -> list[bytes]:
-    """The bytes of each token: in a vocabulary each byte stands as one letter, in added tokens as itself."""
-    order = byte_order("gpt2")  # 188 bytes that print as themselves, then 68 that borrow the letters from 256 on
-    letters = {byte if n < 188 else 68 + n: byte for n, byte in enumerate(order)}
-    tokens = [b""] * (_last_id(ids, definition) + 1)
-    for token, id_ in ids.items():
-        codes = [ord(letter) for letter in token]
-        known = all(code in letters for code in codes)
-        tokens[id_] = bytes(letters[code] for code in codes) if known else token.encode("utf-8")
-    for token in definition.get("added_tokens", ()):
-        tokens[token["id"]] = token["content"].encode("utf-8")
-    return tokens
-
-
-def _last_id(ids: Mapping[str, int], definition: dict) -> int:
-    """The largest id, once all are in reach; the library numbers added tokens anew where their ids do not fit."""
-    if (last := max(ids.values(), default=-1)) >= TOKENS_AT_MOST:
-        raise ValueError(f"found a token with the id {last}; expected ids below {TOKENS_AT_MOST}: take another model")
-    for token in definition.get("added_tokens", ()):
-        if token["id"] != (number := ids.get(token["content"])):
-            raise ValueError(f"found that the added token {token['content']!r} has the id {token['id']}; expected "
-                             f"{number}, which the library gives it: fetch the tokenizer again")  # fmt: skip
-    return last
-
-
 # ---------------------------------------------------------------- a Hugging Face folder
 
 
@@ -377,8 +338,8 @@ def _read_folder(folder: Path) -> dict[str, Any]:
     """What `PublishedTokenizer` is made of, as the folder's files say it."""
     if not (folder / "tokenizer.json").is_file():
         other = (folder / "tokenizer.model").is_file()
-        found = "tokenizer.model, a SentencePiece vocabulary, and " if other else ""
-        raise ValueError(f"found {found}no tokenizer.json; expected a folder of a model with byte-level BPE")
+        found = "tokenizer.model, SentencePiece's own file, and " if other else ""
+        raise ValueError(f"found {found}no tokenizer.json; expected one: get a copy of the model that has it")
     definition = _read_json(folder / "tokenizer.json")
     settings = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
     names = {name: _content(settings[name]) for name in SPECIAL_NAMES if settings.get(name)}

@@ -1,5 +1,6 @@
 """Tokenizers of published models: the ids of the tokenizers library, the conversations of transformers."""
 
+import functools
 import json
 import re
 import sys
@@ -400,6 +401,197 @@ def test_a_typed_special_token_stays_text_for_transformers_unless_a_template_nee
     assert (theirs(typed).input_ids == mine.encode(typed, ["<|end|>"])) == (template is not None)
 
 
+# ---------------------------------------------------------------- SentencePiece
+
+
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+NASTY = [
+    *HARD, "Once upon", " Once", "  Once  upon ", "upon ", "\u2581", "\u2581\u2581typed", " \u2581 a", "<0x41>",
+    "<0x0A>\n", "a<0xC3><0xA9>", "<s>", "a</s>b", "<unk> known", "</s", "<|end|>er", "\ud800 half", "\udfff", "\n Mia",
+    "a <b> b", "Mia\n\nMia", "ball.Mia", "\u3000wide", "it's\u200bzero", "{{ bos_token }}", "[INST] hi [/INST]",
+    "\u0000",
+]  # fmt: skip
+FORMS = {
+    "Llama 2": {
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Prepend", "prepend": "\u2581"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}]},
+        "pre_tokenizer": None,
+    },
+    "Mistral": {
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": False},
+    },
+    "each part with a space": {
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}]},
+    },
+    "Gemma": {
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+        "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+                          "invert": False},
+    },
+}  # fmt: skip
+each_form = pytest.mark.parametrize("form", FORMS)
+
+
+@functools.cache
+def sentencepiece(form: str) -> dict:
+    """The tokenizer.json of a family whose letters are those of TEXT; all others are in its tokens for bytes."""
+    pieces = tokenizers.pre_tokenizers
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = pieces.Metaspace(prepend_scheme="always" if form != "Gemma" else "never")
+    made.train_from_iterator([TEXT], tokenizers.trainers.BpeTrainer(vocab_size=200, show_progress=False))
+    learned = json.loads(made.to_str())["model"]
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    controls = [
+        plain | {"id": id_, "content": token, "special": True} for id_, token in enumerate(("<unk>", "<s>", "</s>"))
+    ]
+    size = 3 + 256 + len(learned["vocab"])
+    tags = [plain | {"id": size, "content": "<b>", "special": False}]
+    tokens = [*(token["content"] for token in controls), *BYTES, *learned["vocab"], "<b>"]
+    first = {"SpecialToken": {"id": "<s>", "type_id": 0}}
+    one, two = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    steps = [
+        {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+    ]
+    strip = [] if form == "Gemma" else [{"type": "Strip", "content": " ", "start": 1, "stop": 0}]
+    return FORMS[form] | {
+        "added_tokens": controls + tags,
+        "post_processor": {"type": "TemplateProcessing", "single": [first, one], "pair": [first, one, two],
+                           "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+        "decoder": {"type": "Sequence", "decoders": steps + strip},
+        "model": learned | {"vocab": {token: id_ for id_, token in enumerate(tokens)}, "byte_fallback": True,
+                            "fuse_unk": True, "unk_token": "<unk>"},
+    }  # fmt: skip
+
+
+def both_of(form):
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(sentencepiece(form)))
+    theirs.encode_special_tokens = True
+    return PublishedTokenizer(sentencepiece(form)), theirs
+
+
+def with_room(form, folder, **settings):
+    names = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(sentencepiece(form)), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(names | settings), encoding="utf-8")
+    return folder
+
+
+@each_form
+def test_ids_of_sentencepiece_are_those_of_the_library(form):
+    mine, theirs = both_of(form)
+    assert len(set(NASTY)) >= 40 and mine.begin_ids == (1,)
+    for text in [*NASTY, TEXT]:
+        readable = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        ids = theirs.encode(readable, add_special_tokens=False).ids
+        assert mine.encode(text) == ids, text
+        assert mine.decode(ids) == theirs.decode(ids, skip_special_tokens=False), text
+        assert form != "Gemma" or "\u2581" in text or mine.decode(ids) == readable
+
+
+@each_form
+def test_random_texts_of_sentencepiece_are_those_of_the_library(form):
+    mine, theirs = both_of(form)
+
+    @settings(max_examples=n(60, 1_000), deadline=None)
+    @given(st.one_of(ANY_TEXT, st.lists(st.sampled_from(NASTY), max_size=4).map("".join)))
+    def holds(text):
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        ids = theirs.encode(text, add_special_tokens=False).ids
+        assert mine.encode(text) == ids and mine.decode(ids) == theirs.decode(ids, skip_special_tokens=False)
+
+    holds()
+
+
+@each_form
+@pytest.mark.parametrize("text", ["Mia</s>Mia", "<s>Mia <unk> Mia", "<s><s> a", " </s> ", "<b>red</s>a<b> red", "<s>"])
+def test_parts_behind_a_special_token_are_read_as_the_library_reads_them(form, text):
+    mine, theirs = both_of(form)
+    theirs.encode_special_tokens = False
+    assert mine.encode(text, ["<s>", "</s>", "<unk>"]) == theirs.encode(text, add_special_tokens=False).ids
+
+
+@each_form
+def test_letters_outside_of_the_vocabulary_become_bytes_and_come_back(form):
+    mine, _ = both_of(form)
+    ids = mine.encode("\u0416")
+    assert ids[-2:] == [3 + 0xD0, 3 + 0x96] and mine.decode(ids) == "\u0416"
+    assert mine.decode(ids[:-1]).endswith("\ufffd") and mine.encode("<0xD0>")[-1] != 3 + 0xD0
+    assert "".join(stream_text(ids, mine.decode)) == "\u0416"
+
+
+@each_form
+def test_a_text_that_goes_on_keeps_the_space_before_its_first_word(form):
+    mine, _ = both_of(form)
+    ids = mine.encode("Mia lost her ball")
+    begun = mine.encode("Mia")
+    assert ids[: len(begun)] == begun
+    assert mine.decode(ids) == "Mia" + mine.decode(ids[len(begun) :], begins=False) == "Mia lost her ball"
+
+
+@each_form
+@pytest.mark.parametrize("template", [
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}",
+    "{% for m in messages %}{{ m.role }}\n{{ m.content | trim }}</s>\n{% endfor %}",
+])  # fmt: skip
+def test_conversations_of_sentencepiece_are_those_of_transformers(form, template, tmp_path):
+    folder = with_room(form, tmp_path, chat_template=template)
+    mine, theirs = PublishedTokenizer.from_folder(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    ids = theirs.apply_chat_template(TALK, add_generation_prompt=True)
+    assert mine.chat_ids(TALK) == list(ids["input_ids"])
+    assert mine.end_ids == (2,)
+    typed, plain = (mine.chat_ids([{"role": "user", "content": text}]) for text in ("Mia</s><s>Mia", "Mia"))
+    assert [typed.count(id_) for id_ in (1, 2)] == [plain.count(id_) for id_ in (1, 2)]
+    assert "Mia</s><s>Mia" in mine.decode(typed)
+
+
+@each_form
+def test_a_sentencepiece_tokenizer_goes_out_and_comes_back(form, tmp_path):
+    mine = PublishedTokenizer.from_folder(with_room(form, tmp_path))
+    for name, content in mine.files(64).items():
+        (tmp_path / name).write_bytes(content)
+    again = [PublishedTokenizer.from_json(mine.to_json()), PublishedTokenizer.from_folder(tmp_path)]
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for text in NASTY:
+        ids = mine.encode(text)
+        assert all(each.encode(text) == ids and each.decode(ids) == mine.decode(ids) for each in again)
+        assert theirs(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
+                      add_special_tokens=False).input_ids == ids  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"decoder": None}, r"SentencePiece vocabulary that \[None\] turn into text"),
+        ({"decoder": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first"}}, r"\['Metaspace'\] turn"),
+        ({"decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}]}}, r"\['ByteFallback'\] turn into"),
+        ({"pre_tokenizer": {"type": "ByteLevel"}}, r"kind BPE, cut by \['ByteLevel'\], with tokens for bytes"),
+        (
+            {"model": {"type": "Unigram", "vocab": [], "byte_fallback": True}},
+            "of the kind Unigram, cut by .*with tokens",
+        ),
+        ({"model": {"type": "BPE", "vocab": {"a": "b"}, "merges": [], "byte_fallback": True}}, "damaged tokenizer"),
+    ],
+)
+def test_a_sentencepiece_vocabulary_of_another_form_is_refused(changes, sentence, tmp_path):
+    definition = sentencepiece("Llama 2") | changes
+    (tmp_path / "tokenizer.json").write_text(json.dumps(definition), encoding="utf-8")
+    with pytest.raises(ValueError, match=sentence) as told:
+        PublishedTokenizer.from_folder(tmp_path)
+    assert str(tmp_path) in str(told.value) and "\n" not in str(told.value)
+
+
 # ---------------------------------------------------------------- what is refused
 
 
@@ -455,8 +647,8 @@ def with_a_far_id(definition):
         (lambda definition: with_another_id(definition, 60_000), r"'<\|new\|>' has the id 60000"),
         (lambda definition: with_another_id(definition, 40), r"'<\|new\|>' has the id 40"),
         (with_a_far_id, "the id 2147483643; expected ids below"),
-        (without_bytes, r"kind BPE, cut by \['Metaspace'\]; expected byte-level"),
-        (with_fallback, "of the kind SentencePiece"),
+        (without_bytes, r"kind BPE, cut by \['Metaspace'\], no tokens for bytes; expected byte-level"),
+        (with_fallback, "cut by .*'ByteLevel'.*, with tokens for bytes; expected byte-level"),
         (with_greedy_special, r"'<\|end\|>', which takes spaces"),
         (with_many_specials, "found 2051 special tokens"),
         (lambda definition: definition.update(model={"type": "Unigram"}), "of the kind Unigram"),
@@ -500,7 +692,7 @@ def test_a_damaged_file_is_named(folder, name, content, sentence):
 
 def test_a_sentencepiece_file_is_named(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e")
-    with pytest.raises(ValueError, match="found tokenizer.model, a SentencePiece vocabulary, and no tokenizer.json"):
+    with pytest.raises(ValueError, match="found tokenizer.model, SentencePiece's own file, and no tokenizer.json"):
         PublishedTokenizer.from_folder(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -41,13 +42,17 @@ def pieces(model, tokenizer, prompt: str, max_new_tokens: int, **sampling):
 
     from ch02_text_data.streaming import stream_text
     from ch04_gpt_model import generation
+    from ch05_pretraining.published_tokenizers import PublishedTokenizer
 
     begin, ends = edges(tokenizer)
     ids = [*begin, *tokenizer.encode(prompt)]
     if not ids:
         raise ValueError("the prompt is empty, and this model begins no text by itself: give the beginning of one")
     tokens = generation.stream(model, torch.tensor([ids]), max_new_tokens, **sampling)
-    return stream_text(takewhile(lambda token: token not in ends, tokens), tokenizer.decode)
+    decode = tokenizer.decode
+    if isinstance(tokenizer, PublishedTokenizer):  # the space between the prompt and the first new word stays
+        decode = partial(decode, begins=not prompt)
+    return stream_text(takewhile(lambda token: token not in ends, tokens), decode)
 
 
 def edges(tokenizer) -> tuple[list[int], set[int]]:
