@@ -109,11 +109,11 @@ class PublishedTokenizer:
     ):
         require_known_kind(definition)
         self._library = self._of_later_parts = _build(definition)
+        self.tokens = bytes_of_tokens(self._library.get_vocab(with_added_tokens=True), definition)
         if later := of_later_parts(json.loads(self._library.to_str())):
             self._of_later_parts = _build(later)
         self._takes_space = takes_first_space(definition)
         self.special_tokens = _controls(definition)
-        self.tokens = bytes_of_tokens(self._library.get_vocab(with_added_tokens=True), definition)
         self.names = dict(names or {})
         self.begin_ids = tuple(self.special_tokens[token] for token in _first_tokens(definition))
         self.end_ids = tuple(dict.fromkeys(id_ for id_ in end_ids if 0 <= id_ < self.vocab_size))

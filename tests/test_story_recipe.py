@@ -29,7 +29,7 @@ from tests.small_models import press_at, weights
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = {
     "n_stories": 64, "n_tokenizer_stories": 64, "vocab_size": 400, "n_minis": 64, "mini_steps": 3, "story_steps": 3,
-    "batch_size": 4, "mini_batch_size": 4, "most_minis_in_a_row": 2, "warmup_steps": 1, "precision": "float32",
+    "batch_size": 4, "mini_batch_size": 4, "most_minis_in_a_row": 2, "warmup_steps": 1, "products": "linear",
     "eval_every": 3, "n_watched": 4, "n_validation": 4, "n_heldout": 2,
 }  # fmt: skip
 DIARY = "\n".join(f"On day {i} the fox and the owl walked {i % 7} miles and found a red button." for i in range(160))
