@@ -121,6 +121,10 @@ _MODULES = {
     "ch06_finetuning.grpo": """
         RewardConfig RewardHistory clipped_gain group_advantages grpo_loss kl_estimate train_grpo
     """,
+    "ch06_finetuning.reasoning": """
+        Problem ReasoningConfig ReasoningHistory ThoughtTokenizer answer_of clipped_gain_between edited_line follow
+        majority meeting_problem mixed_rows pass_at_k reward_for sum_problem token_level_loss train_reasoning
+    """,
     "ch06_finetuning.reward_model": "RewardModel bradley_terry_loss rank_pairs train_reward_model",
     "ch06_finetuning.search": """
         BM25 CitedAnswer Found MeanVectors Passage answer_from best_threshold cut_passages is_supported
