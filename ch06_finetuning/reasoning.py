@@ -143,7 +143,7 @@ def follow(steps: Sequence[str]) -> str:
     Raises:
         ValueError: there is no line.
 
-    Source: this course. Taught in ch06, section T.2.
+    Source: this course. Taught in ch06, section T.1.
     """
     if not steps:
         raise ValueError("found no line of a scratchpad: give at least one")
@@ -251,8 +251,9 @@ class ReasoningConfig(RewardConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(self.clip_high >= self.clip, "clip_high", f"{self.clip}, which is `clip`, or more")
-        self._require(self.most_draws >= 1, "most_draws", "1 or more")
+        for name, least in (("clip_high", self.clip), ("most_draws", 1)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name}={getattr(self, name)}: expected {least} or more")
 
 
 @dataclasses.dataclass
@@ -372,7 +373,8 @@ def answers_to_learn(
 
     Source: Yu et al. (2025), algorithm 1. Taught in ch06, section T.5.
     """
-    items, kept, seen, shares, lengths = [], [], [], [], []
+    items: list[tuple[Tensor, Tensor]] = []
+    kept, seen, shares, lengths = [], [], [], []
     for draw in range(config.most_draws if config.dynamic else 1):
         rollouts = write_answers(
             model, tokenizer, next(draws), config.group_size, max_new_tokens=config.max_new_tokens,

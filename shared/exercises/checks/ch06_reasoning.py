@@ -1,0 +1,75 @@
+"""Checks of the exercises in chapter 6's side room `reasoning`: a mean of pass@k, a weighted vote, wasted tokens."""
+
+import copy
+
+from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises.class_numbers import different_numbers, words
+
+
+def check_mean_pass(fn) -> None:
+    for counts, n, k, expected, hint in (
+        ([1], 4, 1, 0.25, "With one try, pass@1 is the share of right answers."),
+        ([1], 4, 2, 0.5, "Of 6 pairs, 3 hold the right answer."),
+        ([0], 4, 3, 0.0, "Without a right answer no choice helps."),
+        ([3], 4, 2, 1.0, "With one wrong answer, every pair holds a right one."),
+        ([4], 4, 4, 1.0, "All answers are right."),
+        ([2], 4, 2, 5 / 6, "The answers are chosen without putting them back: 1 of 6 pairs is all wrong."),
+        ([0, 4], 4, 2, 0.5, "One question is never solved and one always: the mean over questions is 1/2."),
+        ([0, 2, 4], 4, 2, (0 + 5 / 6 + 1) / 3, "Compute pass@k for each question, and take the mean afterwards."),
+    ):
+        given = list(counts)
+        expect_close(f"mean_pass({counts}, {n}, {k})", fn(given, n, k), expected, hint)
+        expect(given == counts, "The list has changed: leave it as it is.")
+    count, n = sorted(different_numbers(2, 30))
+    n += 2
+    expected = 1 - (n - count) * (n - count - 1) / (n * (n - 1))
+    expect_close(f"mean_pass([{count}], {n}, 2)", fn([count], n, 2), expected, "All numbers are arguments.")
+
+
+def check_weighted_vote(fn) -> None:
+    for answers, trust, expected, hint in (
+        (["a"], [0.5], "a", "A single answer wins."),
+        (["a", "b", "b"], [0.9, 0.2, 0.3], "a", "0.9 against 0.5: the sum of trust decides, not the number of votes."),
+        (["a", "b", "b"], [0.6, 0.7, 0.1], "b", "0.6 against 0.8: take the sum of trust, not its mean."),
+        (["a", "b", "b"], [0.9, 0.6, 0.6], "b", "0.9 against 1.2: add up; the largest single trust does not decide."),
+        (["a", "b"], [0.5, 0.5], "a", "Of equal sums, the one that comes first in the list wins."),
+        (["b", "a"], [0.5, 0.5], "b", "Of equal sums, the first in the list wins, not the first in the alphabet."),
+        (["b", "a", "a"], [0.5, 0.25, 0.25], "b", "Equal sums again: b comes first, although a is said more often."),
+        (["", "", "a"], [0.9, 0.9, 0.1], "a", "An empty answer cannot win."),
+        (["", ""], [0.9, 0.1], "", "Where no answer was given, return the empty one."),
+        (["a", "b"], [0.0, 0.0], "a", "Sums of 0 count as well: the first one wins."),
+    ):
+        given = list(answers), list(trust)
+        expect_equal(f"weighted_vote({answers}, {trust})", fn(*given), expected, hint)
+        expect(given == (answers, trust), "The lists have changed: leave them as they are.")
+    a, b = words(2)
+    expect_equal(f"weighted_vote({[a, b, a]}, [1, 3, 1])", fn([a, b, a], [1, 3, 1]), b, "3 against 2.")
+
+
+def check_wasted_share(fn) -> None:
+    for rewards, lengths, expected, hint in (
+        ([[1, 1], [0, 1]], [[2, 2], [3, 3]], 0.4, "The first group teaches nothing: 4 of 10 tokens."),
+        ([[0, 0]], [[5, 1]], 1.0, "All wrong teaches as little as all right."),
+        ([[0, 1]], [[5, 1]], 0.0, "A mixed group is not wasted, not even its wrong answers."),
+        ([[1, 1], [0, 1]], [[9, 9], [1, 1]], 0.9, "Count tokens and not groups: 18 of 20."),
+        ([[0.5, 0.5, 0.5], [0, 0, 1]], [[1, 1, 2], [4, 1, 1]], 0.4, "Rewards may be any numbers: compare them."),
+        ([[-1, 1], [2, 2]], [[1, 2], [3, 4]], 0.7, "Compare the rewards; a sum of 0 says nothing."),
+        ([[1, 1]], [[0, 0]], 0, "No token was written, so none was wasted: return 0."),
+        ([], [], 0, "No group at all: return 0."),
+    ):
+        given = copy.deepcopy((rewards, lengths))
+        expect_close(f"wasted_share({rewards}, {lengths})", fn(*given), expected, hint)
+        expect(given == (rewards, lengths), "The lists have changed: leave them as they are.")
+    first, second = different_numbers(2, 50)
+    got = fn([[1, 1, 1], [1, 0, 1]], [[first, 1, 1], [second, 1, 1]])
+    expect_close(
+        f"wasted_share of groups with {first + 2} and {second + 2} tokens", got,
+        (first + 2) / (first + second + 4), "All numbers are arguments.",
+    )  # fmt: skip
+
+
+CHECKS = {
+    "6t.1": check_mean_pass,
+    "6t.2": check_weighted_vote,
+    "6t.3": check_wasted_share,
+}
