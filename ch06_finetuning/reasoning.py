@@ -116,7 +116,7 @@ def sum_problem(n_steps: int, draw: random.Random) -> Problem:
     Raises:
         ValueError: `n_steps` is outside 1 to 9.
 
-    Source: Nye et al. (2021), section 3, for sums with a scratchpad. Taught in ch06, section T.1.
+    Source: Nye et al. (2021), for sums with a scratchpad. Taught in ch06, section T.1.
     """
     require_steps(n_steps)
     a, b = (str(draw.randrange(10 ** (n_steps - 1), 10**n_steps)) for _ in range(2))
@@ -165,7 +165,7 @@ def edited_line(problem: Problem, number: int, draw: random.Random) -> tuple[str
     Raises:
         ValueError: there is no such line.
 
-    Source: Lanham et al. (2023), section 2.3. Taught in ch06, section T.9.
+    Source: Lanham et al. (2023). Taught in ch06, section T.9.
     """
     if not 0 <= number < len(problem.steps):
         raise ValueError(f"number={number}: the scratchpad has the lines 0 to {len(problem.steps) - 1}")
