@@ -147,7 +147,7 @@ def train_on_corpus(
     Source: Radford et al. (2019); Zhao et al. (2023). For ch05, section S.6 of its scaling notebook.
     """
     folder, (rank, world_size) = Path(folder), rank_and_world_size()
-    place = _place(device, settings, world_size)
+    place = _chosen(device, settings, world_size)
     if settings.shape not in CORPUS_SHAPES:
         raise ValueError(f"shape={settings.shape!r} is unknown: choose one of {', '.join(CORPUS_SHAPES)}")
     manifest = read_manifest(shards)
@@ -181,7 +181,7 @@ def train_on_corpus(
 # ---------------------------------------------------------------- settings
 
 
-def _place(device: str, settings: CorpusSettings, world_size: int) -> torch.device:
+def _chosen(device: str, settings: CorpusSettings, world_size: int) -> torch.device:
     """Choose the device; several processes have no common Mac's GPU, and one alone has nobody to share with."""
     place = choose_device(device)
     if settings.share and world_size == 1:

@@ -16,13 +16,14 @@ SAMPLE = 20_000_000  # characters from which a new vocabulary is learned
 
 def parser() -> argparse.ArgumentParser:
     """Describe the options of the command."""
-    options = CommandParser("tokens", "Turn .txt, .md, .jsonl and .parquet files into token shards.")
+    options = CommandParser("tokens", "Turn .txt, .md, .jsonl and, with pyarrow, .parquet files into token shards.")
     options.add_argument("source", type=Path, help="a folder with such files, or one file; UTF-8")
     options.add_argument("--out", type=Path, help="where the shards go (default: runs/tokens/ and the source's name)")
-    told = "learn a vocabulary of N tokens from the first texts (default: GPT-2's, once fetched)"
+    told = "learn a vocabulary of N tokens from the first texts (default: GPT-2's; fetch gpt2-tokenizer brings it)"
     options.add_argument("--vocabulary", type=whole_number(300, 100_000), metavar="N", help=told)
     processes = os.cpu_count() or 1
-    options.add_argument("--processes", type=whole_number(1), default=processes, help=f"(default {processes})")
+    told = f"how many work at once; the shards are the same with any (default {processes}, the cores)"
+    options.add_argument("--processes", type=whole_number(1), default=processes, help=told)
     told = "share of the documents kept aside for validation (default 0.01)"
     options.add_argument("--kept-aside", type=float, default=0.01, metavar="SHARE", help=told)
     return options
