@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 plt.figure().text(0, 0, "words").figure.savefig(io.BytesIO(), format="png")
 from tests.chromium import Chromium
 with Chromium() as browser:
-    browser.open("data:text/html,<p>here", ready="document.body.innerText == 'here'")
+    browser.open("data:text/html,<p>here", ready="document.body?.innerText == 'here'")
     print(browser.run("document.body.innerText"))
 """
 
