@@ -230,11 +230,12 @@ def give_memory_back(from_bytes: int = 1 << 20) -> None:
     """Let Linux have the memory of large tensors back as soon as they are freed, for the rest of this process.
 
     Its C library otherwise keeps much of it for later ones, which is faster and may take twice the memory where tensors
-    of many sizes come and go, as in a model that is shared out.
+    of many sizes come and go, as in a model that is shared out. This outdoes `course.py`, which asks for the opposite.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option:
-        set_option(-3, from_bytes)  # M_MMAP_THRESHOLD
+        set_option(-4, 65_536)  # M_MMAP_MAX: so many tensors may have pages of their own
+        set_option(-3, from_bytes)  # M_MMAP_THRESHOLD: those that are this large have them
 
 
 # ---------------------------------------------------------------- precision and products
