@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from shared.maintenance import claims
-from shared.maintenance.claims import claims_of, count_claims, recorded, run_seed, table, with_seed
+from shared.maintenance.claims import claims_of, count_claims, modules_reached, recorded, run_seed, table, with_seed
 
 SETUP = "seed = 0\nimport random\ndice = random.Random(seed)"
 CELLS = [
@@ -57,6 +57,35 @@ def test_the_count_takes_up_what_is_kept_until_the_notebook_changes(notebook, mo
     changed.cells[2].source = "assert True, 'claim: small seeds only'"
     nbformat.write(changed, notebook)
     assert count_claims([str(notebook)], 3)["passed"] == 2
+
+
+def test_a_version_changes_with_the_code_that_is_reached_and_with_nothing_else(notebook, monkeypatch, tmp_path):
+    (tmp_path / "ch09").mkdir()
+    files = {"one": '"""Words."""\nfrom ch09.two import y\n\nx = y', "two": "y = 1  # why", "far": "z = 1"}
+    for name, source in files.items():
+        (tmp_path / "ch09" / f"{name}.py").write_text(source, encoding="utf-8")
+    monkeypatch.setattr(claims, "ROOT", tmp_path)
+    monkeypatch.setitem(claims._HOME, "far_away", "ch09.far")
+    assert [path.stem for path in modules_reached(["from ch09.one import x"])] == ["one", "two"]
+    assert [path.stem for path in modules_reached(["%time\nfrom ch09 import two", "from shared import far_away"])] == [
+        "far", "two",
+    ]  # fmt: skip
+    changed = nbformat.read(notebook, as_version=4)
+    changed.cells[1].source += "\nfrom ch09.one import x"
+    nbformat.write(changed, notebook)
+    version = claims.version_of(notebook)
+    for name, source, same in (
+        ("one", '"""Other words."""\nfrom ch09.two import y\n\nx = y', True),
+        ("far", "z = 2", True),
+        ("two", "y = 2", False),
+    ):
+        (tmp_path / "ch09" / f"{name}.py").write_text(source, encoding="utf-8")
+        assert (claims.version_of(notebook) == version) is same
+
+
+def test_what_notebooks_import_from_shared_is_followed_to_its_module():
+    reached = {path.stem for path in modules_reached(["from shared import generate, load_stories"])}
+    assert {"generation", "gpt_config", "loaders"} <= reached and not reached & {"finetuning", "rewards", "exercises"}
 
 
 def test_a_notebook_without_a_seed_is_refused(notebook):

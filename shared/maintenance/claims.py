@@ -5,7 +5,7 @@
 
 A claim is an `assert` whose message begins `claim:`. A run gives the notebook's `seed` another value, compares no
 output, and goes on after an assert that does not hold. What a run found is kept in the folder of runs, so a second call
-makes only what is missing or was made with another version of the notebook or of the course's code. The table stands in
+makes only what is missing or was made with another version of the notebook's or the course's code. The table stands in
 `tests/CLAIMS.md`.
 """
 
@@ -24,10 +24,12 @@ import nbformat
 
 from data.files import write_atomically
 from data.paths import runs_dir
+from shared import _HOME
 from shared.maintenance.execute_notebooks import ROOT, client_of, left_out
 
 __all__ = [
-    "Run", "claims_of", "count_claims", "recorded", "run_all", "run_seed", "table", "version_of", "with_seed",
+    "Run", "claims_of", "count_claims", "modules_reached", "recorded", "run_all", "run_seed", "table", "version_of",
+    "with_seed",
 ]  # fmt: skip
 
 TABLE = ROOT / "tests" / "CLAIMS.md"
@@ -181,18 +183,59 @@ def _name(path: Path) -> str:
 
 
 def version_of(path: Path) -> str:
-    """Return a fingerprint of what a run computes: the notebook's code and all modules of chapters and data.
+    """Return a fingerprint of what a run computes: the notebook's code, the modules that it reaches, and the data.
+
+    Comments and docstrings of modules do not count.
 
     Args:
         path: the notebook.
 
     Source: this course.
     """
-    notebook = nbformat.read(path, as_version=4)
-    digest = hashlib.sha256("\0".join(c.source for c in notebook.cells if c.cell_type == "code").encode())
-    for module in sorted([*ROOT.glob("ch*/*.py"), *ROOT.glob("data/**/*.py"), *ROOT.glob("data/*/model.safetensors")]):
-        digest.update(module.read_bytes())
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    digest = hashlib.sha256("\0".join(cells).encode())
+    for module in modules_reached(cells):
+        digest.update(_without_docstrings(_tree(module.read_text(encoding="utf-8"))).encode())
+    for file in sorted([*ROOT.glob("data/story_world/**/*.txt"), *ROOT.glob("data/*/model.safetensors")]):
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def modules_reached(sources: Iterable[str]) -> list[Path]:
+    """Return the modules of chapters and data that these cells import, and those that these import in turn.
+
+    Args:
+        sources: code cells; what they import from `shared` counts as imported from where it is built.
+
+    Source: this course.
+    """
+    reached, waiting = set[Path](), [(source, ROOT) for source in sources]
+    while waiting:
+        source, folder = waiting.pop()
+        for name in _imports(_tree(source), folder):
+            file = ROOT / (name.replace(".", "/") + ".py")
+            if re.match(r"(ch\d|data)", name) and file.is_file() and file not in reached:
+                reached.add(file)
+                waiting.append((file.read_text(encoding="utf-8"), file.parent))
+    return sorted(reached)
+
+
+def _imports(tree: ast.Module, folder: Path) -> Iterable[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            here = _name(folder).replace("/", ".") + "." if node.level else ""
+            yield (module := here + (node.module or ""))
+            yield from (f"{module}.{alias.name}" for alias in node.names)  # a module of a package
+            yield from (_HOME[alias.name] for alias in node.names if module == "shared" and alias.name in _HOME)
+
+
+def _without_docstrings(tree: ast.Module) -> str:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body[0] = ast.Pass()
+    return ast.unparse(tree)
 
 
 def run_all(paths: Sequence[Path], n_seeds: int) -> list[Run]:
