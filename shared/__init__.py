@@ -154,20 +154,20 @@ _MODULES = {
         check solution NotYet expect expect_equal expect_close expect_format expect_gradients untouched without
     """,
 }  # fmt: skip
-_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = list(_HOME)
+__all__ = list(MODULE_OF)
 
 
 def __getattr__(name: str):
-    if name not in _HOME:
-        close = difflib.get_close_matches(name, _HOME, n=1)
+    if name not in MODULE_OF:
+        close = difflib.get_close_matches(name, MODULE_OF, n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise AttributeError(f"the course has no public name {name!r}.{hint}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    value = getattr(importlib.import_module(MODULE_OF[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *MODULE_OF})

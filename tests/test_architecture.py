@@ -134,9 +134,9 @@ def test_a_name_is_imported_from_where_it_is_built(path):
     assert not handed_on, f"import each from where it is built: {', '.join(sorted(handed_on))}"
 
 
-@pytest.mark.parametrize("name", sorted(shared._HOME))
+@pytest.mark.parametrize("name", sorted(shared.MODULE_OF))
 def test_a_name_of_the_facade_is_built_where_the_table_says(name):
-    module = importlib.import_module(shared._HOME[name])
+    module = importlib.import_module(shared.MODULE_OF[name])
     built = getattr(shared, name)
     assert built is getattr(module, name)
     assert getattr(built, "__module__", None) == module.__name__ or name in assigned(Path(module.__file__))
@@ -157,7 +157,7 @@ def test_the_facade_lists_every_public_name_of_the_main_modules():
     missing = {
         f"{name} ({module_name(path)})"
         for path in paths
-        for name in public_names(path) - set(shared._HOME) - {"main", "verdict"}
+        for name in public_names(path) - set(shared.MODULE_OF) - {"main", "verdict"}
     }
     assert not missing, f"add to the table in shared/__init__.py: {', '.join(sorted(missing))}"
 
@@ -173,7 +173,7 @@ def test_the_facade_imports_nothing_before_it_is_asked():
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_each_chapter_can_be_the_first_that_is_imported(chapter):
-    names = [name for name, module in shared._HOME.items() if module.startswith(chapter)]
+    names = [name for name, module in shared.MODULE_OF.items() if module.startswith(chapter)]
     code = f"from shared import {', '.join(names)}"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

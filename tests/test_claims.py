@@ -65,7 +65,7 @@ def test_a_version_changes_with_the_code_that_is_reached_and_with_nothing_else(n
     for name, source in files.items():
         (tmp_path / "ch09" / f"{name}.py").write_text(source, encoding="utf-8")
     monkeypatch.setattr(claims, "ROOT", tmp_path)
-    monkeypatch.setitem(claims._HOME, "far_away", "ch09.far")
+    monkeypatch.setitem(claims.MODULE_OF, "far_away", "ch09.far")
     assert [path.stem for path in modules_reached(["from ch09.one import x"])] == ["one", "two"]
     assert [path.stem for path in modules_reached(["%time\nfrom ch09 import two", "from shared import far_away"])] == [
         "far", "two",

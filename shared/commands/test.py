@@ -1,7 +1,9 @@
 """`python course.py test`: check everything, unit tests first, then every notebook, cell by cell, without a network.
 
 `--fast` leaves the notebooks out, `--notebooks` everything else. `--processor` and `--threads` ask whether the numbers
-are the same on other computers. Words behind the options go to pytest: `python course.py test --fast -k attention`.
+are the same on other computers; `--machines` asks for a list of them, `--seeds` how often each claim holds with other
+random numbers, and `--long` tries many more cases. Words behind the options go to pytest: `python course.py test --fast
+-k attention`.
 """
 
 import argparse
@@ -201,6 +203,18 @@ def _options(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]
         help="run the notebooks under the seeds 1 to SEEDS instead, count how often each claim holds and write "
         "tests/CLAIMS.md; a second call goes on where the first stopped",
     )
+    part.add_argument(
+        "--machines",
+        action="store_true",
+        help="run the unit tests and each chapter's main notebook on other kinds of machine, one thing differing at a "
+        "time, and write the table of tests/README.md; a second call goes on where the first stopped",
+    )
+    part.add_argument(
+        "--long",
+        action="store_true",
+        help="try many more cases than at every change, and plant mistakes that a test must see; a second call goes "
+        "on where the first stopped",
+    )
     return options.parse_known_args(arguments)
 
 
@@ -210,6 +224,14 @@ def _run(chosen: argparse.Namespace, extra: list[str], scratch: Path) -> list[di
         from shared.maintenance.claims import count_claims  # which imports this module
 
         return [count_claims(chosen_notebooks(chosen.notebooks or []), chosen.seeds)]
+    if chosen.machines:
+        from shared.maintenance.machines import ask_machines
+
+        return [ask_machines()]
+    if chosen.long:
+        from shared.maintenance.long_runs import run_long
+
+        return [run_long()]
     settings = environment(chosen.processor, chosen.threads)
     if chosen.notebooks is not None:
         return [notebook_tests(chosen_notebooks(chosen.notebooks), settings, extra, scratch)]

@@ -24,7 +24,7 @@ import nbformat
 
 from data.files import write_atomically
 from data.paths import runs_dir
-from shared import _HOME
+from shared import MODULE_OF
 from shared.maintenance.execute_notebooks import ROOT, client_of, left_out
 
 __all__ = [
@@ -228,7 +228,7 @@ def _imports(tree: ast.Module, folder: Path) -> Iterable[str]:
             here = _name(folder).replace("/", ".") + "." if node.level else ""
             yield (module := here + (node.module or ""))
             yield from (f"{module}.{alias.name}" for alias in node.names)  # a module of a package
-            yield from (_HOME[alias.name] for alias in node.names if module == "shared" and alias.name in _HOME)
+            yield from (MODULE_OF[alias.name] for alias in node.names if module == "shared" and alias.name in MODULE_OF)
 
 
 def _without_docstrings(tree: ast.Module) -> str:

@@ -174,6 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             print(f"{word}: {mutant.file}: {mutant.breaks}", flush=True)
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants are caught, {len(survivors)} have survived.")
+    print(f"{len(chosen) - len(survivors)} passed, {len(survivors)} failed, 0 skipped")
     return 1 if survivors else 0
 
 
