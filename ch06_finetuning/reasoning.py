@@ -24,7 +24,14 @@ from ch02_text_data.batches import pad_batch
 from ch02_text_data.text_data import RegexTokenizer
 from ch04_gpt_model.gpt_model import GPTModel
 from ch05_pretraining.loop_care import around_training, learn, stop_if_pressed, to_device_of, trainable_parameters
-from ch06_finetuning.grpo import RewardConfig, group_advantages, groups_to_ask, kl_estimate, prompt_batches
+from ch06_finetuning.grpo import (
+    RewardConfig,
+    clipped_gain,
+    group_advantages,
+    groups_to_ask,
+    kl_estimate,
+    prompt_batches,
+)
 from ch06_finetuning.preferences import token_log_probabilities
 from ch06_finetuning.rollouts import Reward, rewards_of, write_answers
 
@@ -82,12 +89,16 @@ class Problem:
         return " ".join((*self.steps, "again", *self.steps, self.direct))
 
 
-def meeting_problem(n_steps: int, draw: random.Random) -> Problem:
+def meeting_problem(
+    n_steps: int, draw: random.Random, meeting: str = "{} {} meets {} .", question: str = "who ?"
+) -> Problem:
     """Invent who has it after some meetings: two people who meet swap what they hold.
 
     Args:
         n_steps: meetings, 1 to 9, since each is numbered by one digit.
-        draw: where the random choices come from.
+        draw: where the random choices come from; the same people meet in every wording.
+        meeting: how a meeting is told, with a place for its number and for two names.
+        question: what is asked at the end.
 
     Raises:
         ValueError: `n_steps` is outside 1 to 9.
@@ -99,11 +110,11 @@ def meeting_problem(n_steps: int, draw: random.Random) -> Problem:
     told, steps = [f"{holder} has it ."], []
     for number in range(1, n_steps + 1):
         pair = draw.sample(NAMES, 2)
-        told.append(f"{number} {pair[0]} meets {pair[1]} .")
+        told.append(meeting.format(number, *pair))
         if holder in pair:
             holder = pair[1 - pair.index(holder)]
         steps.append(f"{number} {holder} ;")
-    return Problem(" ".join((*told, "who ?")), tuple(steps), holder)
+    return Problem(" ".join((*told, question)), tuple(steps), holder)
 
 
 def sum_problem(n_steps: int, draw: random.Random) -> Problem:
@@ -189,7 +200,7 @@ def answer_of(text: str) -> str:
 def reward_for(problems: Sequence[Problem]) -> Reward:
     """Return a judge for these problems: 1 for the right answer, however it was found, and 0 for any other.
 
-    Source: DeepSeek-AI (2025), section 2.2.2, for rewards by rule. Taught in ch06, section T.5.
+    Source: DeepSeek-AI (2025), for rewards by rule. Taught in ch06, section T.5.
     """
     answers = {problem.prompt: problem.answer for problem in problems}
     return lambda prompt, text: float(answer_of(text) == answers[prompt])
@@ -206,7 +217,7 @@ def pass_at_k(n: int, n_right: int, k: int) -> float:
     Raises:
         ValueError: the numbers do not fit together.
 
-    Source: Chen et al. (2021), equation 1. Taught in ch06, section T.4.
+    Source: Chen et al. (2021). Taught in ch06, section T.4.
     """
     if not (0 <= n_right <= n and 1 <= k <= n):
         raise ValueError(f"n={n}, n_right={n_right}, k={k}: give 0 to n right ones and k from 1 to n")
@@ -219,7 +230,7 @@ def majority(answers: Sequence[str]) -> str:
     Raises:
         ValueError: there is no answer.
 
-    Source: Wang et al. (2022), section 2. Taught in ch06, section T.4.
+    Source: Wang et al. (2022). Taught in ch06, section T.4.
     """
     if not answers:
         raise ValueError("found no answer to vote for: give at least one")
@@ -235,11 +246,12 @@ class ReasoningConfig(RewardConfig):
 
     `kl_weight` 0 lets the model go; `token_level` gives each token the same weight; `clip_high` above `clip` lets rare
     tokens grow; `dynamic` asks again in place of groups that are all right or all wrong, at most `most_draws` times.
+    Nothing is replayed here, so `replay_weight` stays 0.
 
     Raises:
         ValueError: a number outside its range.
 
-    Source: Yu et al. (2025), section 3. Taught in ch06, section T.5.
+    Source: Yu et al. (2025). Taught in ch06, section T.5.
     """
 
     kl_weight: float = 0.0
@@ -254,6 +266,8 @@ class ReasoningConfig(RewardConfig):
         for name, least in (("clip_high", self.clip), ("most_draws", 1)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}={getattr(self, name)}: expected {least} or more")
+        if self.replay_weight:
+            raise ValueError(f"replay_weight={self.replay_weight}: train_reasoning replays nothing; leave it at 0")
 
 
 @dataclasses.dataclass
@@ -274,6 +288,8 @@ class ReasoningHistory:
 def clipped_gain_between(new: Tensor, old: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
     """Give what each token gains by its new probability, as `clipped_gain`, with a bound of its own on each side.
 
+    A token of a good answer is held where its ratio rises, one of a bad answer where it falls.
+
     Args:
         new: log-probabilities under the model that learns.
         old: the same under the model that wrote the answers.
@@ -284,10 +300,10 @@ def clipped_gain_between(new: Tensor, old: Tensor, advantages: Tensor, low: floa
     Shape:
         three times (B, T), or what broadcasts to it -> (B, T).
 
-    Source: Yu et al. (2025), section 3.1. Taught in ch06, section T.5.
+    Source: Yu et al. (2025). Taught in ch06, section T.5.
     """
-    ratio = (new - old).exp()  # (B, T)
-    return torch.minimum(ratio * advantages, ratio.clamp(1 - low, 1 + high) * advantages)
+    held_above, held_below = (clipped_gain(new, old, advantages, clip) for clip in (high, low))  # (B, T) each
+    return torch.where(advantages > 0, held_above, held_below)
 
 
 def token_level_loss(gain: Tensor, written: Tensor, *, token_level: bool = True) -> Tensor:
@@ -301,7 +317,7 @@ def token_level_loss(gain: Tensor, written: Tensor, *, token_level: bool = True)
     Shape:
         gain (B, T), written (B, T) -> ().
 
-    Source: Yu et al. (2025), section 3.3. Taught in ch06, section T.5.
+    Source: Yu et al. (2025). Taught in ch06, section T.5.
     """
     totals, lengths = (gain * written).sum(dim=1), written.sum(dim=1)  # (B,) each
     return -(totals.sum() / lengths.sum() if token_level else (totals / lengths).mean())
@@ -313,7 +329,7 @@ def mixed_rows(rewards: Tensor) -> Tensor:
     Shape:
         rewards (P, G) -> (P, G), True for whole groups.
 
-    Source: Yu et al. (2025), section 3.2. Taught in ch06, section T.5.
+    Source: Yu et al. (2025). Taught in ch06, section T.5.
     """
     return (rewards != rewards[:, :1]).any(dim=1, keepdim=True).expand_as(rewards)
 
@@ -334,7 +350,7 @@ def train_reasoning(
         ValueError: as `train_grpo`.
         TrainingInterrupted: Ctrl-C, after a whole step; its `history` holds what happened.
 
-    Source: Yu et al. (2025), algorithm 1. Taught in ch06, section T.5.
+    Source: Yu et al. (2025). Taught in ch06, section T.5.
     """
     history, optimizer = ReasoningHistory(), torch.optim.Adam(trainable_parameters(model), config.learning_rate)
     reference = copy.deepcopy(model).eval().requires_grad_(False)
@@ -371,7 +387,7 @@ def answers_to_learn(
     Without `dynamic` everything is kept. With it, prompts are drawn until `prompts_per_step` groups are mixed; where
     none is, the last ones are kept, with advantages of 0.
 
-    Source: Yu et al. (2025), algorithm 1. Taught in ch06, section T.5.
+    Source: Yu et al. (2025). Taught in ch06, section T.5.
     """
     items: list[tuple[Tensor, Tensor]] = []
     kept, seen, shares, lengths = [], [], [], []

@@ -65,6 +65,16 @@ def test_who_has_it_is_found_by_swapping_all_hands():
         assert [name for name in NAMES if holds[name]] == [problem.answer]
 
 
+def test_another_wording_tells_the_same_meetings():
+    plain, other = (
+        meeting_problem(5, random.Random(3), *wording) for wording in ((), ("so {1} meets {2} again .", "who has it ?"))
+    )
+    assert (other.steps, other.answer) == (plain.steps, plain.answer)
+    assert other.prompt.count("again") == 5 and other.prompt.endswith(" who has it ?")
+    names = [[word for word in problem.prompt.split() if word in NAMES] for problem in (plain, other)]
+    assert names[0] == names[1]
+
+
 @pytest.mark.parametrize("maker", MAKERS)
 def test_problems_are_a_function_of_their_generator(maker):
     assert some_problems(maker, 2) == some_problems(maker, 2)
@@ -249,3 +259,8 @@ def test_a_lower_high_bound_is_refused():
         ReasoningConfig(clip_high=0.1)
     with pytest.raises(ValueError, match="most_draws=0: expected 1 or more"):
         ReasoningConfig(most_draws=0)
+
+
+def test_a_weight_of_what_is_not_replayed_is_refused():
+    with pytest.raises(ValueError, match="replay_weight=0.5: train_reasoning replays nothing; leave it at 0"):
+        ReasoningConfig(replay_weight=0.5)

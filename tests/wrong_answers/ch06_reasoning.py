@@ -39,6 +39,14 @@ def counts_emptied(counts, n, k):
     return total / n_questions
 
 
+def one_of_equal_counts(counts, n, k):
+    return sum(one_pass(n, count, k) for count in set(counts)) / len(set(counts))
+
+
+def never_more_than_two(counts, n, k):
+    return sum(one_pass(n, count, min(k, 2)) for count in counts) / len(counts)
+
+
 def plain_vote(answers, trust):
     return Counter(answers).most_common(1)[0][0]
 
@@ -93,6 +101,26 @@ def only_above_0(answers, trust):
     return winner
 
 
+def trust_of_others(answers, trust):
+    sums = sums_of([answer for answer in answers if answer], trust)
+    return max(sums, key=sums.get) if sums else ""
+
+
+def in_tenths(answers, trust):
+    sums = {answer: round(total, 1) for answer, total in sums_of(answers, trust).items() if answer}
+    return max(sums, key=sums.get) if sums else ""
+
+
+def in_small_letters(answers, trust):
+    sums = {answer: total for answer, total in sums_of(map(str.lower, answers), trust).items() if answer}
+    return max(sums, key=sums.get) if sums else ""
+
+
+def none_below_0(answers, trust):
+    sums = {answer: total for answer, total in sums_of(answers, trust).items() if answer}
+    return max(sums, key=sums.get) if sums and max(sums.values()) >= 0 else ""
+
+
 def trust_sorted(answers, trust):
     sums = {answer: total for answer, total in sums_of(answers, trust).items() if answer}
     trust.sort(reverse=True)
@@ -140,6 +168,20 @@ def first_two_compared(rewards, lengths):
     return wasted(rewards, lengths, lambda group: group[0] == group[1])
 
 
+def whole_rewards(rewards, lengths):
+    return wasted(rewards, lengths, lambda group: len(set(map(int, group))) == 1)
+
+
+def first_equals_the_mean(rewards, lengths):
+    return wasted(rewards, lengths, lambda group: group[0] == sum(group) / len(group))
+
+
+def written_rewards(rewards, lengths):
+    written = sum(map(sum, lengths))
+    seen = [{reward for reward, n in zip(*pair) if n} for pair in zip(rewards, lengths)]
+    return sum(sum(row) for kinds, row in zip(seen, lengths) if len(kinds) == 1) / written if written else 0
+
+
 def rewards_sorted(rewards, lengths):
     for group in rewards:
         group.sort(reverse=True)
@@ -155,6 +197,8 @@ WRONG = {
         (of_the_mean_count, "the mean over questions is 1/2"),
         (summed, "the mean over questions is 1/2"),
         (counts_emptied, "The list has changed"),
+        (one_of_equal_counts, "Equal counts belong to different questions"),
+        (never_more_than_two, "one choice in four leaves the right one out"),
     ],
     "6t.2": [
         (plain_vote, "not the number of votes"),
@@ -167,6 +211,10 @@ WRONG = {
         (none_without_answers, "return the empty one"),
         (only_above_0, "Sums of 0 count as well"),
         (trust_sorted, "The lists have changed"),
+        (trust_of_others, "each answer keeps its own trust"),
+        (in_tenths, "small differences decide"),
+        (in_small_letters, "a and A are two answers"),
+        (none_below_0, "sums below 0 count as well"),
     ],
     "6t.3": [
         (share_of_groups, "should be 0.4, yours is 0.5"),
@@ -178,5 +226,8 @@ WRONG = {
         (divided_by_nothing, "ZeroDivisionError"),
         (first_two_compared, "Rewards may be any numbers"),
         (rewards_sorted, "The lists have changed"),
+        (whole_rewards, "do not round them"),
+        (first_equals_the_mean, "equals their mean says nothing"),
+        (written_rewards, "so this group is mixed"),
     ],
 }
