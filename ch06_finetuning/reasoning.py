@@ -282,7 +282,8 @@ class ReasoningHistory:
     mixed: list[float] = dataclasses.field(default_factory=list)  # share of groups with right and wrong answers
     clipped: list[float] = dataclasses.field(default_factory=list)  # share of tokens that the clipping holds
     divergences: list[float] = dataclasses.field(default_factory=list)  # nats per token from the start
-    n_tokens: int = 0  # written in all
+    n_answers: int = 0  # written in all
+    n_tokens: int = 0  # the tokens of all these answers
 
 
 def clipped_gain_between(new: Tensor, old: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
@@ -405,6 +406,7 @@ def answers_to_learn(
         seen.append(rewards.mean().item())
         shares.append(mixed.double().mean().item())
         lengths.append(rollouts.written.sum(dim=1).double().mean().item())
+        history.n_answers += len(rollouts.texts)
         history.n_tokens += int(rollouts.written.sum())
         if len(items) >= config.prompts_per_step * config.group_size:
             break

@@ -238,6 +238,7 @@ def test_dynamic_sampling_asks_again_and_writes_more(small):
     _, with_it = trained(small, rewarded_word("Eva"))
     _, without = trained(small, rewarded_word("Eva"), dynamic=False)
     assert with_it.n_tokens > without.n_tokens
+    assert with_it.n_answers > without.n_answers == 3 * 2 * 8
 
 
 def test_where_no_group_is_mixed_nothing_moves(small):
