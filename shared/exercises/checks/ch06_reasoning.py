@@ -41,9 +41,9 @@ def check_weighted_vote(fn) -> None:
         (["", "a", "b"], [0.9, 0.1, 0.2], "b", "0.1 against 0.2: each answer keeps its own trust."),
         (["a", "b"], [0.31, 0.32], "b", "0.31 against 0.32: small differences decide, too."),
         (["a", "A", "A"], [0.5, 0.3, 0.3], "A", "0.5 against 0.6: a and A are two answers."),
-        (["", "a", "b"], [0.1, -2.0, -1.0], "b", "-2 against -1: sums below 0 count as well."),
         (["", ""], [0.9, 0.1], "", "Where no answer was given, return the empty one."),
         (["a", "b"], [0.0, 0.0], "a", "Sums of 0 count as well: the first one wins."),
+        (["", "a", "b"], [0.1, -2.0, -1.0], "b", "-2 against -1: sums below 0 count as well."),
     ):
         given = list(answers), list(trust)
         expect_equal(f"weighted_vote({answers}, {trust})", fn(*given), expected, hint)
