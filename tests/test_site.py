@@ -26,6 +26,9 @@ PICTURE = (
 )
 
 
+MORE = "## Two commands\n\n[questions](shared/questions.md)"  # what pages of the site link to
+
+
 def markdown(text: str) -> dict:
     return {"cell_type": "markdown", "id": f"m{abs(hash(text)) % 10**8}", "metadata": {}, "source": text}
 
@@ -65,7 +68,7 @@ def small(tmp_path):
         markdown(RECAP.format(word="mask")),
     )  # fmt: skip
     links = "[a](ch01_one/one.ipynb) [b](ch01_one/side.ipynb) [c](ch02_two/two.ipynb) [a](ch01_one/one.ipynb)"
-    (root / "README.md").write_text(f"# Small\n\n{links}\n\n[questions](shared/questions.md)\n", encoding="utf-8")
+    (root / "README.md").write_text(f"# Small\n\n{links}\n\n{MORE}\n", encoding="utf-8")
     (root / "data").mkdir()
     (root / "shared" / "site").mkdir(parents=True)
     (root / "shared" / "questions.md").write_text("# Questions\n\n- [1.1](../ch01_one/one.ipynb#1.1-Tokens)\n")
@@ -284,6 +287,14 @@ def test_a_small_course_becomes_a_site(small_site):
     assert ">Exercises</a>" in one and "Chapter 1</span>" in one
 
 
+def test_a_notebook_says_where_it_can_be_run_and_the_download_is_as_it_was_written(small, small_site):
+    one = (small_site / "ch01_one" / "one.html").read_text(encoding="utf-8")
+    assert re.search(
+        r'class="run-it[^>]*>.*?href="\.\./README\.html#two-commands".*?>ch01_one/one\.ipynb<', one, re.DOTALL
+    )
+    assert (small_site / "_sources/ch01_one/one.ipynb").read_bytes() == (small / "ch01_one/one.ipynb").read_bytes()
+
+
 def test_a_quiz_becomes_a_page_that_leads_to_its_section(small, tmp_path):
     pytest.importorskip("myst_nb")
     ask_in(small)
@@ -475,8 +486,9 @@ WRAPPED = """[...document.querySelectorAll(".cell_input .c1")].filter(part => pa
   .map(part => part.getClientRects()[1].left - part.closest("pre").getBoundingClientRect().left)"""
 
 
-def test_on_a_phone_a_line_of_code_that_goes_on_below_does_not_look_like_a_new_one(browser, whole):
-    show(browser, whole, CHAPTER, "phone")
+@pytest.mark.parametrize("view", ["phone", "light"])
+def test_a_line_of_code_that_goes_on_below_does_not_look_like_a_new_one(browser, whole, view):
+    show(browser, whole, CHAPTER, view)
     lefts = browser.run(WRAPPED)  # of the second lines of long comments
     assert len(lefts) >= 3 and min(lefts) > 60
 

@@ -29,6 +29,7 @@ def complete(app: Sphinx, page: str, source: list[str]) -> None:
         notebook = json.loads(source[0])
         for cell in notebook["cells"]:
             cell["source"] = pages.mend_links("".join(cell["source"]), path.parent)
+        notebook["cells"][0]["source"] += pages.how_to_run(page)
         source[0] = json.dumps(notebook)
         return
     if path.suffix == ".toml":

@@ -11,6 +11,14 @@ GLOSSARY = "shared/site/glossary"
 QUIZZES = "shared/teaching/quiz"
 MORE = (GLOSSARY, "shared/questions", "data/README", "data/story_world/sample", "BENCHMARKS", "CHANGELOG",
         "CONTRIBUTING")  # fmt: skip
+CALLED = {"shared/questions": "Questions and where they are answered", "data/story_world/sample": "25 stories to read"}
+RUN_IT = """
+
+```{container} run-it
+This page shows what the notebook printed. To run it and change it you need the course's folder and
+[two commands](/README.md#two-commands). Then type `python course.py lab`, and open the notebook PATH there.
+```
+"""
 HEADING_OF_A_NOTEBOOK = re.compile(r"(?<=\.ipynb#)[^)\s]+(?=\))")
 LINK_TO_A_FILE = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s#:]+)\)")
 
@@ -29,6 +37,15 @@ def mend_links(text: str, folder: Path) -> str:
     """
     text = HEADING_OF_A_NOTEBOOK.sub(lambda found: anchor(unquote(found[0])), text)
     return LINK_TO_A_FILE.sub(lambda found: found[1] if (folder / found[2]).is_dir() else found[0], text)
+
+
+def how_to_run(page: str) -> str:
+    """Say below the title of a notebook where it can be run, for a page of the site only shows it.
+
+    Args:
+        page: its path from the course's folder, without the ending.
+    """
+    return RUN_IT.replace("PATH", f"`{page}.ipynb`")
 
 
 def chapters(root: Path) -> dict[str, list[str]]:
@@ -80,7 +97,7 @@ def contents(root: Path) -> str:
         rows = [f"{name} </{page}>" for name, page in zip(names, pages, strict=True)]
         asked = quiz_page(folder, root)
         lists[f"Chapter {int(folder[2:4])}"] = [*rows, f"Quiz </{asked}>"] if asked else rows
-    lists["Look up"] = [f"/{page}" for page in further(root)]
+    lists["Look up"] = [f"{CALLED[page]} </{page}>" if page in CALLED else f"/{page}" for page in further(root)]
     blocks = [f":caption: {caption}\n\n" + "\n".join(rows) for caption, rows in lists.items() if rows]
     return "".join(f"\n\n```{{toctree}}\n:hidden:\n{block}\n```\n" for block in blocks)
 
