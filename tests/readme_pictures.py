@@ -2,6 +2,7 @@
 
 A story with the surprise of each token, the curve of a finished run, the scores of the shipped models, and the page of
 `course.py serve` in a Chromium of this machine. They go into `shared/pictures/`, with a list of what they were made of.
+Without `--run` the curve stays as it is.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from data.paths import runs_dir
 from shared import bars, load_assistant, load_story_gpt, new_axes, token_view, use_style, wilson_interval
 from shared.commands import serve
 from shared.commands.chat import welcome_of
+from shared.commands.chat_abilities import GROUPS
 from shared.commands.chat_sureness import sureness_of
 from tests.chromium import Chromium
 
@@ -28,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "shared" / "pictures"
 MODELS = ("story_gpt", "story_assistant")
 WIDTH = 560  # of a page, in pixels: letters stay readable on a phone
-N_EXAMPLES = 2  # that the chat asks
+ASKED = ("who", "said", "unknown")  # kinds of questions; of each the chat asks its first example, whatever is answered
 
 
 def story() -> str:
@@ -65,19 +67,21 @@ def draw_story(browser: Chromium, path: Path) -> None:
 
 
 def draw_chat(browser: Chromium, path: Path) -> None:
-    """Ask the shipped assistant its first examples on the page of `serve`."""
+    """Ask the shipped assistant the first example of each kind in `ASKED` on the page of `serve`."""
+    kinds = [kind for labels in GROUPS.values() for kind in labels]  # in the order of their buttons
     assistant = load_assistant()
     server = serve.make_server(assistant, 0, welcome_of(assistant), sureness_of("shipped"))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         browser.window(WIDTH, 640, phone=True)
         browser.open(f"http://127.0.0.1:{server.server_port}/", ready="document.querySelector('#examples button')")
-        for number in range(N_EXAMPLES):
-            browser.run(f"document.querySelectorAll('#examples button')[{number}].click()")
+        for number, kind in enumerate(ASKED):
+            browser.run(f"document.querySelectorAll('#examples button')[{kinds.index(kind)}].click()")
             browser.run("document.getElementById('send').click()")
             browser.wait(
                 f"document.getElementById('stop').hidden && document.querySelectorAll('.it').length > {number}"
             )
+        browser.window(WIDTH, browser.run("document.documentElement.scrollHeight"), phone=True)
         browser.picture(path)
     finally:
         browser.open("data:,")
@@ -94,8 +98,8 @@ def draw_scores(path: Path) -> None:
         "messages sorted right": stories["classifier"]["accuracy"],
         "the same by counting words": stories["classifier"]["baseline"],
         "questions, our wordings": assistant["overall"],
-        "questions, another author's wordings": assistant["new_wordings"],
-        "questions, another author's texts": assistant["by_hand"],
+        "questions, others' wordings": assistant["new_wordings"],
+        "questions, others' texts": assistant["by_hand"],
     }
     ends = {name: wilson_interval(rate["n_correct"], rate["n"]) for name, rate in rates.items()}
     use_style()
@@ -109,8 +113,8 @@ def draw_scores(path: Path) -> None:
         ax=new_axes(""),
     )
     figure = ax.get_figure()
-    figure.set_size_inches(7, 2.9)
-    figure.savefig(path, dpi=150)
+    figure.set_size_inches(5.6, 2.6)  # small, so that letters are large beside it on a phone
+    figure.savefig(path, dpi=200)
 
 
 def shrink(path: Path, most: int = 1_120) -> None:
@@ -130,15 +134,17 @@ def made_of() -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     """Make all pictures."""
     options = argparse.ArgumentParser(description="Make the README's pictures.")
-    options.add_argument("--run", default="default", help="name of a finished run, whose curve is shown")
-    run = runs_dir() / options.parse_args(arguments).run
+    options.add_argument("--run", help="name of a finished run, whose curve is shown (default: the curve stays)")
+    run = options.parse_args(arguments).run
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "curve.png").write_bytes((run / "loss.png").read_bytes())
+    if run:
+        (FOLDER / "curve.png").write_bytes((runs_dir() / run / "loss.png").read_bytes())
     with Chromium() as browser:
         draw_story(browser, FOLDER / "story.png")
         draw_chat(browser, FOLDER / "chat.png")
     draw_scores(FOLDER / "scores.png")
-    for path in sorted(FOLDER.glob("*.png")):
+    made = ("chat", "scores", "story", *(["curve"] if run else []))
+    for path in (FOLDER / f"{name}.png" for name in made):
         shrink(path)
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
     write_atomically(FOLDER / "made_of.json", json.dumps(made_of(), indent=1) + "\n")
