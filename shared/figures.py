@@ -372,7 +372,7 @@ def _shades(values: np.ndarray, low: float | None = None, high: float | None = N
 
 def _span(token: str, ground: str, note: str) -> str:
     red, green, blue = (int(ground[i : i + 2], 16) for i in (1, 3, 5))
-    ink = "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else "#fff"
+    ink = "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 118.5 else "#fff"  # the one that stands out more
     style = f"background:{ground};color:{ink};padding:2px 3px;margin:1px;border-radius:3px;white-space:pre"
     return f"<span style='{style}' title='{html.escape(note, quote=True)}'>{html.escape(_visible(token))}</span><wbr>"
 

@@ -85,6 +85,20 @@ def test_a_token_view_wants_a_value_for_each_token():
         token_view(["a", "b"], [1, 2, 3])
 
 
+def test_on_every_shade_a_token_can_be_read():
+    def light(color: str) -> float:
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear))
+
+    html = token_view(["x"] * 101, torch.linspace(0, 1, 101))._repr_html_()
+    pairs = re.findall(r"background:(#\w{6});color:(#\w{3});", html)
+    assert len({ground for ground, _ in pairs}) > 90
+    for ground, ink in pairs:
+        less, more = sorted([light(ground), light(ink[0] + "".join(2 * letter for letter in ink[1:]))])
+        assert (more + 0.05) / (less + 0.05) >= 4.5, ground
+
+
 def test_an_attention_view_tells_in_words_where_each_token_looks():
     weights = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
     view = attention_view(["The", " cat"], weights, title="looks")

@@ -65,6 +65,26 @@ def test_every_notebook_of_the_course_is_there_and_every_link_leads_somewhere():
     assert narratives - linked == set()
 
 
+def test_the_way_for_a_screen_reader_leads_to_a_correct_exercise(tmp_path):
+    told = start_page.page(ROOT, course_exercises()).partition("## With a screen reader")[2]
+    _, convert, run = re.search(r"```\n(.*?)\n```", told, re.DOTALL)[1].splitlines()
+    for_teachers = ROOT / "shared" / "teaching" / "access.md"
+    assert not for_teachers.is_file() or convert in for_teachers.read_text(encoding="utf-8")  # a class has none
+    chapter = tmp_path / "ch03_attention"
+    chapter.mkdir()
+    shutil.copy(ROOT / NAME, chapter)
+    subprocess.run([sys.executable, "-m", *convert.split()], cwd=chapter, check=True, capture_output=True)
+    file = chapter / run.split()[1]
+    assert re.search(r"# ## 3\.1 .*# Given one `query`.*\ndef look_up", file.read_text(encoding="utf-8"), re.DOTALL)
+    answered = "def look_up(query, keys, values):\n    return (keys @ query).softmax(0) @ values\n\n\ndef unanswered"
+    file.write_text(file.read_text(encoding="utf-8").replace("def look_up", answered), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # which the file itself looks for one folder up
+    words, options = [sys.executable, run.split()[1]], {"capture_output": True, "text": True}
+    told = subprocess.run(words, cwd=chapter, env=environment, **options)
+    assert told.returncode == 0, told.stderr
+    assert "3.1: correct" in told.stdout and "3.2: not tried yet." in told.stdout
+
+
 @pytest.fixture
 def started(monkeypatch) -> list[list[str]]:
     commands: list[list[str]] = []

@@ -33,9 +33,20 @@ HELP = """## When you are stuck
 | Ctrl+Shift+] | go to the next open tab |
 | Ctrl+Shift+C | find a command by its name |
 
-With a screen reader, JupyterLab is hard to use. Two ways do without it: `python course.py site --open` shows the whole
-course as plain pages, and `jupyter nbconvert --to script exercises.ipynb`, typed in a chapter's folder with `.venv`
-activated, makes a file for any editor; `python exercises.py` then says which answers are correct.
+## With a screen reader
+
+JupyterLab is hard to use with one, and nothing here needs it. To read, `python course.py site --open` shows the whole
+course as plain pages. To solve exercises, open a terminal in a chapter's folder and type three lines:
+
+```
+source ../.venv/bin/activate
+jupyter nbconvert --to python exercises.ipynb
+python exercises.py
+```
+
+On Windows the first line is `..\\.venv\\Scripts\\activate`. The second makes `exercises.py`, a file for any editor,
+with each task as a comment above its function. The third says of each exercise whether it is correct; type it again
+after each answer.
 """
 
 
