@@ -482,6 +482,16 @@ def test_reasons_of_a_quiz_are_folded_on_the_screen_and_open_in_print_without_a_
     assert len(printed) == len(on_screen) and all(printed) and after > before
 
 
+def test_code_and_tables_longer_than_a_page_are_parted_in_print(browser, whole):
+    show(browser, whole, CHAPTER)
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    kept = "[...document.querySelectorAll('{}')].filter(box => getComputedStyle(box).breakInside != 'auto').length"
+    whole_pieces = [browser.run(kept.format(what)) for what in ("div.highlight, div[class*=highlight-]", "table")]
+    at_ends = browser.run(kept.format("div.cell_input, article img"))  # these go to the next page where they fit there
+    browser.send("Emulation.setEmulatedMedia", media="")
+    assert whole_pieces == [0, 0] and at_ends > 50
+
+
 WRAPPED = """[...document.querySelectorAll(".cell_input .c1")].filter(part => part.getClientRects().length > 1)
   .map(part => part.getClientRects()[1].left - part.closest("pre").getBoundingClientRect().left)"""
 
