@@ -41,7 +41,9 @@ def test_the_page_shows_path_side_rooms_and_progress(small):
     assert "| 3 | [Attention](../ch03_attention/attention.ipynb) | heads | 110 | [1 of 8 correct](../" in told
     assert "| 3 | [Attention](../ch03_attention/room.ipynb) | more | 5 |" in told
     assert f"Your next exercise is [3.2 Who may read whom](../{NAME}); read its chapter first. 1 of 8 exercises" in told
-    assert "Your own models" not in told
+    assert "Your own models" not in told and "New here?" not in told
+    shutil.copy(ROOT / NAME, small / NAME)
+    assert "New here? Begin with [Attention](../ch03_attention/attention.ipynb)" in page_of(small)
 
 
 def test_whoever_has_finished_is_told_so_and_sees_the_own_models(small):
@@ -63,6 +65,8 @@ def test_every_notebook_of_the_course_is_there_and_every_link_leads_somewhere():
     narratives = {path for path in ROOT.glob("ch*/*.ipynb") if ".mine-" not in path.name}
     linked = {(ROOT / "runs" / link).resolve() for link in links}
     assert narratives - linked == set()
+    counted = [int(n) for n in re.findall(r"\d+ of (\d+) correct\]", told)]
+    assert f" of {sum(counted)} exercises are correct." in told and len(counted) == len(course_exercises())
 
 
 def test_the_way_for_a_screen_reader_leads_to_a_correct_exercise(tmp_path):

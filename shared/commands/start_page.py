@@ -88,17 +88,20 @@ def page(root: Path, exercises: dict[str, list[Exercise]]) -> str:
     said = {name: _said(root / name, asked) for name, asked in exercises.items()}
     correct = {name: counts(said[name], asked)[0] for name, asked in exercises.items()}
     n_correct, n_all = sum(correct.values()), sum(map(len, exercises.values()))
-    path = [_on_the_path(root, row, correct, exercises) for row in rows(root) if row.chapter]
-    rooms = [_beside(root, row) for row in rows(root) if not row.chapter]
+    listed = rows(root)
+    new = f"New here? Begin with [{_name(root, listed[0])}](../{listed[0].path}), and run its cells with Shift+Enter."
+    path = [_on_the_path(root, row, correct, exercises) for row in listed if row.chapter]
+    rooms = [_beside(root, row, correct, exercises) for row in listed if not row.chapter]
     return "\n".join(
         [
             "# Build a GPT from scratch\n",
+            *([] if n_correct else [f"{new}\n"]),
             f"{_next(said, exercises)} {n_correct} of {n_all} exercises are correct.\n",
             "## The path\n",
             "| chapter | read | you build | minutes | exercises |\n|---|---|---|---|---|",
             *path,
             "\n## Side rooms\n\nNone of them is needed for the path.\n",
-            "| after chapter | read | you build | minutes |\n|---|---|---|---|",
+            "| after chapter | read | you build | minutes | exercises |\n|---|---|---|---|---|",
             *rooms,
             "",
             *_own_models(root),
@@ -117,13 +120,17 @@ def _name(root: Path, row: Row) -> str:
 
 
 def _on_the_path(root: Path, row: Row, correct: dict[str, int], exercises: dict[str, list[Exercise]]) -> str:
-    name = f"{row.folder}/exercises.ipynb"
-    told = f"[{correct[name]} of {len(exercises[name])} correct](../{name})" if name in exercises else ""
+    told = _solved(f"{row.folder}/exercises.ipynb", correct, exercises)
     return f"| {row.chapter} | [{_name(root, row)}](../{row.path}) | {row.builds} | {row.minutes} | {told} |"
 
 
-def _beside(root: Path, row: Row) -> str:
-    return f"| {int(row.folder[2:4])} | [{_name(root, row)}](../{row.path}) | {row.builds} | {row.minutes} |"
+def _beside(root: Path, row: Row, correct: dict[str, int], exercises: dict[str, list[Exercise]]) -> str:
+    told = _solved(row.path, correct, exercises)
+    return f"| {int(row.folder[2:4])} | [{_name(root, row)}](../{row.path}) | {row.builds} | {row.minutes} | {told} |"
+
+
+def _solved(name: str, correct: dict[str, int], exercises: dict[str, list[Exercise]]) -> str:
+    return f"[{correct[name]} of {len(exercises[name])} correct](../{name})" if name in exercises else ""
 
 
 def _next(said: dict[str, dict[str, str]], exercises: dict[str, list[Exercise]]) -> str:
