@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.test_notebooks import NOTEBOOKS, ROOT, code_cells, n_lines, tags, texts
+from tests.test_notebooks import NOTEBOOKS, ROOT, code_cells, n_lines, read, tags, texts
 
 NARRATIVES = [path for path in NOTEBOOKS if path.name != "exercises.ipynb"]
 EXERCISES = [path for path in NOTEBOOKS if path.name == "exercises.ipynb"]
@@ -75,6 +75,34 @@ def test_the_readme_states_the_hours_of_all_together():
     hours = int(re.search(r"about (\d+) hours with the exercises", page)[1])
     minutes = sum(map(stated_minutes, NARRATIVES)) + sum(map(exercise_minutes, EXERCISES))
     assert abs(hours - minutes / 60) <= 1, f"{minutes / 60:.1f} hours"
+
+
+def section_minutes(path, *numbers: str) -> float:
+    """Return the reading time of some sections by the rule."""
+    inside, words, lines, tries = False, 0, 0, 0
+    for cell in read(path).cells:
+        if cell.cell_type == "code":
+            lines += n_lines(cell) if inside and "final" not in tags(cell) else 0
+            continue
+        for line in cell.source.splitlines():
+            inside = line.startswith(tuple(f"## {number} " for number in numbers)) if line.startswith("## ") else inside
+            words += len(line.split()) if inside else 0
+            tries += line.count("**Try it") if inside else 0
+    return words / WORDS_A_MINUTE + lines / LINES_A_MINUTE + tries * MINUTES_A_TRY
+
+
+def test_the_readmes_shorter_ways_add_up():
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    main = {int(path.parent.name[2:4]): path for path in NARRATIVES if path.stem == path.parent.name[5:]}
+    training = {"twenty-five": 25}[re.search(r"In about ([\w-]+) minutes on two CPU cores", page)[1]]
+    evening = stated_minutes(main[1]) + section_minutes(main[2], "2.2") + training
+    evening += section_minutes(main[3], "3.1", "3.2", "3.3")
+    assert "*An evening*, about two hours: `run`, then chapter 1, section 2.2 and sections 3.1 to 3.3" in page
+    assert abs(evening - 120) <= 15, f"{evening:.0f} minutes"
+    exercises = {int(path.parent.name[2:4]): exercise_minutes(path) for path in EXERCISES}
+    gpt = sum(stated_minutes(main[chapter]) for chapter in (2, 3, 4, 5)) + exercises[3] + exercises[4]
+    assert re.search(r"\*The GPT itself\*,\sabout ten hours: chapters 2 to 5, with the exercises of 3 and 4", page)
+    assert abs(gpt - 600) <= 45, f"{gpt / 60:.1f} hours"
 
 
 @each_narrative

@@ -74,6 +74,7 @@ def test_the_way_for_a_screen_reader_leads_to_a_correct_exercise(tmp_path):
     _, convert, run = re.search(r"```\n(.*?)\n```", told, re.DOTALL)[1].splitlines()
     for_teachers = ROOT / "shared" / "teaching" / "access.md"
     assert not for_teachers.is_file() or convert in for_teachers.read_text(encoding="utf-8")  # a class has none
+    assert f"`{convert}`" in (ROOT / "README.md").read_text(encoding="utf-8")
     chapter = tmp_path / "ch03_attention"
     chapter.mkdir()
     shutil.copy(ROOT / NAME, chapter)
