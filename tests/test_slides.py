@@ -3,6 +3,7 @@
 import ast
 import re
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -208,6 +209,18 @@ def test_every_slide_fits_the_screen_and_every_picture_has_a_text(browser, decks
     assert browser.run("Reveal.getTotalSlides()") >= 10
     assert browser.run(TOO_LARGE) == []
     assert browser.run("[...document.images].filter(image => image.alt.length < 10).length") == 0
+
+
+def test_on_a_phone_the_slides_stand_below_each_other_and_are_scrolled_with_the_keyboard_too(browser, decks):
+    browser.window(390, 844, phone=True)
+    address = f"{(decks / 'ch03.html').as_uri()}?phone"
+    browser.open(
+        address, ready=f"location.href == {address!r} && window.Reveal?.isReady() && document.body.tabIndex == 0"
+    )
+    tops = browser.run("[...document.querySelectorAll('section')].map(slide => slide.getBoundingClientRect().top)")
+    apart = [low - high for high, low in zip(tops, tops[1:])]  # more before a slide whose answer comes last
+    assert len(apart) >= 10 and 100 < median(apart) < 300
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_the_check_sees_a_slide_that_is_too_tall(browser, decks):
