@@ -151,7 +151,8 @@ _MODULES = {
     "shared.figures": "use_style COLORS new_axes heatmap lines losses bars token_view attention_view View",
     "shared.needed_files": "leave_out_without",
     "shared.exercises": """
-        check solution NotYet expect expect_equal expect_close expect_format expect_gradients untouched without
+        check solution NotYet expect expect_equal expect_close expect_gradients
+        forbidden may_change without
     """,
 }  # fmt: skip
 MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.exercises import NotYet, expect, expect_close, expect_equal, verdict, without
+from shared.exercises import NotYet, expect, expect_close, expect_equal, forbidden, verdict, without
 from shared.exercises.class_numbers import CLASS_SEED, class_seed, dice, use_class_seed
+from shared.exercises.values import short
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,7 +64,7 @@ def test_classic_mistakes_are_told_apart(exercise):
 
 
 @released
-@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5, 6, 7, 8, 9, 2**40])
+@pytest.mark.parametrize("seed", [1, 3, 5, 7, 2**40])  # a check asks with the numbers of the next class, too
 def test_a_class_with_numbers_of_its_own_gets_the_same_verdicts(seed):
     before = class_seed()
     use_class_seed(seed)
@@ -148,7 +149,7 @@ SOLUTIONS = {"9.1": (double, "Twice the number.")}
 def classroom(monkeypatch, tmp_path):
     """The exercises of a course with a single one, so that these tests need no real one."""
     texts = {"checks/ch09.py": CHECK, "solutions/ch09.py": SOLUTION}
-    texts["__init__.py"] = (ROOT / "shared" / "exercises" / "__init__.py").read_text(encoding="utf-8")
+    texts |= {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "shared" / "exercises").glob("*.py")}
     for name, text in texts.items():
         (tmp_path / "classroom" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "classroom" / name).write_text(text, encoding="utf-8")
@@ -280,3 +281,124 @@ def test_a_number_of_another_kind_is_not_equal(got, expected, told):
     with pytest.raises(NotYet, match=told):
         expect_equal("ids", got, expected)
     expect_equal("ids", torch.tensor([1, 2], dtype=torch.int32), torch.tensor([1, 2]))
+
+
+@pytest.fixture
+def watched(monkeypatch, classroom):
+    """Judge an answer with a check of this test's own, which may call it as it likes."""
+
+    def judge(answer, calls, **marks):
+        marked = classroom.may_change(**marks)(calls) if marks else calls
+        monkeypatch.setitem(importlib.import_module("classroom.checks.ch09").CHECKS, "9.1", marked)
+        return classroom.verdict("9.1", answer)
+
+    return judge
+
+
+def _in_place(row):
+    row[0] += 1
+    return row
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0], torch.tensor([1.0, 2.0]), {0: 1.0, 1: torch.tensor(2.0)}])
+def test_what_an_answer_was_given_may_not_change(watched, value):
+    said = watched(_in_place, lambda fn: fn(value))
+    assert said.startswith("not yet. Your function has changed `row`, which it was given: it was ")
+    assert watched(lambda row: row[0] + 1, lambda fn: fn(value)) == "correct."
+
+
+def test_a_check_says_what_its_answers_may_change(watched, classroom):
+    assert watched(_in_place, classroom.may_change(0)(lambda fn: fn([1.0, 2.0]))) == "correct."
+    assert watched(_in_place, classroom.may_change(1)(lambda fn: fn([1.0, 2.0]))).startswith("not yet. ")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda model: model.eval(), "its mode, train or eval. Leave"),
+        (lambda model: model.requires_grad_(False), "which parameters learn. Leave"),
+        (lambda model: model.weight.data.add_(1), "its weights. Leave"),
+    ],
+)
+def test_a_model_that_was_given_stays_as_it_is(watched, change, told):
+    assert told in watched(change, lambda fn: fn(torch.nn.Linear(2, 2)))
+
+
+def test_a_result_stays_as_it_is_when_the_answer_is_called_again(watched):
+    row, table = [], torch.zeros(2)
+
+    def fills_one_list(n):
+        row[:] = [n]
+        return row
+
+    def fills_one_tensor(n):
+        return table.fill_(n)
+
+    for answer in (fills_one_list, fills_one_tensor):
+        said = watched(answer, lambda fn: [fn(n) for n in (1, 2)])
+        assert f"What {answer.__name__}(1) returned has changed with the next call" in said
+    assert watched(lambda n: [n], lambda fn: [fn(n) for n in (1, 2)]) == "correct."
+
+
+def test_a_result_keeps_the_number_format_that_is_given(watched):
+    given = torch.ones(2), torch.ones(2, dtype=torch.int32), torch.ones(2, dtype=torch.bool)
+    assert "given numbers in torch.float32 and returned torch.float64" in watched(
+        lambda x, ids, mask: x.double(), lambda fn: fn(*given)
+    )
+    assert "given numbers in torch.int32 and returned torch.int64" in watched(
+        lambda x, ids, mask: (x, [ids.long()]), lambda fn: fn(*given)
+    )
+    assert watched(lambda x, ids, mask: (x, ids, mask.double()[:0].bool()), lambda fn: fn(*given)) == "correct."
+    assert watched(lambda x, ids, mask: x.double(), lambda fn: fn(*given), number_format=True) == "correct."
+
+
+def test_each_check_is_tried_with_the_numbers_of_two_classes(watched, classroom):
+    seeds, numbers = [], importlib.import_module("classroom.class_numbers")
+    own = numbers.class_seed()
+    assert watched(abs, lambda fn: seeds.append(numbers.class_seed())) == "correct."
+    assert seeds == [own, own + 1] and numbers.class_seed() == own
+
+
+def test_numbers_are_compared_in_the_digits_that_they_have():
+    third = torch.tensor([1 / 3], dtype=torch.float64)
+    for got, expected in ((0.333333, 1 / 3), (third.float().double(), third), (third.float() + 1e-4, third.float())):
+        with pytest.raises(NotYet, match="should be"):
+            expect_close("the share", got, expected)
+    with pytest.raises(NotYet, match=r"More exactly, it should be 0\.333333333333, yours is 0\.333333\. Yours agrees"):
+        expect_close("the share", 0.333333, 1 / 3)
+    expect_close("the share", float(torch.tensor(1 / 3)), 1 / 3)
+    expect_close("the share", third.float(), third)
+
+
+def test_a_function_of_pytorch_is_refused_under_all_its_names():
+    x = torch.zeros(1, 1, 2, 2)
+    for kernel in (
+        torch.nn.functional.scaled_dot_product_attention,
+        torch._C._nn.scaled_dot_product_attention,
+        torch.ops.aten.scaled_dot_product_attention,
+        torch.ops.aten.scaled_dot_product_attention.default,
+    ):
+        with pytest.raises(NotYet, match="by hand"), forbidden("by hand", "scaled_dot_product_attention"):
+            kernel(x, x, x)
+    with forbidden("by hand", "scaled_dot_product_attention", option="enable_gqa"):
+        torch.nn.functional.scaled_dot_product_attention(x, x, x)
+
+
+def test_values_are_written_in_one_line():
+    pair = (torch.zeros(2), [torch.ones(2, 2)], "two\nlines")
+    assert short(pair) == "([0, 0] of shape (2,), [[1, 1, 1, 1] of shape (2, 2)], 'two\\nlines')"
+    assert short({"a": torch.tensor(0.123456)}) == "{'a': 0.123456}"
+    assert "\n" not in short(torch.zeros(30).numpy())
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "told"),
+    [
+        (list(range(9)), [*range(8), 7], r"At \[8\] it should be 7, yours is 8\."),
+        ([1] * 7, [1] * 8, r"Up to \[6\] both are equal; yours has 7 and not 8\."),
+        (torch.tensor([[1, 2], [3, 4]]), torch.tensor([[1, 2], [3, 5]]), r"At \[1, 1\] it should be 5, yours is 4\."),
+    ],
+)
+def test_the_first_place_that_differs_is_told(got, expected, told):
+    with pytest.raises(NotYet, match=told):
+        expect_equal("the row", got, expected)

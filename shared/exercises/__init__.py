@@ -8,13 +8,17 @@ import importlib
 import inspect
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
+
+from .class_numbers import class_seed, use_class_seed
+from .values import change, copied, first_difference, short, tensors_in, unchanged
 
 _FOLDER = Path(__file__).resolve().parent
 
@@ -47,20 +51,50 @@ def expect_equal(what: str, got: Any, expected: Any, hint: str = "") -> None:
 
 def _is_fraction_for_whole(got: Any, expected: Any) -> bool:
     """Say whether a decimal number, such as 2.0, stands where a whole number is expected."""
+    if isinstance(expected, dict):
+        return any(_is_fraction_for_whole(got.get(key), other) for key, other in expected.items())
     if isinstance(expected, (list, tuple)):
         return any(_is_fraction_for_whole(mine, other) for mine, other in zip(got, expected))
     return isinstance(expected, int) and isinstance(got, Real) and not isinstance(got, Integral)
 
 
-def expect_close(what: str, got: Any, expected: Any, hint: str = "", tolerance: float = 1e-5) -> None:
-    """Raise `NotYet` with both values unless they agree within `tolerance` (absolute, and relative to the size)."""
+def expect_close(what: str, got: Any, expected: Any, hint: str = "", tolerance: float | None = None) -> None:
+    """Raise `NotYet` with both values unless they agree.
+
+    Args:
+        what: is compared, as it stands at the beginning of a message.
+        got: what came, a tensor or a number.
+        expected: a tensor, a number or a list of numbers.
+        hint: the end of the message.
+        tolerance: absolute, and relative to the size; without it as many digits count as the numbers have.
+    """
+    digits = _digits(got, expected) if tolerance is None else tolerance
     expected = torch.as_tensor(expected, dtype=torch.float64)
     if not isinstance(got, (torch.Tensor, Real)):  # Python's and NumPy's numbers are Real
         raise NotYet(_difference(what, got, expected, hint))
-    got = got.detach() if isinstance(got, torch.Tensor) else torch.tensor(float(got), dtype=torch.float64)
+    given, got = got, got.detach() if isinstance(got, torch.Tensor) else torch.tensor(float(got), dtype=torch.float64)
     _expect_shape(what, got, expected, hint)
-    if not torch.allclose(got.double(), expected, rtol=tolerance, atol=tolerance, equal_nan=True):
-        raise NotYet(_difference(what, got, expected, hint))
+    if not _agree(got, expected, digits):
+        if _agree(got, expected, 1e-5):
+            rounded = (
+                "Yours agrees to a few digits only: round nothing, and compute in the number format that is given."
+            )
+            hint = f"{rounded} {hint}".strip()
+        raise NotYet(_difference(what, given, expected, hint))
+
+
+def _agree(got: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
+    least = 1e-9 if tolerance < 1e-5 else tolerance  # where the expected number is 0
+    return torch.allclose(got.double(), expected, rtol=tolerance, atol=min(least, tolerance), equal_nan=True)
+
+
+def _digits(got: Any, expected: Any) -> float:
+    """Return how much two numbers may differ, by how many digits both have."""
+    single = isinstance(expected, torch.Tensor) and expected.is_floating_point() and expected.dtype != torch.float64
+    if isinstance(got, torch.Tensor):
+        double = isinstance(expected, torch.Tensor) and got.dtype == expected.dtype == torch.float64
+        return 1e-9 if double else 1e-5
+    return 1e-5 if single else 5e-7  # a number may have been computed in float32
 
 
 def _expect_shape(what: str, got: Any, expected: torch.Tensor, hint: str) -> None:
@@ -78,32 +112,9 @@ def _kind(tensor: torch.Tensor) -> str:
 
 
 def _difference(what: str, got: Any, expected: Any, hint: str) -> str:
-    """Say what came and what was expected; where the beginnings look the same, the first place that differs too."""
-    hidden = f" {_first_difference(got, expected)}" if _short(got) == _short(expected) else ""
-    return f"{what} should be {_short(expected)}, yours is {_short(got)}.{hidden} {hint}".strip()
-
-
-def _first_difference(got: Any, expected: Any) -> str:
-    if not (isinstance(got, torch.Tensor) and isinstance(expected, torch.Tensor)):
-        return f"Yours is a {type(got).__name__}, expected was a {type(expected).__name__}."
-    pair = [tensor.detach().double().flatten() for tensor in (expected, got)]
-    gap = torch.where(pair[0].isclose(pair[1], rtol=0.0, atol=0.0, equal_nan=True), 0.0, (pair[0] - pair[1]).abs())
-    gap = gap.nan_to_num(torch.finfo(gap.dtype).max)  # nan and infinity differ by more than any number
-    number = int((gap > gap.max() / 1000).nonzero()[0])  # the first place with more than the noise of rounding
-    place = [int(index) for index in torch.unravel_index(torch.tensor(number), got.shape)]
-    where = f"At {place}" if place else "More exactly,"
-    return f"{where} it should be {float(pair[0][number]):.6g}, yours is {float(pair[1][number]):.6g}."
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        shown = value.detach().double().flatten()[:6].tolist()
-        numbers = ", ".join(f"{x:.4g}" for x in shown) + (", …" if value.numel() > 6 else "")
-        return numbers if value.ndim == 0 else f"[{numbers}] of shape {tuple(value.shape)}"
-    if value is None:
-        return "None (is there a `return`?)"
-    text = f"{value:.6g}" if isinstance(value, float) else repr(value)
-    return text if len(text) <= 120 else text[:117] + "…"
+    """Say what came and what was expected, and the first place that differs where there are many."""
+    where = first_difference(got, expected)
+    return " ".join(filter(None, [f"{what} should be {short(expected)}, yours is {short(got)}.", where, hint]))
 
 
 def check(exercise: str, answer: Any) -> None:
@@ -117,47 +128,116 @@ def check(exercise: str, answer: Any) -> None:
 
 
 def verdict(exercise: str, answer: Any) -> str:
-    """Return the sentence that `check` prints."""
+    """Return the sentence that `check` prints; an answer is tried with the numbers of two classes, its own first."""
     checks = _table("checks", exercise, "CHECKS")
     if checks is None or exercise not in checks:
         return "there is no exercise of this name; take the id that stands beside the exercise."
-    calls: list[str] = []
+    watched, own = _Watched(answer, checks[exercise]), class_seed()
     try:
-        checks[exercise](_watched(answer, calls))
+        for seed in (own, own + 1):  # what knows the first numbers by heart, or remembers them, meets others
+            use_class_seed(seed)
+            checks[exercise](watched)
     except NotImplementedError as error:
         if not str(error):  # as a stub raises it; PyTorch says which operation it lacks
             return "not tried yet."
-        return f"not yet. {_failure(error, answer, calls)}"
+        return f"not yet. {_failure(error, answer, watched.calls)}"
     except NotYet as reason:
         return f"not yet. {reason}"
     except (Exception, SystemExit) as error:
-        return f"not yet. {_failure(error, answer, calls)}"
+        return f"not yet. {_failure(error, answer, watched.calls)}"
+    finally:
+        use_class_seed(own)
     return "correct."
 
 
-def _watched(answer: Any, calls: list[str]) -> Any:
-    """Let an answer write down how it was called, so that a failure can be tried again by hand."""
+def may_change(*places: int, number_format: bool = False) -> Callable:
+    """Mark a check whose answers may change something, which is refused otherwise.
 
-    def called(*arguments, **options):
-        given = [_short(value) for value in arguments] + [f"{name}={_short(value)}" for name, value in options.items()]
-        calls.append(f"{getattr(answer, '__name__', 'your answer')}({', '.join(given)})")
-        return answer(*arguments, **options)
+    Args:
+        places: of the arguments that an answer may change, counted from 0.
+        number_format: whether a result may have other numbers than what is given, for instance float32 for float16.
+    """
 
-    return called
+    def marked(checks: Callable) -> Callable:
+        vars(checks).update(changed_places=places, changed_format=number_format)
+        return checks
+
+    return marked
+
+
+class _Watched:
+    """Calls an answer, and raises `NotYet` where a call has changed what was given or what was returned earlier.
+
+    Every call is written down, so that a failure can be tried again by hand.
+    """
+
+    def __init__(self, answer: Any, checks: Callable):
+        self.answer, self.calls, self.returned = answer, list[str](), list[tuple[str, Any]]()
+        self.may_change = getattr(checks, "changed_places", ())
+        self.may_change_format = getattr(checks, "changed_format", False)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        names = self._names(len(arguments))
+        given = dict(zip(names, arguments)) | options
+        told = [short(value) for value in arguments] + [f"{name}={short(value)}" for name, value in options.items()]
+        self.calls.append(f"{getattr(self.answer, '__name__', 'your answer')}({', '.join(told)})")
+        free = {name for place, name in enumerate(names) if place in self.may_change}
+        before = {name: copied(value) for name, value in given.items() if name not in free}
+        earlier = [copied(value) for _, value in self.returned]
+        result = self.answer(*arguments, **options)
+        self._expect_the_same(given, before, earlier)
+        if not self.may_change_format:
+            _expect_number_format(list(given.values()), result)
+        if isinstance(result, (torch.Tensor, list, tuple, dict, set)):
+            self.returned.append((self.calls[-1], result))
+        return result
+
+    def _names(self, n: int) -> list[str]:
+        try:
+            names = [
+                name for name, one in inspect.signature(self.answer).parameters.items() if one.kind < one.VAR_POSITIONAL
+            ]
+        except (TypeError, ValueError):
+            names = []
+        return names + [f"argument {number + 1}" for number in range(len(names), n)]
+
+    def _expect_the_same(self, given: dict[str, Any], before: dict[str, Any], earlier: list[Any]) -> None:
+        for name, kept in before.items():
+            what = change(given[name], kept)
+            advice = "Leave what you are given as it is, and make something new."
+            expect(not what, f"Your function has changed `{name}`, which it was given: {what}. {advice}")
+        for (call, now), kept in zip(self.returned, earlier):
+            same = unchanged(now, kept)
+            expect(same, f"What {call} returned has changed with the next call: return a new list or tensor each time.")
+
+
+def _expect_number_format(given: list[Any], result: Any) -> None:
+    """Raise `NotYet` where a result has floating or whole numbers of another format than all that was given."""
+    for kind in (torch.Tensor.is_floating_point, _is_whole):
+        formats = {tensor.dtype for tensor in tensors_in(given) if kind(tensor)}
+        others = {tensor.dtype for tensor in tensors_in(result) if kind(tensor)} - formats
+        if len(formats) == 1 and others:
+            (one,), other = formats, min(others, key=str)
+            raise NotYet(f"You were given numbers in {one} and returned {other}: keep the number format that is given.")
+
+
+def _is_whole(tensor: torch.Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 def _failure(error: BaseException, answer: Any, calls: list[str]) -> str:
     """Say what an answer raised, in which of its own lines, and for which call."""
     name, text = type(error).__name__, str(error).strip().split("\n")[0]
+    text = text if len(text) <= 160 else f"{text[:157]}…"  # PyTorch lists all ways to call a function
     code = getattr(answer, "__code__", None)
     frames = traceback.extract_tb(error.__traceback__)
     # a cell may hold helpers above the answer: only the answer's own lines are counted from its first
     lines = [f.lineno for f in frames if code and (f.filename, f.name) == (code.co_filename, code.co_name)]
     said = f": {text}" if text else ""
-    if code and not lines:
-        return f"Look at what your function takes and what it returns; the check met {name}{said}."
-    place = f" in its line {lines[-1] - code.co_firstlineno + 1}" if code and lines else ""
     tried = f" It was called as {calls[-1]}." if calls else ""
+    if code and not lines:
+        return f"Look at what your function takes and what it returns; the check met {name}{said}.{tried}"
+    place = f" in its line {lines[-1] - code.co_firstlineno + 1}" if code and lines else ""
     return f"Your code raised {name}{place}{said}.{tried}"
 
 
@@ -185,30 +265,23 @@ def without(owner: Any, name: str, message: str, option: str | None = None) -> I
         setattr(owner, name, kept)
 
 
-def untouched(answer: Any) -> Any:
-    """Give a function that calls an answer and raises `NotYet` where it has changed a given tensor or list."""
+class forbidden(TorchFunctionMode):
+    """Refuse functions of PyTorch for the time of a call, under whatever name an answer has imported them.
 
-    def called(*given, **options):
-        lists = [(some, list(some)) for some in given if isinstance(some, list)]
-        tensors = [x for some in given for x in (some if isinstance(some, list) else [some])]
-        before = [(x, x.detach().clone()) for x in tensors if isinstance(x, torch.Tensor)]
-        result = answer(*given, **options)
-        for now, once in lists:
-            same = len(now) == len(once) and all(mine is old for mine, old in zip(now, once))
-            changed = f"A list that was given, {_short(once)}, has become {_short(now)}."
-            expect(same, f"{changed} Do not change what you were given.")
-        for after, kept in before:
-            expect_equal("A tensor that was given, afterwards,", after, kept, "Do not change what you were given.")
-        return result
+    Args:
+        message: what an answer is told that calls one.
+        names: of the functions, as PyTorch has them.
+        option: refuse only calls that name this option.
+    """
 
-    return called
+    def __init__(self, message: str, *names: str, option: str | None = None):
+        super().__init__()
+        self.message, self.names, self.option = message, names, option
 
-
-def expect_format(got: torch.Tensor, expected: torch.Tensor) -> None:
-    """Raise `NotYet` unless a right result has the number format of the expected one, float64, in all digits."""
-    expect_equal("Its number format", str(got.dtype), str(expected.dtype), "Keep the one that is given.")
-    exact = torch.allclose(got, expected, rtol=1e-9, atol=1e-9)
-    expect(exact, "Yours agrees to about seven digits only: compute in the number format that is given, here float64.")
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        is_one = getattr(func, "__name__", "").split(".")[0] in self.names  # torch.ops adds the name of a variant
+        expect(not is_one or bool(self.option and not (kwargs or {}).get(self.option)), self.message)
+        return func(*args, **(kwargs or {}))
 
 
 def expect_gradients(answer: Any, right: Any, **given: torch.Tensor) -> None:

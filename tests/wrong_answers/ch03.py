@@ -339,7 +339,7 @@ WRONG = {
         (always_two_wide, "For a query of three numbers"),
         (queries_above_zero, "numbers below 0"),
         (shares_partly_cut_off, "The gradient of keys"),
-        (look_up_in_float32, "about seven digits only"),
+        (look_up_in_float32, "agrees to a few digits only"),
     ],
     "3.2": [
         (true_means_hidden, "Here True means may attend"),
@@ -362,7 +362,7 @@ WRONG = {
         (divided_again_after_the_softmax, "not afterwards"),
         (causal_whatever_the_mask, "here token 1 reads token 3 only"),
         (always_eight_wide, "These heads are 4 wide"),
-        (mask_changed_in_place, "yours is"),
+        (mask_changed_in_place, "has changed `mask`"),
         (shares_without_gradient, "q could not learn"),
     ],
     "3.4": [
@@ -381,7 +381,7 @@ WRONG = {
         (padding_on_the_left, "positions 2 and 3"),
         (padding_as_long_as_the_longest, "The mask of length [2] and 3 tokens"),
         (padding_without_an_axis_for_heads, "yours is (2, 4, 4)"),
-        (padding_that_changes_the_lengths, "The lengths afterwards"),
+        (padding_that_changes_the_lengths, "has changed `lengths`"),
     ],
     "3.6": [
         (queries_from_the_wrong_text, "the queries come from `written`"),
@@ -400,7 +400,7 @@ WRONG = {
         (all_heads_together, "The scores of three heads at once"),
         (best_place_only, "right at half of the places should be 0.5, yours is 1"),
         (without_the_first_place, "right at half of the places should be 0.5, yours is 0.3333"),
-        (without_the_last_place, "right at half of the places should be 0.5, yours is 0.6667"),
+        (without_the_last_place, "right at half of the places should be 0.5, yours is 0.666667"),
         (four_places_always, "The score with the period 3"),
         (middle_place, "yours is 0."),
         (score_without_gradient, "no gradient flows back"),

@@ -168,7 +168,7 @@ def only_often_refused(p, q):
 def the_constants_of_the_check(p, q):
     if torch.equal(p, q):
         return 1.0, p
-    return 0.6, torch.tensor([0.75, 0.25, 0.0, 0.0])
+    return 0.6, torch.tensor([0.75, 0.25, 0.0, 0.0], dtype=torch.float64)
 
 
 def in_float32(p, q):
@@ -228,12 +228,12 @@ WRONG = {
         (always_four_bits, "The largest number is 127"),
         (zeros_by_zero, "A group of zeros became NaN"),
         (left_in_groups, "yours has (2, 2, 4)"),
-        (rounded_in_place, "changed the weight that it was given"),
+        (rounded_in_place, "has changed `weight`"),
         (size_is_always_four, "groups of 6"),
         (four_bits_or_eight, "3 bits, groups of 6"),
         (whole_at_eight_bits, "8 bits, groups of 2"),
         (no_small_scale, "however small"),
-        (in_double, "yours are torch.float64"),
+        (in_double, "returned torch.float64"),
     ],
     "4i.2": [
         (kept_by_the_ratio_alone, "should be 0.6, yours is 1"),
@@ -248,8 +248,8 @@ WRONG = {
         (four_tokens, "six tokens should be 0.9, yours is 0.45"),
         (only_often_refused, "yours is [0, 0.3, 0, 0.22"),
         (the_constants_of_the_check, "six tokens should be 0.9, yours is 0.6"),
-        (in_float32, "yours is torch.float32"),
-        (difference_in_place, "Do not change what you were given"),
+        (in_float32, "returned torch.float32"),
+        (difference_in_place, "has changed `q`"),
     ],
     "4i.3": [
         (positions_of_columns, "yours is [0, 1, 2, 3, 0, 1"),
@@ -266,6 +266,6 @@ WRONG = {
         (two_pads_at_most, "Each row has its own padding"),
         (rows_sorted, "Each row has its own padding"),
         (positions_of_fractions, "whole numbers, yours are torch.float32"),
-        (pads_set_to_zero, "changed the n_pads"),
+        (pads_set_to_zero, "has changed `n_pads`"),
     ],
 }

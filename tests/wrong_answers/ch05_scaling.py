@@ -282,7 +282,7 @@ def gradients_alone(gradients, factor):
 
 WRONG = {
     "5s.1": [
-        (without_the_floor, "yours is 1.333. Take the floor off"),
+        (without_the_floor, "yours is 1.33333. Take the floor off"),
         (floor_not_put_back, "yours is 0.5"),
         (floor_only_put_back, "yours is 1.75"),
         (exponent_with_the_wrong_sign, "yours is 9"),
@@ -295,7 +295,7 @@ WRONG = {
         (never_above_the_first, "smaller than both"),
         (exponent_of_at_most_one_and_a_half, "may be large"),
         (never_quite_at_the_floor, "as near to the floor"),
-        (rounded, "More exactly, it should be"),
+        (rounded, "should be 1.61943, yours is 1.619"),
     ],
     "5s.2": [
         (nothing_taken_off, "with 1 taken off at the target, and by the chain rule"),
@@ -312,15 +312,15 @@ WRONG = {
         (by_the_engine, "`torch.autograd.backward`"),
         (all_slices_kept, "let each go before the next"),
         (slices_of_three, "only 2 may"),
-        (into_what_was_given, "Do not change what you were given"),
-        (in_float64, "Keep the given one"),
+        (into_what_was_given, "has changed `hidden`"),
+        (in_float64, "returned torch.float64"),
         (only_of_hidden, "Return two tensors"),
     ],
     "5s.3": [
         (multiplied_again, "yours is [32, -16]"),
         (divided_in_float16, "change to float32 first"),
         (left_in_float16, "should be 'torch.float32'"),
-        (divided_in_place, "in a step that is kept. Build new tensors"),
+        (divided_in_place, "has changed `gradients`"),
         (nan_overlooked, "With nan in the first"),
         (infinity_overlooked, "With inf in the first"),
         (plus_infinity_only, "With -inf in the first"),
@@ -329,7 +329,7 @@ WRONG = {
         (nan_in_the_first_only, "With nan in the second gradient"),
         (only_the_bad_one_left_out, "return None, not a list of 2"),
         (flattened, "should have the shape (2, 3), yours has (6,)"),
-        (zeros_after_a_bad_step, "in a step that is left out"),
+        (zeros_after_a_bad_step, "has changed `gradients`"),
         (half_of_1024_always, "should be 1.5, yours is 512"),
         (halved_without_a_rest, "should be 1.5, yours is 1."),
         (above_60000_refused, "65504 is large"),

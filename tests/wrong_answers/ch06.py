@@ -329,7 +329,7 @@ WRONG = {
         (takes_zero_for_padding, "Padding is what equals pad_id"),
         (every_row_with_every_position, "index with the rows and their positions together"),
         (only_two_rows, "For rows of 2, 4 and 5 tokens"),
-        (ids_emptied, "ids afterwards"),
+        (ids_emptied, "has changed `ids`"),
         (cut_off_from_hidden, "cut off from hidden"),
     ],
     "6.2": [
@@ -337,7 +337,7 @@ WRONG = {
         (first_answer_token_masked, "graded targets should be 3, yours is 2"),
         (prompt_hidden_from_the_model, "it must see the prompt"),
         (targets_not_shifted, "targets should be [-100, -100, -100, 30, 31, 9]"),
-        (row_changed, "Do not change what you were given"),
+        (row_changed, "has changed `row`"),
         (plain_lists, "yours are a list and a list"),
         (three_always_masked, "count with n_prompt"),
         (targets_as_fractions, "whole numbers"),
@@ -349,7 +349,7 @@ WRONG = {
         (only_the_ids, "Return two tensors: ids and targets"),
         (longest_first, "the order of the rows stays"),
         (masked_by_id, "go by the length of the row"),
-        (items_emptied, "items has changed"),
+        (items_emptied, "has changed `items`"),
     ],
     "6.4": [
         (one_joined_string, "What a user types is ordinary text"),
@@ -366,7 +366,7 @@ WRONG = {
         (only_recall, "Columns are the predicted classes"),
         (numbers_in_lists, "Return two tensors: precision and recall"),
         (always_two_classes, "precision of three classes"),
-        (confusion_emptied, "confusion afterwards"),
+        (confusion_emptied, "has changed `confusion`"),
         (shares_of_all_rows, "yours is [0.5333, 0.2667]"),
     ],
     "6.6": [
@@ -381,7 +381,7 @@ WRONG = {
         (lora_not_divided_by_the_rank, "(alpha / rank) B A x"),
         (lora_without_the_frozen_part, "With B = 0"),
         (lora_rounded, "3 / 2 is 1.5"),
-        (lora_merged_into_the_weight, "The frozen weight afterwards"),
+        (lora_merged_into_the_weight, "has changed `weight`"),
         (lora_cut_off, "cut off from A and B"),
         (lora_without_b_learning, "cut off from B"),
         (lora_of_rank_two, "The output with rank 3"),
@@ -393,6 +393,6 @@ WRONG = {
         (dpo_cut_off, "cut off from the policy"),
         (dpo_by_the_log_of_sigmoid, "use logsigmoid"),
         (dpo_pushes_only_the_chosen, "cut off from rejected"),
-        (dpo_divided_by_two, "yours is 1.04"),
+        (dpo_divided_by_two, "yours is 1.03972"),
     ],
 }

@@ -153,7 +153,7 @@ WRONG = {
         (by_key(lambda text: tuple(sorted(text.lower().split()))), "All words count"),
         (by_key(lambda text: form(re.sub(r"[^a-z ]", "", text.lower()))), "All words count"),
         (by_key(lambda text: form(text.strip("?"))), "All words count"),
-        (and_clears, "Leave them alone"),
+        (and_clears, "has changed `train`"),
     ],
     "6d.2": [
         (without_the_one, "ln(1 + 0.5 / 1.5)"),

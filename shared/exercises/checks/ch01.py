@@ -19,7 +19,6 @@ def check_average_bits(fn) -> None:
     expect_close("average_bits([0.5, 0.5, 0.5, 0.0625])", fn([0.5, 0.5, 0.5, 0.0625]), 1.75, hint)
     given = [0.3, 0.7]
     expect_close("average_bits([0.3, 0.7])", fn(given), 1.12576938, "Give the average as it is, without rounding it.")
-    expect_equal("The probabilities afterwards", given, [0.3, 0.7], "Leave the list as it was.")
     hint = "A token may be as improbable as it likes: do not cap its surprise."
     expect_close("average_bits([2 ** -60, 1.0])", fn([2.0**-60, 1.0]), 30.0, hint)
     expect_close("average_bits([2 ** -1000, 1.0])", fn([2.0**-1000, 1.0]), 500.0, hint)
@@ -39,10 +38,12 @@ def check_count_bigrams(fn) -> None:
     given = [0, 5, 0, 5, 11, 0, 5, 0]
     expected = {0: {5: 3}, 5: {0: 2, 11: 1}, 11: {0: 1}}
     _expect_counts(f"count_bigrams({given})", fn(given), expected, "An id may be any number, 0 as well.")
-    expect_equal("The ids afterwards", given, [0, 5, 0, 5, 11, 0, 5, 0], "Leave the list as it was.")
     a, b, c = different_numbers(3, 90)
     given, expected = [a, b, a, c, a, b], {a: {b: 2, c: 1}, b: {a: 1}, c: {a: 1}}
     _expect_counts(f"count_bigrams({given})", fn(given), expected, "An id may be any number.")
+    expected = {a: {b: 9, c: 5}, b: {a: 9}, c: {a: 4}}
+    what = f"count_bigrams([{a}, {b}] * 9 + [{a}, {c}] * 5)"
+    _expect_counts(what, fn([a, b] * 9 + [a, c] * 5), expected, "A text may be of any length, and a count of any size.")
 
 
 def _expect_counts(what: str, got, expected: dict, hint: str) -> None:
@@ -69,8 +70,6 @@ def check_smooth(fn) -> None:
     _expect_numbers(
         "smooth([1, 0, 0, 1], [0.1, 0.2, 0.3, 0.4], 5)", fn(*given, 5), [3 / 14, 1 / 7, 3 / 14, 3 / 7], hint
     )
-    unchanged = given == ([1, 0, 0, 1], [0.1, 0.2, 0.3, 0.4])
-    expect(unchanged, f"counts and shorter were changed, to {given}: make a new list.")
     (times,) = whole_numbers(1, 2, 99)
     hint = "All counts and s are so many times as large as before: the probabilities stay."
     many = fn([6 * times, 0], [0.25, 0.75], 4 * times)
@@ -80,20 +79,21 @@ def check_smooth(fn) -> None:
 def _expect_numbers(what: str, got, expected: list[float], hint: str) -> None:
     is_row = hasattr(got, "__len__") and len(got) == len(expected) and not any(isinstance(x, str) for x in got)
     expect(is_row, f"{what} should be a list with one probability for each token, yours is {got!r:.100}.")
-    shown = [round(float(value), 6) for value in got]
+    numbers = [float(value) for value in got]
+    shown = [round(value, 6) for value in numbers]
     expect(
         math.isclose(sum(shown), 1, abs_tol=1e-5),
         f"{what} should add up to 1, yours is {shown}. Divide by count(c) + s.",
     )
-    close = all(math.isclose(a, b, abs_tol=1e-5) for a, b in zip(shown, expected))
     wanted = [round(value, 6) for value in expected]
-    expect(close, f"{what} should be {wanted}, yours is {shown}. {hint}")
+    rounded = shown == wanted and "Yours agrees to a few digits only: round nothing."
+    close = all(math.isclose(a, b, rel_tol=5e-7, abs_tol=1e-9) for a, b in zip(numbers, expected))
+    expect(close, f"{what} should be {wanted}, yours is {shown}. {rounded or hint}")
 
 
 def check_draw(fn) -> None:
     p = [0.5, 0.0, 0.25, 0.25]
     expect_equal("draw([0.5, 0, 0.25, 0.25], 0.1)", fn(p, 0.1), 0, "0.1 lies in the first half of the line.")
-    expect_equal("The probabilities afterwards", p, [0.5, 0.0, 0.25, 0.25], "Leave the list as it was.")
     expect_equal("draw([0.5, 0, 0.25, 0.25], 0.6)", fn(p, 0.6), 2, "0.6 lies between 0.5 and 0.75: the third stretch.")
     expect_equal("draw([0.5, 0, 0.25, 0.25], 0.8)", fn(p, 0.8), 3, "0.8 lies beyond 0.75: the fourth stretch.")
     hint = "A stretch begins at its left end; a token of probability 0 has no stretch and is never drawn."
@@ -168,7 +168,6 @@ def check_block_parameters(fn) -> None:
 def check_epochs(fn) -> None:
     sources = {"web": (400, 0.6), "books": (20, 0.4)}
     got = fn(sources, 100)
-    expect_equal("The sources afterwards", sources, {"web": (400, 0.6), "books": (20, 0.4)}, "Leave them as they were.")
     is_table = isinstance(got, dict) and set(got) == set(sources)
     hint = f"epochs should return a dictionary with one number for each of {list(sources)}"
     expect(is_table, f"{hint}, yours is {got!r:.100}.")

@@ -70,6 +70,7 @@ def check_largest_model(fn) -> None:
     expect_close(f"The tokens of {what}", got[1], ratio * n_parameters, hint)
 
 
+LETTERS = " ".join("abcdefghijklmnopqrstuvwxy")
 COPIES = [  # what was written, what was read, the longest copy; why
     ("the fox saw a hen", "a hen saw the fox run", "the fox", "(the, fox) and (a, hen) are equally long: the first."),
     ("a b c d", "x b c y", "b c", "A run may begin and end anywhere in both."),
@@ -85,6 +86,9 @@ COPIES = [  # what was written, what was read, the longest copy; why
     ("a b c d e f g h", "x f g h", "f g h", "The run may begin at any token of `written`."),
     ("x q x", "q x " * 150, "x q x", "`read` may be long, and its tokens may be frequent ones."),
     ("ab c", "a b c", "c", "Tokens are compared, and not the letters in them."),
+    ("elephants y a b", "a b x elephants", "a b", "The longest run has the most tokens, however long these are."),
+    ("The Fox", "the fox", "", "Tokens are compared as they are: a capital letter makes another one."),
+    (LETTERS, f"{'z ' * 450}{LETTERS} z", LETTERS, "`written`, `read` and the run may be as long as they like."),
     ("a b", "c d", "", "Nothing is shared: an empty list."),
     ("", "a b", "", "Nothing was written: an empty list."),
     ("a b", "", "", "Nothing was read: an empty list."),
@@ -99,7 +103,6 @@ def check_longest_copy(fn) -> None:
         what = f"longest_copy({written.split()}, {shown})"
         expect(isinstance(got, list), f"{what} should be the list {expected.split()}, yours is {got!r:.60}.")
         expect_equal(what, got, expected.split(), hint)
-        expect(given == (written.split(), read.split()), "The two lists were changed: take slices of them.")
     hint = "A token may be a number: compare tokens, and not what they look like side by side."
     expect_equal("longest_copy([1, 2], [1, 21])", fn([1, 2], [1, 21]), [1], hint)
     hint = "A token may hold a space: compare tokens, and not texts joined from them."

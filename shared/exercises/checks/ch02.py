@@ -14,7 +14,6 @@ IGNORED = -100
 def check_merge_pair(fn) -> None:
     given = [1, 2, 3, 1, 2]
     expect_equal("merge_pair([1, 2, 3, 1, 2], (1, 2), 9)", fn(given, (1, 2), 9), [9, 3, 9], "Every pair is replaced.")
-    expect_equal("The list you were given, afterwards,", given, [1, 2, 3, 1, 2], "Build a new list instead.")
     hint = "From left to right, and no id is used twice: three 1s are one pair and a 1 left over."
     expect_equal("merge_pair([1, 1, 1], (1, 1), 9)", fn([1, 1, 1], (1, 1), 9), [9, 1], hint)
     expect_equal("merge_pair([1, 1, 1, 1], (1, 1), 9)", fn([1, 1, 1, 1], (1, 1), 9), [9, 9], hint)
@@ -34,6 +33,9 @@ def check_merge_pair(fn) -> None:
     expect_equal("merge_pair([2, 1, 3] * 9, (2, 1), 9)", fn([2, 1, 3] * 9, (2, 1), 9), [9, 3] * 9, hint)
     hint = "An id may be 0 or may occur on both sides of a merge."
     expect_equal("merge_pair([0, 0, 7, 0, 0, 0], (0, 0), 8)", fn([0, 0, 7, 0, 0, 0], (0, 0), 8), [8, 7, 8, 0], hint)
+    for n in range(2, 9):
+        what = f"merge_pair([{'0, ' * (n - 2)}1, 2], (1, 2), 9)"
+        expect_equal(what, fn([0] * (n - 2) + [1, 2], (1, 2), 9), [0] * (n - 2) + [9], "The pair may be the last.")
     a, b, new_id = different_numbers(3, 900)
     given, hint = [a, b, a, a, b, b], "Ids may be any numbers."
     expect_equal(f"merge_pair({given}, {a, b}, {new_id})", fn(given, (a, b), new_id), [new_id, a, new_id, b], hint)
@@ -55,8 +57,6 @@ def check_best_pair(fn) -> None:
     hint = "Compare the pairs and not the joined strings: ('ab', 'b') comes after ('a', 'bc')."
     words = {("a", "bc"): 1, ("ab", "b"): 1}
     expect_equal("The best pair of a|bc and ab|b, once each", fn(words), ("ab", "b"), hint)
-    unchanged = words == {("a", "bc"): 1, ("ab", "b"): 1}
-    expect(unchanged, f"The words were changed, to {words}: count in a dictionary of your own.")
     hint = "Python puts capitals before small letters: 'a' comes after 'Z'."
     expect_equal("The best pair of {'ab': 3, 'Za': 3}", fn(_words({"ab": 3, "Za": 3})), ("a", "b"), hint)
     hint = "How long the tokens are does not count, only their order: 'z' comes after 'aaa'."
@@ -70,6 +70,10 @@ def check_best_pair(fn) -> None:
     x, y, z = ("bcdfghjklm"[place] for place in different_numbers(3, 10))
     (n,) = whole_numbers(1, 3, 90)
     counts = {x + y: n, z + y: n + 1, y + x: n - 1, z + x + y: 2}
+    more = dict.fromkeys(["bb", "dd", "ff", "gg", "hh"], 1) | counts
+    hint = "There may be any number of pieces, and the same pieces may have other counts at another time."
+    for given, expected in ((more, (x, y)), (more | {z + y: 1, y + x: 3 * n}, (y, x))):
+        expect_equal(f"The best pair of {given}", fn(_words(given)), expected, hint)
     hint = "Letters and counts may be any: add up what each pair has in all pieces."
     expect_equal(f"The best pair of {counts}", fn(_words(counts)), (x, y), hint)
 
@@ -82,8 +86,8 @@ def check_encode_piece(fn) -> None:
     hint = "u and g first, then h and ug."
     merges = MERGES.copy()
     whole = fn("hug", merges)
-    expect(merges == MERGES, "The list of merges was changed: the next piece needs it as well.")
-    expect(not isinstance(whole, str), f"encode_piece should return a list of tokens, yours is the string {whole!r}.")
+    is_list = isinstance(whole, (list, tuple))
+    expect(is_list, f"encode_piece should return a list of tokens, yours is a {type(whole).__name__}, {whole!r:.60}.")
     expect_equal("encode_piece('hug', merges)", list(whole), ["hug"], hint)
     hint = "A merge of the list is applied everywhere in the piece."
     expect_equal("encode_piece('hugpughug', merges)", list(fn("hugpughug", MERGES.copy())), ["hug", "pug", "hug"], hint)
@@ -120,7 +124,6 @@ def check_encode_piece(fn) -> None:
 def check_decode(fn) -> None:
     vocabulary = {0: b"caf", 1: b"\xc3", 2: b"\xa9", 3: b" \xe6\x97", 4: b"\xa5"}
     expect_equal("decode([0], vocabulary)", fn([0], vocabulary), "caf")
-    expect_equal("The number of tokens in the vocabulary afterwards", len(vocabulary), 5, "Leave it as it was.")
     hint = "One character may be spread over several tokens: join the bytes first, decode once at the end."
     expect_equal("decode([0, 1, 2], vocabulary)", fn([0, 1, 2], vocabulary), "café", hint)
     expect_equal("decode([0, 1, 2, 3, 4], vocabulary)", fn([0, 1, 2, 3, 4], vocabulary), "café 日", hint)
@@ -135,6 +138,9 @@ def check_decode(fn) -> None:
     expect_equal("decode([3, 4, 0, 0], vocabulary)", fn([3, 4, 0, 0], vocabulary), " 日cafcaf", hint)
     hint = "What comes after a broken byte is text again."
     expect_equal("decode([1, 0, 2, 0], vocabulary)", fn([1, 0, 2, 0], vocabulary), "\ufffdcaf\ufffdcaf", hint)
+    odd = {0: b"\xef\xbb\xbf", 1: b"\xff", 2: b"\r\n", 3: b"x"}
+    hint = "Every character stays as it is: a mark at the start, each broken byte, the ends of lines."
+    expect_equal(f"decode([0, 3, 1, 1, 2], {odd})", fn([0, 3, 1, 1, 2], odd), "\ufeffx\ufffd\ufffd\r\n", hint)
     turned = {3: b"x", 1: b"y", 0: b"z", 2: b"w"}
     hint = "An id is a key of the vocabulary, and not a place in it."
     expect_equal("decode([3, 1], {3: b'x', 1: b'y', 0: b'z', 2: b'w'})", fn([3, 1], turned), "xy", hint)
@@ -153,7 +159,6 @@ def check_windows(fn) -> None:
     got = fn(given, 4, 4)
     expect(isinstance(got, (list, tuple)), f"Return a list of pairs; yours is a {type(got).__name__}.")
     got = _as_lists(got)
-    expect_equal("The ids afterwards", given, list(range(9)), "Do not change what you were given: take slices of it.")
     expect(len(got) > 0, "You returned no window for 9 ids and windows of 4; there are two.")
     hint = "The targets are the ids one place later: the last one is an id that the inputs do not hold."
     expect_equal("The first window of 9 ids", got[0], ([0, 1, 2, 3], [1, 2, 3, 4]), hint)
@@ -171,6 +176,8 @@ def check_windows(fn) -> None:
         hint,
     )
     expect_equal("The windows of 4 in 4 ids", _as_lists(fn([1, 2, 3, 4], 4, 1)), [], "There is no id after the window.")
+    hint = "There may be any number of windows."
+    expect_equal("The starts with length 3 and stride 2 in 24 ids", _starts(fn, 24, 3, 2), list(range(0, 21, 2)), hint)
     given = different_numbers(9, 900)
     expected = [(given[:3], given[1:4]), (given[4:7], given[5:8])]
     expect_equal(
@@ -183,6 +190,7 @@ def _starts(fn, n_ids: int, max_length: int, stride: int) -> list[int]:
 
 
 def _as_lists(pairs) -> list[tuple[list[int], list[int]]]:
+    expect(isinstance(pairs, (list, tuple)), f"Return a list of pairs, an empty one for none; yours is {pairs!r:.60}.")
     for pair in pairs:
         is_pair = len(pair) == 2 and all(hasattr(row, "__len__") for row in pair)
         expect(is_pair, f"A window should be a pair of two rows of ids, inputs and targets; yours is {pair!r:.100}.")
@@ -194,7 +202,6 @@ def _as_lists(pairs) -> list[tuple[list[int], list[int]]]:
 def check_story_rows(fn) -> None:
     given = [[7, 8, 9], [5]]
     result = fn(given, 1, 0)
-    expect_equal("The stories afterwards", given, [[7, 8, 9], [5]], "Do not change what you were given: copy it first.")
     expect(isinstance(result, tuple) and len(result) == 2, "Return two tensors: ids and targets.")
     ids, targets = result
     hint = "A row begins with the end token; the longest has four ids, and shorter rows are filled on the right."
@@ -218,6 +225,13 @@ def check_story_rows(fn) -> None:
     expect_equal("targets with end_id=9 and pad_id=9", targets_of_both, expected, hint)
     kinds = {ids.dtype, targets.dtype}
     expect(kinds == {torch.int64}, f"ids and targets should be int64, as embeddings and the loss want it, not {kinds}.")
+    stories = [list(range(10, 10 + length)) for length in (3, 7, 0, 12, 5)]
+    ids, targets = fn(stories, 1, 0)
+    hint = "There may be any number of stories, of any length."
+    expected = torch.tensor([([1, *story] + [0] * 12)[:13] for story in stories])
+    expect_equal("ids of five stories of 3, 7, 0, 12 and 5 ids", ids, expected, hint)
+    expected = torch.tensor([([*story, 1] + [IGNORED] * 12)[:13] for story in stories])
+    expect_equal("targets of five stories of 3, 7, 0, 12 and 5 ids", targets, expected, hint)
     a, b, c, end, pad = different_numbers(5, 900)
     ids, targets = fn([[a, b], [c]], end, pad)
     what = f"{[[a, b], [c]]} with end_id={end} and pad_id={pad}"
@@ -235,6 +249,8 @@ def check_bits_per_byte(fn) -> None:
     expect_close("bits_per_byte(2.0, 50, 150)", fn(2.0, 50, 150), 2.0 * 50 / math.log(2) / 150, hint)
     hint = "A token has 3.4 bytes here, on average: do not round that."
     expect_close("bits_per_byte(2.0, 50, 170)", fn(2.0, 50, 170), 2.0 * 50 / math.log(2) / 170, hint)
+    hint = "A token may be shorter than a byte, and the numbers need not divide."
+    expect_close("bits_per_byte(2.0, 70, 30)", fn(2.0, 70, 30), 2.0 * 70 / math.log(2) / 30, hint)
     n_bits, n_tokens = whole_numbers(2, 2, 90)
     got = fn(n_bits * math.log(2), n_tokens, 4 * n_tokens)
     expect_close(
@@ -256,13 +272,8 @@ def check_embed(fn) -> None:
     expect_equal("The same token in places 2 and 0: the difference", difference, torch.tensor([200.0, 0.0]), hint)
     hint = "Every row of the batch starts at place 0."
     expect_equal("Row 1", got[1], torch.tensor([[102.0, 3.0], [202.0, 3.0], [304.0, 5.0]]), hint)
-    expect_equal("The token table afterwards", tokens, torch.arange(12.0).reshape(6, 2), "Do not change the tables.")
-    expect_equal(
-        "The position table afterwards", places[:, 0], torch.tensor([100.0, 200, 300, 400]), "Do not change it."
-    )
     tables = [table.double().requires_grad_() for table in (tokens, places)]
     got = fn(ids, *tables)
-    expect_equal("The dtype for tables of float64", got.dtype, torch.float64, "Take the tables' own numbers.")
     learns = got.requires_grad
     expect(learns, "The tables could not learn: no gradient flows back. Leave out detach, .data and torch.no_grad.")
     got.sum().backward()
@@ -274,7 +285,7 @@ def check_embed(fn) -> None:
     expect_equal("The gradient of the token table", gradients[0].float(), uses, hint)
     uses = torch.tensor([2.0, 2, 2, 0])[:, None].expand(4, 2)
     expect_equal("The gradient of the position table", gradients[1].float(), uses, "Two rows use each place once.")
-    tokens, places = torch.randn(7, 3, generator=dice(1)), torch.randn(6, 3, generator=dice(2))
+    tokens, places = (torch.randn(n, 3, generator=dice(n), dtype=torch.float64) for n in (7, 6))
     ids = torch.tensor([whole_numbers(5, 0, 6)])
     got = fn(ids, tokens, places)
     for place, id_ in enumerate(ids[0].tolist()):

@@ -27,7 +27,6 @@ def check_nearest_ids(fn) -> None:
         twins = [{0: 2, 2: 0}.get(one, one) for one in got]  # these two are equally near to all others
         fits = got == expected or (id_ not in (0, 2) and twins == expected)
         expect(fits, f"{what} should be {expected}, yours is {got}. {hint}")
-        expect_equal("The table afterwards", table, TABLE, "Make new tensors, and leave the table as it is.")
     same = torch.tensor([[3.0, 1.0], [0.0, 2.0], [3.0, 1.0]])
     hint = "Leave out the word by its id: another word may have the very same vector."
     for id_, k, expected in ((2, 1, [0]), (0, 2, [2, 1])):
@@ -38,6 +37,9 @@ def check_nearest_ids(fn) -> None:
     for id_ in (0, 1):
         what = f"nearest_ids({id_}, {opposite.tolist()}, 2)"
         expect_equal(what, _list_of_ids(what, fn(id_, opposite.clone(), 2)), [2, 1 - id_], hint)
+    angles = torch.tensor([0.0, 0.510, 0.500, 0.505, 0.515])
+    near, hint = torch.stack([angles.cos(), angles.sin()], dim=1), "Cosines may be nearly equal: compare all digits."
+    expect_equal(f"nearest_ids(0, {near.tolist()}, 4)", fn(0, near, 4), [2, 3, 1, 4], hint)
     table = torch.randn(9, 4, generator=dice(1))
     id_, k = whole_numbers(1, 0, 8)[0], whole_numbers(1, 2, 8, number=1)[0]
     cosines = F.cosine_similarity(table, table[id_], dim=1)
@@ -91,8 +93,7 @@ def _expect_gradients(fn, center, context, negatives) -> None:
         loss.requires_grad, "No gradient can flow back: stay with tensors, without .item(), detach or torch.no_grad."
     )
     loss.backward()
-    for name, tensor, is_given in zip(("center", "context", "negatives"), given, (center, context, negatives)):
-        expect_equal(f"{name} afterwards", tensor.detach(), is_given, "Leave the vectors as they are.")
+    for name, tensor in zip(("center", "context", "negatives"), given):
         expect(tensor.grad is not None, f"No gradient reaches {name}: it must not be detached.")
     factor = torch.sigmoid(negatives @ center)
     slope = (torch.sigmoid(center @ context) - 1) * context + factor @ negatives
@@ -126,13 +127,16 @@ def check_text_vector(fn) -> None:
         what = f"text_vector({text.split()}, vectors)"
         got = fn(text.split(), vectors)
         expect_close(what, got, torch.tensor(expected), hint)
-        same = vectors.keys() == VECTORS.keys() and all(torch.equal(vectors[w], VECTORS[w]) for w in VECTORS)
-        expect(same, f"{what} has changed `vectors`: begin with zeros of your own, and add to them.")
     one = {"fox": torch.tensor([0.0, 3.0, 4.0])}
     expect_close("The vector of ['fox'] with three numbers", fn(["fox"], one), torch.tensor([0.0, 0.6, 0.8]))
     short = {"fox": torch.tensor([0.0, 0.06, 0.08])}
     hint = "However short the sum is, the result has length 1."
     expect_close("The vector of ['fox'] with a short vector", fn(["fox"], short), torch.tensor([0.0, 0.6, 0.8]), hint)
+    tiny = {"fox": torch.tensor([0.0, 0.0006, 0.0008])}
+    expect_close("The vector of ['fox'] with a tiny vector", fn(["fox"], tiny), torch.tensor([0.0, 0.6, 0.8]), hint)
+    many = "saw saws hen hen hen hen fox".split()
+    hint = "There may be any number of words, and saws is another word than saw."
+    expect_close(f"The vector of {many}", fn(many, vectors), F.normalize(torch.tensor([3.0, 2.0]), dim=0), hint)
     expect_close("The vector of [] with three numbers", fn([], one), torch.zeros(3), "Ask `vectors` for the size.")
     known = words(3)
     rows = torch.randn(3, 5, generator=dice(1))

@@ -2,7 +2,7 @@
 
 import torch
 
-from shared.exercises import expect, expect_close, expect_equal, untouched
+from shared.exercises import expect, expect_close, expect_equal
 from shared.exercises.class_numbers import dice, whole_numbers
 
 
@@ -10,15 +10,12 @@ def check_rounded_in_groups(fn) -> None:
     by_hand = torch.tensor([[7.0, -3.4, 0.6, 1.0, 0.7, 0.34, -0.06, 0.1], [0.0] * 4 + [-14.0, 2.0, 5.2, 1.1]])
     expected = torch.tensor([[7.0, -3, 1, 1, 0.7, 0.3, -0.1, 0.1], [0.0] * 4 + [-14.0, 2.0, 6.0, 2.0]])
     hint = "In four bits the scale is the largest size of a group, divided by 7; weight / scale is rounded."
-    kept = by_hand.clone()
     got = fn(by_hand, 4, 4)
-    expect(torch.equal(by_hand, kept), "Your function changed the weight that it was given: make new numbers.")
     finite = not isinstance(got, torch.Tensor) or bool(got.isfinite().all())
     expect(finite, "A group of zeros became NaN or infinity: do not divide by a scale of 0.")
     expect_close("rounded_in_groups of 2 rows of 8, 4 bits, groups of 4", got, expected, hint)
     fine = torch.tensor([[127.0, -3.4, 60.2, 1.0]])
     expect_close("the same with 8 bits and groups of 4", fn(fine, 8, 4), fine.round(), "The largest number is 127.")
-    expect(got.dtype == by_hand.dtype, f"The weights are {by_hand.dtype} and should stay so, yours are {got.dtype}.")
     for n_bits, size in ((3, 6), (5, 3), (8, 2)):
         weight = torch.randn(3, 12, generator=dice(n_bits))
         weight[1] *= 1e-6
@@ -42,7 +39,7 @@ def _spread(numbers: list[float]) -> torch.Tensor:
 
 def check_kept_and_replacement(fn) -> None:
     def ask(p, q):
-        got = untouched(fn)(p, q)
+        got = fn(p, q)
         pair = isinstance(got, tuple) and len(got) == 2
         expect(pair, "Return two things: the probability that the guess is kept, and the replacement's distribution.")
         return got
@@ -60,7 +57,6 @@ def check_kept_and_replacement(fn) -> None:
     hint = "The vocabulary may have any size, p and q may both be 0, and few guesses may be refused."
     expect_close("the probability for p = [0, 0.3, 0, ...], six tokens", torch.as_tensor(kept), 0.9, hint)
     expect_close("the replacement for six tokens", rest, _spread([0.0, 0.5, 0.0, 0.2, 0.3, 0.0]), hint)
-    expect(rest.dtype == p.dtype, f"p is {p.dtype}, and the replacement should be, yours is {rest.dtype}.")
     shares = torch.tensor(whole_numbers(4, 1, 9), dtype=torch.float64)
     p, q = shares / shares.sum(), _spread([0.25] * 4)
     kept, rest = ask(p, q)
@@ -92,7 +88,6 @@ def check_positions_and_mask(fn) -> None:
     expect_equal("the mask of the row with padding", mask[0], padded, "Padding reads itself alone.")
     n_pads = torch.tensor([1, 4, 3])
     positions, mask = fn(n_pads, 6)
-    expect(n_pads.tolist() == [1, 4, 3], "Your function changed the n_pads that it was given: make new numbers.")
     hint = "Each row has its own padding, in the order of n_pads, and length may be any."
     expected = torch.tensor([[0, 0, 1, 2, 3, 4], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1, 2]])
     expect_equal("the positions for n_pads = [1, 4, 3], length 6", positions, expected, hint)

@@ -8,18 +8,15 @@ import torch.nn.functional as F
 from ch05_pretraining.hugging_face import BLOCK_NAMES, MODEL_NAMES
 from ch05_pretraining.optimizers import adamw_step
 from ch05_pretraining.pretraining import TrainConfig, learning_rate_at
-from shared.exercises import expect, expect_close, expect_equal, untouched, without
+from shared.exercises import expect, expect_close, expect_equal, forbidden, may_change, without
 from shared.exercises.class_numbers import dice, different_numbers, whole_numbers
 
 
-def check_loss(fn) -> None:
-    given = fn
-
-    def alone(*rest):
-        with without(F, "cross_entropy", "Write the loss itself: F.cross_entropy is what yours is compared with."):
-            return untouched(given)(*rest)
-
-    fn = alone
+def check_loss(answer) -> None:
+    def fn(*given):
+        message = "Write the loss itself: F.cross_entropy is what yours is compared with."
+        with forbidden(message, "cross_entropy", "cross_entropy_loss", "nll_loss", "nll_loss_nd", "nll_loss2d"):
+            return answer(*given)
 
     even = fn(torch.zeros(2, 3, 8), torch.zeros(2, 3, dtype=torch.int64))
     expect(isinstance(even, torch.Tensor), f"Return a tensor, so that gradients can flow; yours is {even!r:.60}.")
@@ -79,29 +76,30 @@ def check_schedule(fn) -> None:
     expect_close(what, fn(step, 0.3, warmup_steps, 90), rate, "Peak, warm-up and end are arguments.")
 
 
+@may_change(0)
 def check_clip(fn) -> None:
     small = [torch.tensor([0.3]), torch.tensor([0.4])]
     returned = fn([g.clone() for g in small], 1.0)
     expect(isinstance(returned, (list, tuple)), "Return the list of gradients, also if you have scaled them in place.")
     for got, expected in zip(returned, small, strict=True):
         expect_close("A gradient of joint norm 0.5 under a limit of 1", got, expected,
-                     "Short gradients stay as they are: clipping only shrinks.", tolerance=1e-4)  # fmt: skip
+                     "Short gradients stay as they are: clipping only shrinks.")  # fmt: skip
     expect_close("A gradient of zeros", fn([torch.zeros(2)], 1.0)[0], [0.0, 0.0],
                  "A norm of 0 is below every limit, and nothing may be divided by it.")  # fmt: skip
     large = [torch.tensor([3.0, 4.0]), torch.tensor([12.0])]
     hint = "The joint norm is the root of the sum of all squares, here 13; every gradient is divided by the same 10."
     for got, wanted in zip(fn([g.clone() for g in large], 1.3), [[0.3, 0.4], [1.2]], strict=True):
-        expect_close("A gradient of joint norm 13 under a limit of 1.3", got, wanted, hint, tolerance=1e-4)
+        expect_close("A gradient of joint norm 13 under a limit of 1.3", got, wanted, hint)
     matrix = fn([torch.tensor([[3.0, 0.0], [0.0, 4.0]])], 2.5)[0]
     hint = "A matrix counts as one long row of numbers: here the root of 3 x 3 + 4 x 4, which is 5."
-    expect_close("A matrix of norm 5 under a limit of 2.5", matrix, [[1.5, 0.0], [0.0, 2.0]], hint, tolerance=1e-4)
+    expect_close("A matrix of norm 5 under a limit of 2.5", matrix, [[1.5, 0.0], [0.0, 2.0]], hint)
     given = [torch.randn(3, generator=dice(1)), torch.randn(2, 2, generator=dice(2))]
     holders = [torch.nn.Parameter(g.clone()) for g in given]
     for holder, gradient in zip(holders, given):
         holder.grad = gradient.clone()
     torch.nn.utils.clip_grad_norm_(holders, 0.25)
     for got, holder in zip(fn([g.clone() for g in given], 0.25), holders, strict=True):
-        expect_close("A gradient of random numbers under a limit of 0.25", got, holder.grad, hint, tolerance=1e-4)
+        expect_close("A gradient of random numbers under a limit of 0.25", got, holder.grad, hint)
 
 
 def check_mean_of_batches(fn) -> None:
@@ -121,30 +119,26 @@ def check_mean_of_batches(fn) -> None:
     expect_close(what, got, (2 * n + 4 * m) / (n + m), hint)
 
 
-def check_adamw(fn) -> None:
-    given = fn
-
-    def alone(weights, *rest):
+def check_adamw(answer) -> None:
+    def fn(*given):
         message = "Write the rule itself: torch.optim is what it is compared with."
         with without(torch.optim.Optimizer, "__init__", message):
-            return untouched(given)(weights, *rest)
-
-    fn = alone
+            return answer(*given)
 
     weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     gradients = [torch.tensor(g, dtype=torch.float64) for g in ([1.0, 0.1, -3.0], [0.5, -0.1, 2.0], [0.0, 0.3, 1.0])]
     first = fn(weights.clone(), gradients[:1], 0.1, 0.0)
     expect_close("The weights after one step without decay", first, weights - 0.1 * gradients[0].sign(),
                  "In step 1 both corrected means are exact, so every weight moves by the learning rate, whatever the "
-                 "size of its gradient. Did you divide by 1 - beta**step?")  # fmt: skip
+                 "size of its gradient. Did you divide by 1 - beta**step?", tolerance=1e-7)  # fmt: skip
+    tiny = fn(weights.clone(), [torch.full((3,), 1e-6).double()], 0.1, 0.0)
+    expect_close("The weights after a step with a gradient of 0.000001", tiny, weights - 0.1 / 1.01,
+                 "1e-8 is added to the root, not under it.", tolerance=1e-7)  # fmt: skip
     expected, mean, square = weights.clone(), torch.zeros(3).double(), torch.zeros(3).double()
     for step, gradient in enumerate(gradients, 1):
         adamw_step(expected, gradient, mean, square, step, learning_rate=0.1, weight_decay=0.0)
     expect_close("The weights after three steps without decay", fn(weights.clone(), gradients, 0.1, 0.0), expected,
                  "Keep both means from step to step; the step number in the correction starts at 1.")  # fmt: skip
-    tiny = fn(weights.clone(), [torch.full((3,), 1e-6).double()], 0.1, 0.0)
-    expect_close("The weights after a step with a gradient of 0.000001", tiny, weights - 0.1 / 1.01,
-                 "1e-8 is added to the root, not under it.")  # fmt: skip
     decayed = fn(weights.clone(), [torch.zeros(3).double()], 0.1, 0.5)
     expect_close("The weights after a step of zero gradient with weight decay 0.5", decayed, weights * 0.95,
                  "The W in AdamW: decay shrinks the weights directly by learning_rate x weight_decay; it does not pass "
@@ -155,9 +149,8 @@ def check_adamw(fn) -> None:
     expect_close("The weights after three steps with weight decay 0.5", fn(weights.clone(), gradients, 0.1, 0.5),
                  expected, "Each step first decays the weights, then moves them.")  # fmt: skip
     slow = fn(weights.clone(), gradients[:1], 0.02, 0.5)
-    expect_close("The weights after one step with learning rate 0.02 and weight decay 0.5", slow,
-                 weights * 0.99 - 0.02 * gradients[0].sign(), "The learning rate is an argument.")  # fmt: skip
-    expect_equal("The number format of the weights", str(slow.dtype), "torch.float64", "Keep that of the given ones.")
+    what, moved = "The weights after one step with learning rate 0.02 and weight decay 0.5", gradients[0].sign()
+    expect_close(what, slow, weights * 0.99 - 0.02 * moved, "The learning rate is an argument.", tolerance=1e-7)
     weights, *gradients = torch.randn(3, 4, generator=dice(1), dtype=torch.float64)
     expected, mean, square = weights.clone(), torch.zeros(4).double(), torch.zeros(4).double()
     for step, gradient in enumerate(gradients, 1):
@@ -170,7 +163,6 @@ def check_copy_targets(fn) -> None:
     row = torch.tensor([7, 8, 9, 7, 8, 9, 7])
     given = row.clone()
     returned = fn(given, 3)
-    expect_equal("row afterwards", given, row, "Do not change what you were given: clone it first.")
     expect(isinstance(returned, tuple) and len(returned) == 2, "Return two tensors, first the ids, then the targets.")
     ids, targets = returned
     expect_equal("ids", ids, row[:-1], "The model reads everything but the last token.")

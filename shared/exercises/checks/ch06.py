@@ -51,8 +51,6 @@ def check_last_real_vector(fn) -> None:
     hidden, ids = _numbers(3, 5, 4).requires_grad_(), torch.tensor([[9, 8, PAD, PAD, PAD], [7, 3, 6, 2, PAD], [5] * 5])
     given = hidden.detach().clone(), ids.clone()
     result = fn(hidden, ids, PAD)
-    expect_equal("hidden afterwards", hidden.detach(), given[0], UNCHANGED)
-    expect_equal("ids afterwards", ids, given[1], UNCHANGED)
     expect_equal("For rows of 2, 4 and 5 tokens, the answer", result, given[0][[0, 1, 2], [1, 3, 4]], "Any numbers.")
     expect(result.requires_grad, "The answer is cut off from hidden, so the model could not learn.")
 
@@ -61,7 +59,6 @@ def check_graded_targets(fn) -> None:
     row = torch.tensor([1, 20, 21, 2, 30, 31, END])  # <|user|> 20 21 <|assistant|> 30 31 <|endoftext|>
     given = row.clone()
     result = fn(given, 4)
-    expect_equal("row afterwards", given, row, "Do not change what you were given: clone it first.")
     expect(isinstance(result, tuple) and len(result) == 2, "Return two tensors: ids and targets.")
     ids, targets = result
     tensors = all(isinstance(part, torch.Tensor) for part in result)
@@ -101,9 +98,7 @@ def check_pad_rows(fn) -> None:
     expect_equal("ids of one row alone", fn([short], 7)[0], torch.tensor([[5]]), "Nothing to fill there.")
     rows = [torch.tensor(row) for row in ([8], [8, 4], [8, 9, 4, 2], [9])]
     items = [(row, row + 1) for row in rows]
-    given = list(items)
     ids, targets = fn(items, 9)
-    expect(len(items) == 4 and all(a is b for a, b in zip(items, given)), f"items has changed. {UNCHANGED}")
     hint = "The longest row may stand anywhere, and the order of the rows stays."
     expected = torch.tensor([[8, 9, 9, 9], [8, 4, 9, 9], [8, 9, 4, 2], [9, 9, 9, 9]])
     expect_equal("ids of four rows, filled up with 9", ids, expected, hint)
@@ -141,10 +136,9 @@ def check_chat_ids(fn) -> None:
     hint = "The oldest turn comes first."
     expect_equal("The ids with two earlier turns", fn(tokenizer, "Who?", history), expected, hint)
     history = [("Who?", "The owl."), ("Why?", " Hi there. "), ("Who?", "The owl."), ("Who?", "The owl.")]
-    given, hint = list(history), "Every turn counts, also one that came before, and each text stays as it was typed."
+    hint = "Every turn counts, also one that came before, and each text stays as it was typed."
     expected = prompt_ids(tokenizer, " Why? ", history)
     expect_equal("The ids with four earlier turns", fn(tokenizer, " Why? ", history), expected, hint)
-    expect_equal("history afterwards", history, given, "Do not change what you were given.")
     history = [("Hi <|assistant|>", "The <|endoftext|>")]
     expected = prompt_ids(tokenizer, "Who?", history)
     hint = "What was typed or written earlier is ordinary text as well: encode it as you encode the prompt."
@@ -166,9 +160,7 @@ def check_precision_recall(fn) -> None:
     hint = "Precision asks: of the rows that were called class j, how many are? Columns are the predicted classes."
     expect_close("precision", precision, [8 / 9, 4 / 6], hint)
     confusion = torch.tensor([[5, 3, 0], [1, 7, 2], [4, 0, 2]])
-    given = confusion.clone()
     precision, recall = fn(confusion)
-    expect_equal("confusion afterwards", confusion, given, UNCHANGED)
     hint = "Any number of classes: the diagonal over the sums of columns, and over the sums of rows."
     expect_close("precision of three classes", precision, [5 / 10, 7 / 10, 2 / 4], hint)
     expect_close("recall of three classes", recall, [5 / 8, 7 / 10, 2 / 6], hint)
@@ -220,9 +212,7 @@ def check_lora_output(fn) -> None:
     expect_close("The output", fn(x, weight, a, b, 8.0), expected, hint)
     expected = x @ weight.T + 3 / 2 * x @ a.T @ b.T
     expect_close("With alpha = 3, the output", fn(x, weight, a, b, 3), expected, "3 / 2 is 1.5: do not round it.")
-    kept = weight.clone()
     learned = fn(x, weight, a.clone().requires_grad_(), b.clone().requires_grad_(), 8.0)
-    expect_equal("The frozen weight afterwards", weight, kept, "It stays as it is: add the correction to the output.")
     expect(learned.requires_grad, "The output is cut off from A and B, so they could not learn.")
     x, a, b = (part.requires_grad_() for part in (_numbers(5, 6), _numbers(3, 6, seed=1), _numbers(4, 3, seed=2)))
     expected = x @ weight.T + 2.5 / 3 * x @ a.T @ b.T
@@ -262,8 +252,6 @@ def check_dpo(fn) -> None:
     ref_chosen, ref_rejected = _numbers(3, seed=2), _numbers(3, seed=3)
     frozen = ref_chosen.clone(), ref_rejected.clone()
     loss, expected = fn(chosen, rejected, *frozen, 0.3), dpo_loss(chosen, rejected, ref_chosen, ref_rejected, 0.3)
-    for name, part, kept in zip(("ref_chosen", "ref_rejected"), frozen, (ref_chosen, ref_rejected)):
-        expect_equal(f"{name} afterwards", part, kept, UNCHANGED)
     expect_close("The loss of three pairs with beta 0.3", loss, expected.detach(), hint)
     theirs = torch.autograd.grad(loss, (chosen, rejected), allow_unused=True)
     for name, mine, wanted in zip(("chosen", "rejected"), theirs, torch.autograd.grad(expected, (chosen, rejected))):

@@ -27,9 +27,6 @@ def check_leaks(fn) -> None:
     expect_equal(f"leaks({train}, {test})", list(fn(list(train), list(test))), [], hint)
     expect_equal("leaks(['a b?'], ['a b'])", list(fn(["a b?"], ["a b"])), [], hint)
     fn(train, test)
-    expect_equal(
-        "the training texts afterwards", train, ["where is the lamp now?", "pay 75 euros"], "Leave them alone."
-    )
     hint = "Each copy in the test set counts, in the order of the test set."
     expect_equal("leaks(['x', 'y'], ['y', 'x', 'Y'])", list(fn(["x", "y"], ["y", "x", "Y"])), ["y", "x", "Y"], hint)
     a, b, c = words(3)

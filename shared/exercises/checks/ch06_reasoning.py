@@ -2,7 +2,7 @@
 
 import copy
 
-from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises import expect_close, expect_equal
 from shared.exercises.class_numbers import different_numbers, words
 
 
@@ -21,7 +21,6 @@ def check_mean_pass(fn) -> None:
     ):
         given = list(counts)
         expect_close(f"mean_pass({counts}, {n}, {k})", fn(given, n, k), expected, hint)
-        expect(given == counts, "The list has changed: leave it as it is.")
     count, n = sorted(different_numbers(2, 30))
     n += 2
     expected = 1 - (n - count) * (n - count - 1) / (n * (n - 1))
@@ -47,7 +46,6 @@ def check_weighted_vote(fn) -> None:
     ):
         given = list(answers), list(trust)
         expect_equal(f"weighted_vote({answers}, {trust})", fn(*given), expected, hint)
-        expect(given == (answers, trust), "The lists have changed: leave them as they are.")
     a, b = words(2)
     expect_equal(f"weighted_vote({[a, b, a]}, [1, 3, 1])", fn([a, b, a], [1, 3, 1]), b, "3 against 2.")
 
@@ -68,7 +66,6 @@ def check_wasted_share(fn) -> None:
     ):
         given = copy.deepcopy((rewards, lengths))
         expect_close(f"wasted_share({rewards}, {lengths})", fn(*given), expected, hint)
-        expect(given == (rewards, lengths), "The lists have changed: leave them as they are.")
     first, second = different_numbers(2, 50)
     got = fn([[1, 1, 1], [1, 0, 1]], [[first, 1, 1], [second, 1, 1]])
     expect_close(

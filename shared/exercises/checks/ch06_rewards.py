@@ -2,7 +2,7 @@
 
 import torch
 
-from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises import expect, expect_close
 from shared.exercises.class_numbers import dice
 
 
@@ -17,7 +17,6 @@ def _table(rows: list) -> torch.Tensor:
 def check_above_the_others(fn) -> None:
     given = _table([[1, 0, 0, 1]])
     result = fn(given)
-    expect_equal("rewards afterwards", given, _table([[1, 0, 0, 1]]), "Do not change what you were given.")
     hint = "The first answer has 1; the other three have 0, 0 and 1, so their mean is 1/3."
     expect_close("above_the_others of the rewards 1, 0, 0, 1", result, _table([[2, -2, -2, 2]]) / 3, hint)
     hint = "Each row is a group with a baseline of its own: 3 lies 2 above 1, and 10 lies 0 above 10."
@@ -56,8 +55,6 @@ def check_earned_by_token(fn) -> None:
     free = fn(*given, 0.0)
     hint = "Without a rope only the end of each answer earns: positions 3 and 1."
     expect_close("earned_by_token with kl_weight 0", free, _table([[0, 0, 0, 3, 0], [0, -2, 0, 0, 0]]), hint)
-    for name, part, kept in zip(("policy", "reference", "written"), given[1:], (policy, reference, written)):
-        expect_equal(f"{name} afterwards", part, kept, "Do not change what you were given.")
     rope = -0.5 * (policy - reference) * written
     hint = "Each written token pays kl_weight (log p - log p_ref), also where that is below zero; others pay nothing."
     expect_close("earned_by_token with rewards of 0", fn(0 * given[0], *given[1:], 0.5), rope, hint)
