@@ -237,7 +237,7 @@ WRONG = {
         (columns_instead_of_rows, "RuntimeError"),
         (weights_in_place, "has changed `weight`"),
         (turned_around, "change no number"),
-        (cut_off, "leave `detach` out"),
+        (cut_off, "leave `detach` and `no_grad` out"),
         (orders_by_heart, "KeyError"),
         (ordered_in_float32, "returned torch.float32"),
         (ordered_in_float32_inside, "agrees to a few digits only"),

@@ -328,7 +328,7 @@ WRONG = {
         (a_list_of_vectors, "yours is a list"),
         (takes_zero_for_padding, "Padding is what equals pad_id"),
         (every_row_with_every_position, "index with the rows and their positions together"),
-        (only_two_rows, "For rows of 2, 4 and 5 tokens"),
+        (only_two_rows, "For rows of 2, 4 and 9 tokens"),
         (ids_emptied, "has changed `ids`"),
         (cut_off_from_hidden, "cut off from hidden"),
     ],
@@ -384,7 +384,7 @@ WRONG = {
         (lora_merged_into_the_weight, "has changed `weight`"),
         (lora_cut_off, "cut off from A and B"),
         (lora_without_b_learning, "cut off from B"),
-        (lora_of_rank_two, "The output with rank 3"),
+        (lora_of_rank_two, "with rank 5, alpha 0.5"),
     ],
     "6.8": [
         (dpo_the_wrong_way_round, "the right way round"),

@@ -29,6 +29,9 @@ def check_routing_matrix(fn) -> None:
     scores, bias = _numbers(6, 5), _numbers(5, seed=1)
     expected, got = _right_matrix(scores, bias, 3), fn(scores, bias, 3)
     expect_close("The weights of six tokens, three experts each", got, expected, "Each row for itself.")
+    far = 1000 * scores
+    hint = "The exponential of 1,000 overflows: `sigmoid` takes care of that."
+    expect_close("The weights at scores 1,000 times as large", fn(far, bias, 3), _right_matrix(far, bias, 3), hint)
     equal = fn(torch.zeros(2, 5).double(), torch.zeros(5).double(), 3)
     hint = "Where more experts are equally good than may be chosen, any three will do."
     counts = (equal != 0).sum(dim=1)
@@ -77,6 +80,9 @@ def check_write_note(fn) -> None:
     key = torch.tensor([1.0, -1.0, 1.0, -1.0]) * key.abs() / key.norm()  # some numbers below 0, whatever the seed
     expected, got = _right_note(state, key, value, 0.3, 0.8), fn(state, key, value, 0.3, 0.8)
     expect_close("The state for a key between the rows", got, expected, "Every row changes by its number in the key.")
+    large, hint = 1000 * state, "Numbers may be as large as they like."
+    what = "The state for a state 1,000 times as large"
+    expect_close(what, fn(large, key, value, 0.3, 0.8), _right_note(large, key, value, 0.3, 0.8), hint)
     hint = "Take the key as it is: who wants the length 1 divides before the step."
     for factor in (2.0, 0.5):
         expected = _right_note(state, factor * key, value, 0.3, 0.8)

@@ -16,6 +16,9 @@ def check_rounded_in_groups(fn) -> None:
     expect_close("rounded_in_groups of 2 rows of 8, 4 bits, groups of 4", got, expected, hint)
     fine = torch.tensor([[127.0, -3.4, 60.2, 1.0]])
     expect_close("the same with 8 bits and groups of 4", fn(fine, 8, 4), fine.round(), "The largest number is 127.")
+    turned = torch.randn(12, 5, generator=dice(1)).T
+    hint = "This weight is the transpose of another tensor: ask for shapes, and never for places in memory."
+    expect_close("The same of a transposed weight", fn(turned, 4, 4), _one_by_one(turned.contiguous(), 4, 4), hint)
     for n_bits, size in ((3, 6), (5, 3), (8, 2)):
         weight = torch.randn(3, 12, generator=dice(n_bits))
         weight[1] *= 1e-6
@@ -79,12 +82,14 @@ def check_positions_and_mask(fn) -> None:
     boolean = isinstance(mask, torch.Tensor) and mask.dtype == torch.bool
     expect(boolean, "The mask should be a boolean tensor in which True means may read.")
     expect(mask.shape == (2, 4, 4), f"The mask should have the shape (2, 4, 4), yours has {tuple(mask.shape)}.")
+    padded = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], dtype=torch.bool)
+    inverted = torch.equal(mask[0], ~padded)
+    expect(not inverted, "Your mask is the other way round: True means may read, and yours is True where nobody may.")
     expect(bool(mask.any(dim=-1).all()), "A token of padding reads nothing in yours, which is 0/0: let it read itself.")
     expect(not bool(mask.triu(1).any()), "In yours a token reads the future.")
     expect(not bool(mask[0, 2:, :2].any()), "In yours a real token reads padding.")
     real = torch.ones(4, 4, dtype=torch.bool).tril()
     expect_equal("the mask of a row without padding", mask[1], real, "Every token reads itself and all before it.")
-    padded = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]], dtype=torch.bool)
     expect_equal("the mask of the row with padding", mask[0], padded, "Padding reads itself alone.")
     n_pads = torch.tensor([1, 4, 3])
     positions, mask = fn(n_pads, 6)
@@ -93,6 +98,10 @@ def check_positions_and_mask(fn) -> None:
     expect_equal("the positions for n_pads = [1, 4, 3], length 6", positions, expected, hint)
     read = [[[j == i or n <= j <= i for j in range(6)] for i in range(6)] for n in (1, 4, 3)]
     expect_equal("the mask for n_pads = [1, 4, 3], length 6", mask, torch.tensor(read), hint)
+    positions, mask = fn(torch.tensor([3, 0]), 40)
+    hint = "A row may be of any length, and a token reads everything before it."
+    expect_equal("the positions of a row of 40 without padding", positions[1], torch.arange(40), hint)
+    expect_equal("the mask of a row of 40 without padding", mask[1], torch.ones(40, 40).tril().bool(), hint)
     (n,) = whole_numbers(1, 1, 8)
     positions, mask = fn(torch.tensor([n]), 9)
     expect_equal(

@@ -40,11 +40,12 @@ def check_grouped_attention(answer) -> None:
     expect_close("The first token's output, which can read only itself", got[:, :, 0], expected[:, :, 0], hint)
     expect_close("The output of all tokens", got, expected, "No token may read ahead, and scores are divided by √K.")
     hint = "How many heads share is the number of heads of queries divided by that of keys."
-    for n_heads, n_kv_heads, length, width in ((8, 4, 3, 6), (6, 1, 4, 2), (6, 6, 4, 2), (8, 2, 1, 3), (10, 5, 7, 8)):
+    for n_heads, n_kv_heads, length, width in ((8, 4, 3, 6), (6, 1, 4, 2), (6, 6, 4, 2), (8, 2, 1, 3), (10, 5, 20, 8)):
         q, k, v = _qkv(n_heads, n_kv_heads, length, width)
         what = f"The output of {n_heads} heads of queries and {n_kv_heads} of keys"
         expect_close(what, fn(q, k, v), _grouped(q, k, v, causal_mask(length)), hint)
-    q, k, v = _qkv(4, 2, 6, 4)
+    q, k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in _qkv(4, 2, 6, 4))  # as split into heads
+    expect_close("The output where heads were split off", fn(q, k, v), _grouped(q, k, v, causal_mask(6)), hint)
     hint = "Mask with minus infinity; softmax takes the largest score off first, so that no exponential overflows."
     for factor in (3000, 10**12):
         what = f"The output at scores {factor:,} times as large"
@@ -87,7 +88,10 @@ def check_pairs_to_halves(fn) -> None:
         what = f"A matrix of {d_model} by {d_model} for {n_heads} heads"
         got = fn(weight, n_heads)
         expect_close(what, got, weight[order], f"Move whole rows and change no number. {hint}")
-    expect(fn(weight.requires_grad_(), n_heads).requires_grad, "A training must reach the weight: leave `detach` out.")
+    turned, kept = weight.T, weight.T[order]
+    what = "A matrix that is the transpose of another tensor"
+    expect_close(what, fn(turned, n_heads), kept, "Ask for shapes, and never for places in memory.")
+    expect_gradients(lambda weight: fn(weight, n_heads), lambda weight: weight[order], weight=weight)
     _expect_scores_of_pairs(fn, _numbers(12, 12), n_heads=2, hint=hint)
 
 

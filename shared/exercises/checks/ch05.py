@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch.optim import adam
 
 from ch05_pretraining.hugging_face import BLOCK_NAMES, MODEL_NAMES
 from ch05_pretraining.optimizers import adamw_step
@@ -49,7 +50,8 @@ def check_loss(answer) -> None:
     huge = fn(torch.tensor([[[1000.0, 0.0]]]), torch.tensor([[1]]))
     expect_close("The loss at scores of 1000 and 0", huge, 1000.0,
                  "exp(1000) overflows: subtract logsumexp, or the largest score first.")  # fmt: skip
-    logits, targets = torch.randn(2, 4, 9, generator=dice(1)), torch.tensor([whole_numbers(4, 0, 8), [3, -100, 5, 0]])
+    logits = torch.randn(2, 4, 9, generator=dice(1), dtype=torch.float64)
+    targets = torch.tensor([whole_numbers(4, 0, 8), [3, -100, 5, 0]])
     expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
     expect_close("The loss of eight tokens with random scores", fn(logits, targets), expected, "Any scores.")
 
@@ -70,6 +72,7 @@ def check_schedule(fn) -> None:
         expect_close(f"The rate of step {step} with peak 2, warm-up 4, end 20", fn(step, 2.0, 4, 20), expected,
                      "Peak, warm-up and end are arguments.")  # fmt: skip
     expect_close("The rate of step 0 without a warm-up", fn(0, 2.0, 0, 20), 2.0, "Then the fall begins at once.")
+    expect_close("The rate of step 10 without a warm-up", fn(10, 2.0, 0, 20), 1.0, "Half of its 20 steps are left.")
     step, warmup_steps = whole_numbers(1, 30, 70)[0], whole_numbers(1, 5, 25, number=1)[0]
     rate = learning_rate_at(step, TrainConfig(90, learning_rate=0.3, warmup_steps=warmup_steps, schedule="linear"))
     what = f"The rate of step {step} with peak 0.3, warm-up {warmup_steps}, end 90"
@@ -93,7 +96,7 @@ def check_clip(fn) -> None:
     matrix = fn([torch.tensor([[3.0, 0.0], [0.0, 4.0]])], 2.5)[0]
     hint = "A matrix counts as one long row of numbers: here the root of 3 x 3 + 4 x 4, which is 5."
     expect_close("A matrix of norm 5 under a limit of 2.5", matrix, [[1.5, 0.0], [0.0, 2.0]], hint)
-    given = [torch.randn(3, generator=dice(1)), torch.randn(2, 2, generator=dice(2))]
+    given = [torch.randn(*shape, generator=dice(n)) for n, shape in enumerate(((3,), (2, 2), (4,), (1, 3)))]
     holders = [torch.nn.Parameter(g.clone()) for g in given]
     for holder, gradient in zip(holders, given):
         holder.grad = gradient.clone()
@@ -113,6 +116,10 @@ def check_mean_of_batches(fn) -> None:
     expect_close("The mean of losses NaN, 0 and 4 over 0, 3 and 1 tokens", fn(losses, counts), 1.0,
                  "A loss of 0 is a loss: leave out by the count, not by the loss.")  # fmt: skip
     expect(losses[1:] == [0.0, 4.0] and counts == [0, 3, 1], "Do not change the lists that you were given.")
+    expect_close("The mean of losses 4, 2 and 3 over 30, 10 and 60 tokens", fn([4.0, 2.0, 3.0], [30, 10, 60]), 3.2,
+                 "Each loss goes with the count in its place, and there may be any number of batches.")  # fmt: skip
+    expect_close("The mean of losses 0.0012 and 0.0034 over 1 and 2 tokens", fn([0.0012, 0.0034], [1, 2]), 0.008 / 3,
+                 "A loss may be small: do not round.")  # fmt: skip
     n, m = whole_numbers(2, 3, 60)
     got = fn([2.0, math.nan, 4.0], [n, 0, m])
     what = f"The mean of losses 2, NaN and 4 over {n}, 0 and {m} tokens"
@@ -122,7 +129,12 @@ def check_mean_of_batches(fn) -> None:
 def check_adamw(answer) -> None:
     def fn(*given):
         message = "Write the rule itself: torch.optim is what it is compared with."
-        with without(torch.optim.Optimizer, "__init__", message):
+        with (
+            without(torch.optim.Optimizer, "__init__", message),
+            without(adam, "_single_tensor_adam", message),
+            without(adam, "_multi_tensor_adam", message),
+            forbidden(message, "_fused_adamw_", "_fused_adam_"),
+        ):
             return answer(*given)
 
     weights = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -151,12 +163,12 @@ def check_adamw(answer) -> None:
     slow = fn(weights.clone(), gradients[:1], 0.02, 0.5)
     what, moved = "The weights after one step with learning rate 0.02 and weight decay 0.5", gradients[0].sign()
     expect_close(what, slow, weights * 0.99 - 0.02 * moved, "The learning rate is an argument.", tolerance=1e-7)
-    weights, *gradients = torch.randn(3, 4, generator=dice(1), dtype=torch.float64)
+    weights, *gradients = torch.randn(8, 4, generator=dice(1), dtype=torch.float64)
     expected, mean, square = weights.clone(), torch.zeros(4).double(), torch.zeros(4).double()
     for step, gradient in enumerate(gradients, 1):
         adamw_step(expected, gradient, mean, square, step, learning_rate=0.05, weight_decay=0.3)
-    expect_close("Four random weights after two steps with random gradients", fn(weights.clone(), gradients, 0.05, 0.3),
-                 expected, "Weights and gradients may be any numbers.")  # fmt: skip
+    what, hint = "Four random weights after seven steps with random gradients", "Any weights, and any number of steps."
+    expect_close(what, fn(weights.clone(), gradients, 0.05, 0.3), expected, hint)
 
 
 def check_copy_targets(fn) -> None:
@@ -176,10 +188,15 @@ def check_copy_targets(fn) -> None:
                  torch.tensor([-100, -100, 5, 5, 8]), "The period decides what repeats, not the value.")  # fmt: skip
     expect_equal("targets of 4 6 with period 3", fn(torch.tensor([4, 6]), 3)[1], torch.tensor([-100]),
                  "A row shorter than its period has no repeat.")  # fmt: skip
+    row = torch.tensor([40_000, 50_000, 3] * 9)
+    expected = row[1:].where(torch.arange(1, 27) >= 3, -100)
+    hint = "A row may be of any length, and an id any number."
+    expect_equal("targets of [40000, 50000, 3] * 9 with period 3", fn(row, 3)[1], expected, hint)
     (period,) = whole_numbers(1, 2, 5)
-    row = torch.tensor(different_numbers(period, 900) * 3)
-    expected = row[1:].where(torch.arange(1, 3 * period) >= period, -100)
-    expect_equal(f"targets of {row.tolist()} with period {period}", fn(row.clone(), period)[1], expected, hint)
+    for number in (0, 1):
+        row = torch.tensor(different_numbers(period, 900, number) * 3)
+        expected = row[1:].where(torch.arange(1, 3 * period) >= period, -100)
+        expect_equal(f"targets of {row.tolist()} with period {period}", fn(row, period)[1], expected, hint)
 
 
 def check_from_gpt2(fn) -> None:

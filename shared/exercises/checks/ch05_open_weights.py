@@ -40,9 +40,11 @@ def check_q4_0(fn) -> None:
     hint = "Read the scale, both its bytes, and all sixteen bytes behind it."
     expect_close(f"The block {UNSORTED.hex(' ')}", torch.as_tensor(fn(UNSORTED)).flatten(), expected, hint)
     halves = whole_numbers(32, 0, 15)
-    block = struct.pack("<e", 0.25) + bytes(low | high << 4 for low, high in zip(halves[:16], halves[16:]))
-    expected = 0.25 * (torch.tensor(halves) - 8)
-    expect_close(f"The block {block.hex(' ')}", torch.as_tensor(fn(block)).flatten(), expected, "Any scale, any bytes.")
+    for scale in (0.25, 2.0**-14, 40.0):
+        block = struct.pack("<e", scale) + bytes(low | high << 4 for low, high in zip(halves[:16], halves[16:]))
+        got = torch.as_tensor(fn(block)).flatten() / scale
+        what = f"The block {block.hex(' ')}, divided by its scale"
+        expect_close(what, got, torch.tensor(halves) - 8.0, "Any scale, any bytes.")
 
 
 def check_bits_per_byte(fn) -> None:

@@ -21,6 +21,7 @@ def check_foretell(fn) -> None:
         (PowerLaw(0.0, 8.0, 0.5), (16, 256), 4096, "With a floor of 0 the loss itself is a power of the size."),
         (PowerLaw(1.5, 30.0, 0.4), (1e3, 1e4), 1e6, "The exponent is a quotient of two logarithms."),
         (PowerLaw(1.5, 30.0, 0.4), (1e4, 1e3), 1e6, "Here the larger size comes first; the law is the same."),
+        (PowerLaw(0.0, 9.0, 0.33712345), (1e3, 1e5), 1e12, "The exponent may be any number: do not round it."),
         (PowerLaw(0.7, 5.0, 1.3), (2, 50), 10, "The size may lie between the two."),
         (PowerLaw(2.0, 900.0, 0.9), (300, 5000), 10, "The size may be smaller than both."),
         (PowerLaw(0.5, 8.0, 3.5), (2, 3), 6, "An exponent may be large."),
@@ -148,6 +149,10 @@ def check_unscale(fn) -> None:
         got, _ = fn(_float16(*gradients), 2.0)
         finite = f"Every number in {list(gradients)} is finite, though a sum or a difference of two in float16 is not"
         expect(got is not None, f"{finite}: ask each number.")
+    for gradients, expected in (([1.0], 12345.0), ([math.inf], 6172.5)):
+        hint = "Where all went well it stays, and otherwise it is halved: do not round it."
+        _, factor = fn(_float16(gradients), 12345.0)
+        expect_equal(f"The next factor after {gradients} at a factor of 12345", factor, expected, hint)
     numbers = [float(n) for n in whole_numbers(5, -90, 90)]
     got, _ = _expect_two(fn, _float16(numbers), 8.0)
     expect_close(f"The gradient {numbers} divided by 8", got[0], [n / 8 for n in numbers], "Divide by the factor.")

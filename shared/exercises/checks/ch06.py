@@ -11,7 +11,7 @@ from ch02_text_data.text_data import BPETokenizer
 from ch06_finetuning.dpo import dpo_loss
 from ch06_finetuning.instructions import prompt_ids
 from ch06_finetuning.metrics import wilson_interval
-from shared.exercises import expect, expect_close, expect_equal
+from shared.exercises import expect, expect_close, expect_equal, expect_gradients
 from shared.exercises.class_numbers import dice, different_numbers, whole_numbers, words
 
 PAD, END = 0, 9
@@ -19,7 +19,7 @@ UNCHANGED = "Do not change what you were given: clone it first."
 
 
 def _numbers(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=dice(seed))
+    return torch.randn(*shape, generator=dice(seed), dtype=torch.float64)
 
 
 def _expect_whole_numbers(what: str, got: torch.Tensor) -> None:
@@ -48,11 +48,14 @@ def check_last_real_vector(fn) -> None:
     expect_equal(
         "For rows of 1 and 3 tokens, the answer", fn(hidden, one, PAD), torch.stack([hidden[0, 0], hidden[1, 2]])
     )
-    hidden, ids = _numbers(3, 5, 4).requires_grad_(), torch.tensor([[9, 8, PAD, PAD, PAD], [7, 3, 6, 2, PAD], [5] * 5])
-    given = hidden.detach().clone(), ids.clone()
+    hidden = _numbers(9, 3, 8).transpose(0, 1)  # as of a model whose tokens come first
+    ids = torch.tensor([[9, 8] + [PAD] * 7, [7, 3, 6, 2] + [PAD] * 5, [5] * 9])
+    expected = torch.stack([hidden[row, last] for row, last in enumerate((1, 3, 8))])
     result = fn(hidden, ids, PAD)
-    expect_equal("For rows of 2, 4 and 5 tokens, the answer", result, given[0][[0, 1, 2], [1, 3, 4]], "Any numbers.")
-    expect(result.requires_grad, "The answer is cut off from hidden, so the model could not learn.")
+    expect_equal("For rows of 2, 4 and 9 tokens, the answer", result, expected, "Rows and vectors may be of any size.")
+    expect(fn(hidden.clone().requires_grad_(), ids, PAD).requires_grad,
+           "The answer is cut off from hidden, so the model could not learn.")  # fmt: skip
+    expect_gradients(lambda hidden: fn(hidden, ids, PAD), lambda hidden: hidden[[0, 1, 2], [1, 3, 8]], hidden=hidden)
 
 
 def check_graded_targets(fn) -> None:
@@ -78,11 +81,16 @@ def check_graded_targets(fn) -> None:
     expect_equal("targets of a longer answer", targets, expected, hint)
     for name, part in (("ids", ids), ("targets", targets)):
         _expect_whole_numbers(name, part)
-    row = torch.tensor([*different_numbers(8, 900), END])
+    row = torch.tensor([1, 40_000, 2, END, *range(3000, 3030), END])
+    expected = row[1:].where(torch.arange(34) >= 2, IGNORE_INDEX)
+    hint = "A row may be of any length, an id any number, and the end's id may stand in an answer."
+    expect_equal("targets of a long answer with large ids", fn(row, 3)[1], expected, hint)
     (n_prompt,) = whole_numbers(1, 2, 7)
-    expected = row[1:].where(torch.arange(8) >= n_prompt - 1, IGNORE_INDEX)
-    what = f"targets of {row.tolist()} with a prompt of {n_prompt} tokens"
-    expect_equal(what, fn(row.clone(), n_prompt)[1], expected, hint)
+    for number in (0, 1):
+        row = torch.tensor([*different_numbers(8, 900, number), END])
+        expected = row[1:].where(torch.arange(8) >= n_prompt - 1, IGNORE_INDEX)
+        what = f"targets of {row.tolist()} with a prompt of {n_prompt} tokens"
+        expect_equal(what, fn(row, n_prompt)[1], expected, "Count with n_prompt.")
 
 
 def check_pad_rows(fn) -> None:
@@ -107,6 +115,13 @@ def check_pad_rows(fn) -> None:
     expect_equal("targets of four rows, filled up with 9", targets, expected, hint)
     for name, part in (("ids", ids), ("targets", targets)):
         _expect_whole_numbers(name, part)
+    rows, hint = [torch.arange(n) + 10 for n in (3, 12, 1, 7, 2, 9)], "Any number of rows, of any length."
+    for shift in (1, 2):
+        ids, targets = fn([(row + shift, row + shift + 1) for row in rows], 5)
+        wide = [[row[k].item() + shift if k < len(row) else 5 for k in range(12)] for row in rows]
+        expect_equal("ids of six rows, filled up with 5", ids, torch.tensor(wide), hint)
+        wide = [[row[k].item() + shift + 1 if k < len(row) else -100 for k in range(12)] for row in rows]
+        expect_equal("targets of six rows, filled up", targets, torch.tensor(wide), hint)
     a, b, c, pad = different_numbers(4, 900)
     ids, targets = fn([(torch.tensor([a]), torch.tensor([b])), (torch.tensor([b, c]), torch.tensor([c, a]))], pad)
     expect_equal(
@@ -144,9 +159,9 @@ def check_chat_ids(fn) -> None:
     hint = "What was typed or written earlier is ordinary text as well: encode it as you encode the prompt."
     expect_equal("The ids when an earlier turn holds specials", fn(tokenizer, "Who?", history), expected, hint)
     first, second, third = words(3)
-    history, hint = [(first, second)], "The words may be any."
-    expected = prompt_ids(tokenizer, third, history)
-    expect_equal(f"The ids of {third!r} after {history}", fn(tokenizer, third, history), expected, hint)
+    for history in ([(first, second)], [(second, first)]):
+        expected, hint = prompt_ids(tokenizer, third, history), "The words may be any, also after the same prompt."
+        expect_equal(f"The ids of {third!r} after {history}", fn(tokenizer, third, history), expected, hint)
 
 
 def check_precision_recall(fn) -> None:
@@ -164,6 +179,13 @@ def check_precision_recall(fn) -> None:
     hint = "Any number of classes: the diagonal over the sums of columns, and over the sums of rows."
     expect_close("precision of three classes", precision, [5 / 10, 7 / 10, 2 / 4], hint)
     expect_close("recall of three classes", recall, [5 / 8, 7 / 10, 2 / 6], hint)
+    confusion = torch.arange(1, 26).view(5, 5).T * 300
+    precision, recall = fn(confusion)
+    hint = "Any number of classes, and counts of thousands; this matrix is the transpose of another tensor."
+    right = [confusion[k, k].item() for k in range(5)]
+    for name, got, axis in (("precision", precision, 0), ("recall", recall, 1)):
+        wanted = [one / total for one, total in zip(right, confusion.sum(dim=axis).tolist())]
+        expect_close(f"{name} of five classes", got, wanted, hint)
     a, b, c, d = whole_numbers(4, 1, 90)
     precision, recall = fn(torch.tensor([[a, b], [c, d]]))
     for name, got, expected in (("precision", precision, [a / (a + c), d / (b + d)]),
@@ -185,7 +207,7 @@ def check_interval(fn) -> None:
     low, high = fn(20, 20)
     expect_close("The lower end for 20 of 20", low, wilson_interval(20, 20)[0],
                  "A perfect score on 20 rows does not prove a perfect model.")  # fmt: skip
-    for n_correct, n in ((20, 20), (7, 40)):
+    for n_correct, n in ((20, 20), (7, 40), (2990, 4001)):
         for name, got, expected in zip(("lower", "upper"), fn(n_correct, n), wilson_interval(n_correct, n)):
             expect_close(f"The {name} end for {n_correct} of {n}", got, expected, "Both ends, for any numbers.")
     low, high = fn(7, 40, 1.0)
@@ -214,6 +236,13 @@ def check_lora_output(fn) -> None:
     expect_close("With alpha = 3, the output", fn(x, weight, a, b, 3), expected, "3 / 2 is 1.5: do not round it.")
     learned = fn(x, weight, a.clone().requires_grad_(), b.clone().requires_grad_(), 8.0)
     expect(learned.requires_grad, "The output is cut off from A and B, so they could not learn.")
+    for rank, d_in, d_out, n, alpha in ((5, 6, 6, 1, 0.5), (1, 3, 2, 4, 300.0)):
+        x, weight = _numbers(n, d_in), _numbers(d_out, d_in, seed=1)
+        a, b = _numbers(rank, d_in, seed=2), _numbers(d_out, rank, seed=3)
+        what = f"The output of {n} rows with rank {rank}, alpha {alpha}, D_in {d_in} and D_out {d_out}"
+        hint = "All sizes and alpha may be any, also 1 row, a square weight, and an alpha below 1."
+        expect_close(what, fn(x, weight, a, b, alpha), x @ weight.T + alpha / rank * (x @ a.T) @ b.T, hint)
+    weight = _numbers(4, 6, seed=3)
     x, a, b = (part.requires_grad_() for part in (_numbers(5, 6), _numbers(3, 6, seed=1), _numbers(4, 3, seed=2)))
     expected = x @ weight.T + 2.5 / 3 * x @ a.T @ b.T
     hint = "The rank is the number of rows of A, whatever the other shapes are."
@@ -222,7 +251,7 @@ def check_lora_output(fn) -> None:
     theirs = torch.autograd.grad(got.square().sum(), (x, a, b), allow_unused=True)
     for name, mine, wanted in zip(("x", "A", "B"), theirs, torch.autograd.grad(expected.square().sum(), (x, a, b))):
         expect(mine is not None, f"The output is cut off from {name}.")
-        expect_close(f"The gradient of {name}", mine, wanted, f"Something cuts {name} off.", tolerance=1e-4)
+        expect_close(f"The gradient of {name}", mine, wanted, f"Something cuts {name} off.")
 
 
 def check_dpo(fn) -> None:
@@ -248,11 +277,12 @@ def check_dpo(fn) -> None:
                  1000.0, "sigmoid(-1000) is 0 in 32 bits, and its logarithm infinite: use logsigmoid.")  # fmt: skip
     hint = "Each reward is beta (policy - reference); the loss is the mean of -log sigmoid(chosen - rejected)."
     expect_close("The loss of two pairs", fn(*args, 0.5), dpo_loss(*args, 0.5), hint)
-    chosen, rejected = (_numbers(3, seed=seed).requires_grad_() for seed in (0, 1))
-    ref_chosen, ref_rejected = _numbers(3, seed=2), _numbers(3, seed=3)
-    frozen = ref_chosen.clone(), ref_rejected.clone()
-    loss, expected = fn(chosen, rejected, *frozen, 0.3), dpo_loss(chosen, rejected, ref_chosen, ref_rejected, 0.3)
-    expect_close("The loss of three pairs with beta 0.3", loss, expected.detach(), hint)
+    chosen, rejected = (_numbers(7, seed=seed).requires_grad_() for seed in (0, 1))
+    ref_chosen, ref_rejected = _numbers(7, seed=2), _numbers(7, seed=3)
+    for beta in (3.0, 0.3):
+        given = chosen, rejected, ref_chosen, ref_rejected, beta
+        loss, expected = fn(*given), dpo_loss(*given)
+        expect_close(f"The loss of seven pairs with beta {beta}", loss, expected.detach(), hint)
     theirs = torch.autograd.grad(loss, (chosen, rejected), allow_unused=True)
     for name, mine, wanted in zip(("chosen", "rejected"), theirs, torch.autograd.grad(expected, (chosen, rejected))):
         expect(mine is not None, f"The loss is cut off from {name}, so that side could not learn.")

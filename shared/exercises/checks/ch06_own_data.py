@@ -2,11 +2,16 @@
 
 import math
 
-from shared.exercises import expect_close, expect_equal
+from shared.exercises import expect, expect_close, expect_equal
 from shared.exercises.class_numbers import whole_numbers, words
 
 
-def check_leaks(fn) -> None:
+def check_leaks(answer) -> None:
+    def fn(train, test):
+        got = answer(train, test)
+        expect(isinstance(got, list), f"Return a list of texts; yours is a {type(got).__name__}.")
+        return got
+
     hint = "A test text leaks when it stands among the training texts."
     expect_equal("leaks(['a b', 'c'], ['c', 'd'])", list(fn(["a b", "c"], ["c", "d"])), ["c"], hint)
     hint = "Capital letters do not count, and the text is returned as the test set has it."
@@ -29,6 +34,14 @@ def check_leaks(fn) -> None:
     fn(train, test)
     hint = "Each copy in the test set counts, in the order of the test set."
     expect_equal("leaks(['x', 'y'], ['y', 'x', 'Y'])", list(fn(["x", "y"], ["y", "x", "Y"])), ["y", "x", "Y"], hint)
+    hint = "A text that stands twice in the test set leaks twice."
+    expect_equal("leaks(['x'], ['x', 'x'])", fn(["x"], ["x", "x"]), ["x", "x"], hint)
+    hint = "Any number of spaces parts two words, and so does the end of a line or a tabulator."
+    expect_equal("leaks(['a b c'], ['a   b\\n\\tc'])", fn(["a b c"], ["a   b\n\tc"]), ["a   b\n\tc"], hint)
+    hint = "There may be any number of texts, and all of their words count."
+    train, long = [f"text {n}" for n in range(20)], "a text of these many words is not"
+    expect_equal("leaks of 20 texts in themselves", fn(train, train), train, hint)
+    expect_equal(f"leaks(['{long} one'], ['{long} two'])", fn([f"{long} one"], [f"{long} two"]), [], hint)
     a, b, c = words(3)
     train, test = [f"{a} {b}", c], [f"{b} {a}", f" {c.upper()}", f"{a}  {b} "]
     expect_equal(f"leaks({train}, {test})", list(fn(train, test)), test[1:], "The words may be any.")
@@ -47,6 +60,9 @@ def check_word_score(fn) -> None:
         ((1, 20, 10, 2, 40), "A passage twice as long as the mean counts less: three quarters of k1 grow with it."),
         ((2, 4, 11, 5, 7), "A short passage counts more; a word in most passages has a low rarity, never one below 0."),
         ((0, 10, 10, 2, 40), "A word that is not there adds nothing."),
+        ((90, 700, 3.5, 45, 90_000), "All numbers may be large, and a mean need not be whole."),
+        ((2, 9, 11.5, 3, 700), "A collection may have any number of passages."),
+        ((1, 2, 3.5, 1, 2), "All numbers may be small."),
     ):
         expect_close(f"word_score{case}", fn(*case), _score(*case), hint)
     f, length, n_holders, more = whole_numbers(4, 1, 30)
@@ -77,6 +93,15 @@ def check_supported(fn) -> None:
         expect_close(f"supported({answer!r}, 'a bowl')", share, 0.0, "An answer without words has the share 0.")
     hint = "Signs alone are no word."
     expect_close("supported('owl ...', 'owl')", fn("owl ...", "owl"), 1.0, hint)
+    hint = "Only `.,!?` do not count, and only at a word's end."
+    for answer, passage in ((".5", "5"), ("owl;", "owl"), ("(owl)", "owl"), ("owls", "owl")):
+        expect_close(f"supported({answer!r}, {passage!r})", fn(answer, passage), 0.0, hint)
+    hint = "Answer and passage may have any number of words, parted by spaces or the ends of lines."
+    many = "one two three\nfour five six seven eight"
+    expect_close(f"supported({many!r}, {many!r} + ' nine')", fn(many, f"{many} nine"), 1.0, hint)
+    for word in ("three", "eight"):
+        expect_close(f"supported({many!r}, {word!r})", fn(many, word), 1 / 8, hint)
+    expect_close("supported('one two three', 'two')", fn("one two three", "two"), 1 / 3, "Do not round.")
     a, b, c = words(3)
     expect_close(f"supported('{a} {b}', '{c} {b}')", fn(f"{a} {b}", f"{c} {b}"), 0.5, "The words may be any.")
 

@@ -16,6 +16,9 @@ def check_mean_pass(fn) -> None:
         ([2], 4, 2, 5 / 6, "The answers are chosen without putting them back: 1 of 6 pairs is all wrong."),
         ([1], 4, 3, 0.75, "With three of four answers, one choice in four leaves the right one out."),
         ([0, 4], 4, 2, 0.5, "One question is never solved and one always: the mean over questions is 1/2."),
+        ([1, 1, 0, 1], 4, 2, 0.375, "A question counts, also where another has the same number of right answers."),
+        ([3], 9, 5, 1 - 6 / 126, "k may be any number up to n."),
+        ([2], 500, 250, 1 - 250 * 249 / (500 * 499), "n may be large: take math.comb, whose numbers are exact."),
         ([0, 2, 4], 4, 2, (0 + 5 / 6 + 1) / 3, "Compute pass@k for each question, and take the mean afterwards."),
         ([0, 0, 0, 4], 4, 2, 0.25, "Equal counts belong to different questions: each of them counts."),
     ):
@@ -43,6 +46,11 @@ def check_weighted_vote(fn) -> None:
         (["", ""], [0.9, 0.1], "", "Where no answer was given, return the empty one."),
         (["a", "b"], [0.0, 0.0], "a", "Sums of 0 count as well: the first one wins."),
         (["", "a", "b"], [0.1, -2.0, -1.0], "b", "-2 against -1: sums below 0 count as well."),
+        (["A", "a ", "a", " "], [0.3, 0.3, 0.2, 0.4], " ", 'Only "" is empty; compare answers as they are.'),
+        (["a", "b", "a"], [0.25, 0.375, 0.25], "a", "The same answer may come again later: 0.5 against 0.375."),
+        (["a", "b"], [0.251, 0.252], "b", "Trust may be nearly equal: do not round it."),
+        (["a", "b"], [-2.0, -1.0], "b", "A verifier may give numbers below 0: -1 is the larger sum."),
+        (["a", "a", *"bcdefghijkl", "z", "z"], [0.2] * 13 + [0.3] * 2, "z", "A list may be of any length."),
     ):
         given = list(answers), list(trust)
         expect_equal(f"weighted_vote({answers}, {trust})", fn(*given), expected, hint)
@@ -61,6 +69,10 @@ def check_wasted_share(fn) -> None:
         ([[0.2, 0.7]], [[3, 1]], 0.0, "0.2 and 0.7 are different rewards: do not round them."),
         ([[0.5, 0, 1]], [[1, 1, 1]], 0.0, "Compare all rewards of a group; one that equals their mean says nothing."),
         ([[0, 1]], [[0, 5]], 0.0, "An answer without tokens has a reward as well, so this group is mixed."),
+        ([[1, 2], [0.2, 0.3], [0, 0.1]], [[1, 2], [3, 4], [5, 6]], 0, "Rewards differ, be it by little: compare them."),
+        ([[1], [0, 1]], [[3], [1, 1]], 0.6, "A group of one answer has nothing to compare."),
+        ([[1, 1, 1, 0], [2, 2]], [[1, 1, 1, 5], [1, 1]], 0.2, "A group may be of any size; one other reward suffices."),
+        ([[0, 0, 1], [1, 1, 0], [3, 3]], [[1, 2, 3], [4, 5, 6], [7, 8]], 15 / 36, "All rewards of a group count."),
         ([[1, 1]], [[0, 0]], 0, "No token was written, so none was wasted: return 0."),
         ([], [], 0, "No group at all: return 0."),
     ):

@@ -2,7 +2,7 @@
 
 import torch
 
-from shared.exercises import expect, expect_close
+from shared.exercises import expect, expect_close, expect_gradients
 from shared.exercises.class_numbers import dice
 
 
@@ -26,6 +26,10 @@ def check_above_the_others(fn) -> None:
     rows = [[row[k] - torch.cat([row[:k], row[k + 1 :]]).mean() for k in range(5)] for row in rewards]
     hint = "Subtract the mean of the other four, and nothing else: no spread, and not the answer's own reward."
     expect_close("above_the_others of 3 groups of 5", fn(rewards), _table(rows), hint)
+    rewards = 100 * _numbers(12, 4, seed=1).T
+    hint = "Rewards may be of any size, groups too; this tensor is the transpose of another one."
+    rows = [[row[k] - torch.cat([row[:k], row[k + 1 :]]).mean() for k in range(12)] for row in rewards]
+    expect_close("above_the_others of 4 groups of 12", fn(rewards), _table(rows), hint)
 
 
 def check_two_means(fn) -> None:
@@ -44,8 +48,19 @@ def check_two_means(fn) -> None:
     answers = [row[mask.bool()] for row, mask in zip(gain, written)]
     by_answers, by_tokens = fn(gain, written.bool())
     hint = "Where nothing was written, neither the gain nor the place itself counts."
-    expect_close("The mean by answers of 5, 1 and 3 tokens", by_answers, sum(a.mean() for a in answers) / 3, hint)
-    expect_close("The mean by tokens of 5, 1 and 3 tokens", by_tokens, torch.cat(answers).mean(), hint)
+    # the quotient of a mask and its sum is float32 in PyTorch, so that these agree to fewer digits
+    what = "of 5, 1 and 3 tokens"
+    expect_close(f"The mean by answers {what}", by_answers, sum(a.mean() for a in answers) / 3, hint, tolerance=1e-6)
+    expect_close(f"The mean by tokens {what}", by_tokens, torch.cat(answers).mean(), hint, tolerance=1e-6)
+    gain, written = _numbers(2, 700), torch.ones(2, 700, dtype=torch.bool)
+    written[0, 3:8], gain[1, 9] = False, 0.0
+    hint = "A row may be long, written tokens may have others between them, and a gain of 0 is a gain."
+    wanted = (gain[0][written[0]].mean() + gain[1].mean()) / 2, gain[written].mean()
+    for name, got, right in zip(("answers", "tokens"), fn(gain, written), wanted):
+        expect_close(f"The mean by {name} of 695 and 700 tokens", got, right, hint, tolerance=1e-6)
+    for place, scale in enumerate((written.sum(dim=1, keepdim=True) * 2, written.sum())):
+        expect_gradients(lambda gain, place=place: fn(gain, written)[place],
+                         lambda gain, scale=scale: (gain * written / scale).sum(), gain=gain)  # fmt: skip
 
 
 def check_earned_by_token(fn) -> None:
@@ -61,6 +76,14 @@ def check_earned_by_token(fn) -> None:
     expected = rope + _table([[0, 0, 0, 3, 0], [0, -2, 0, 0, 0]])
     hint = "The last written token earns the reward and pays for itself, too."
     expect_close("earned_by_token with kl_weight 0.5", fn(*given, 0.5), expected, hint)
+    policy, reference = _numbers(9, 2, seed=1).T, _numbers(9, 2, seed=2).T
+    written = torch.tensor([[0, 1, 1, 0, 0, 1, 1, 1, 0], [1, 0, 0, 0, 0, 1, 0, 0, 0]]).bool()
+    hint = "Any weight, any rewards, rows of any length; written tokens may have others between them."
+    for weight, one, other in ((1.75, 40, -30), (0.125, -0.5, 0.25)):
+        expected = -weight * (policy - reference) * written
+        expected[0, 7], expected[1, 5] = expected[0, 7] + one, expected[1, 5] + other
+        what = f"earned_by_token with rewards of {one} and {other} and kl_weight {weight}"
+        expect_close(what, fn(_table([one, other]), policy, reference, written, weight), expected, hint)
 
 
 CHECKS = {
