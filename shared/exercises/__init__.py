@@ -43,8 +43,10 @@ def expect_equal(what: str, got: Any, expected: Any, hint: str = "") -> None:
     else:
         is_array = type(got) is torch.Tensor or bool(getattr(got, "ndim", 0))
         same = not is_array and got == expected and not _is_fraction_for_whole(got, expected)
-    if not same and isinstance(got, float) and got == expected:
-        raise NotYet(f"{what} counts something: return a whole number, {expected}; yours is a float, {got!r}. {hint}")
+    if not same and not isinstance(expected, torch.Tensor) and not is_array and got == expected:
+        wanted = f"return a whole number, {expected}; yours is a float, {got!r}"
+        several = f"return whole numbers, {short(expected)}; yours are floats, {short(got)}"
+        raise NotYet(f"{what} counts something: {wanted if isinstance(expected, int) else several}. {hint}".strip())
     if not same:
         raise NotYet(_difference(what, got, expected, hint))
 

@@ -327,6 +327,36 @@ def block_as_a_decimal_number(d_model, d_ff):
     return 4.0 * (d_model**2 + d_model) + 2 * d_model * d_ff + d_ff + d_model + 4 * d_model
 
 
+def bigrams_of_the_first_eight_ids(ids):
+    counts = defaultdict(Counter)
+    for first, second in zip(ids[:8], ids[1:8]):
+        counts[first][second] += 1
+    return counts
+
+
+def bigrams_counted_in_fractions(ids):
+    counts = defaultdict(dict)
+    for first, second in zip(ids, ids[1:]):
+        counts[first][second] = counts[first].get(second, 0.0) + 1.0
+    return dict(counts)
+
+
+def bigrams_in_one_dictionary(ids, counts=defaultdict(Counter)):  # noqa: B006
+    counts.clear()
+    for first, second in zip(ids, ids[1:]):
+        counts[first][second] += 1
+    return counts
+
+
+def smoothing_rounded_to_six_digits(counts, shorter, s):
+    total = sum(counts)
+    return [round((count + s * p) / (total + s), 6) for count, p in zip(counts, shorter)]
+
+
+def days_rounded_to_six_digits(n_parameters, n_tokens, n_devices, peak_flops, utilization):
+    return round(6 * n_parameters * n_tokens / (n_devices * peak_flops * utilization) / 86_400, 6)
+
+
 WRONG = {
     "1.1": [
         (bits_in_nats, "logarithm to base 2"),
@@ -349,6 +379,9 @@ WRONG = {
         (bigrams_that_eat_the_ids, "has changed `ids`"),
         (bigrams_in_one_table, "a dictionary of dictionaries"),
         (bigrams_one_too_many, "raised IndexError"),
+        (bigrams_of_the_first_eight_ids, "A text may be of any length, and a count of any"),
+        (bigrams_counted_in_fractions, "return whole numbers"),
+        (bigrams_in_one_dictionary, "has changed with the next call"),
     ],
     "1.3": [
         (smoothing_added_to_each, "the shorter one decides alone"),
@@ -360,6 +393,7 @@ WRONG = {
         (smoothing_where_nothing_was_seen, "yours is [1.0, 0.0]"),
         (smoothing_by_whole_tokens, "s need not be a whole number"),
         (smoothing_as_text, "a list with one probability"),
+        (smoothing_rounded_to_six_digits, "agrees to a few digits only"),
     ],
     "1.4": [
         (draw_the_likeliest, "the third stretch"),
@@ -409,5 +443,6 @@ WRONG = {
         (days_of_twenty_tokens_a_parameter, "need not be twenty"),
         (days_of_one_model, "every argument counts"),
         (days_in_hours, "yours is 33.33"),
+        (days_rounded_to_six_digits, "agrees to a few digits only"),
     ],
 }

@@ -221,6 +221,18 @@ def first_five_tokens(written, read):
     return next((run for run in _pieces(few, len(few)) if run in found), [])
 
 
+def the_first_ten_tokens(written, read):
+    runs = [written[i:j] for i in range(len(written[:10])) for j in range(i + 1, len(written[:10]) + 1)]
+    found = [run for run in runs if any(read[k : k + len(run)] == run for k in range(len(read)))]
+    return max(found, key=len, default=[])
+
+
+def longest_by_letters(written, read):
+    runs = [written[i:j] for i in range(len(written)) for j in range(i + 1, len(written) + 1)]
+    found = [run for run in runs if any(read[k : k + len(run)] == run for k in range(len(read)))]
+    return max(found, key=lambda run: sum(len(str(token)) for token in run), default=[])
+
+
 WRONG = {
     "1l.1": [
         (weight_taken_as_exact, "300, 3, 3.4, 0.1) should be True"),
@@ -265,5 +277,7 @@ WRONG = {
         (in_text_joined_by_spaces, "A token may hold a space"),
         (runs_of_five_at_most, "the run may be of any length"),
         (first_five_tokens, "begin at any token of `written`"),
+        (the_first_ten_tokens, "`written`, `read` and the run may be as long as"),
+        (longest_by_letters, "The longest run has the most tokens, however"),
     ],
 }

@@ -483,6 +483,49 @@ def decodes_five_ids(ids, vocabulary):
     return b"".join(vocabulary[id_] for id_ in ids[:5]).decode("utf-8", errors="replace")
 
 
+def best_pair_of_the_first_four_pieces(words):
+    counts = Counter()
+    for tokens, count in list(words.items())[:4]:
+        for pair in zip(tokens, tokens[1:]):
+            counts[pair] += count
+    return max(counts, key=lambda pair: (counts[pair], pair))
+
+
+def encodes_for_a_single_walk(piece, merges):
+    tokens = list(piece)
+    for pair in merges:
+        merged = []
+        for token in tokens:
+            if merged and (merged[-1], token) == pair:
+                merged[-1] += token
+            else:
+                merged.append(token)
+        tokens = merged
+    return iter(tokens)
+
+
+def decodes_without_the_mark_at_the_start(ids, vocabulary):
+    return b"".join(vocabulary[id_] for id_ in ids).decode("utf-8-sig", errors="replace")
+
+
+def at_most_three_windows(ids, max_length, stride):
+    starts = range(0, len(ids) - max_length, stride)
+    return [(ids[s : s + max_length], ids[s + 1 : s + max_length + 1]) for s in starts[:3]]
+
+
+def at_most_three_stories(stories, end_id, pad_id):
+    longest = max(map(len, stories[:3])) + 1
+    ids, targets = torch.full((len(stories[:3]), longest), pad_id), torch.full((len(stories[:3]), longest), -100)
+    for row, story in enumerate(stories[:3]):
+        ids[row, : len(story) + 1] = torch.tensor([end_id, *story])
+        targets[row, : len(story) + 1] = torch.tensor([*story, end_id])
+    return ids, targets
+
+
+def vectors_computed_in_32_bits(ids, token_table, position_table):
+    return (token_table.float()[ids] + position_table.float()[: ids.shape[1]]).to(token_table.dtype)
+
+
 WRONG = {
     "2.1": [
         (merges_overlapping, "three 1s are one pair"),
@@ -496,7 +539,7 @@ WRONG = {
         (merges_the_same_objects, "Compare numbers with =="),
         (merges_in_six_ids, "of any length"),
         (merges_a_rising_pair, "may be the larger one"),
-        (merges_into_decimal_numbers, "yours is [9.0, 3.0, 9.0]"),
+        (merges_into_decimal_numbers, "yours are floats, [9.0, 3.0, 9.0]"),
     ],
     "2.2": [
         (ignores_how_often_a_piece_occurs, "brings its pairs ten times"),
@@ -508,6 +551,7 @@ WRONG = {
         (empties_the_words, "has changed `words`"),
         (takes_the_longest_of_a_tie, "How long the tokens are"),
         (breaks_a_tie_without_capitals, "capitals before small letters"),
+        (best_pair_of_the_first_four_pieces, "There may be any number of pieces, and the same"),
     ],
     "2.3": [
         (longest_token_first, "The merge that was learned first"),
@@ -522,6 +566,7 @@ WRONG = {
         (joins_by_spelling, "its own two halves"),
         (uses_four_merges, "any number of both"),
         (remembers_the_piece, "The merges decide"),
+        (encodes_for_a_single_walk, "encode_piece should return a list of tokens,"),
     ],
     "2.4": [
         (decodes_token_by_token, "join the bytes first"),
@@ -536,6 +581,7 @@ WRONG = {
         (decodes_to_the_first_broken_byte, "after a broken byte"),
         (remembers_the_ids, "Another vocabulary"),
         (decodes_five_ids, "of any length"),
+        (decodes_without_the_mark_at_the_start, "Every character stays as it is: a mark at the"),
     ],
     "2.5": [
         (targets_equal_inputs, "one place later"),
@@ -547,6 +593,7 @@ WRONG = {
         (stride_of_a_window_at_most, "should be [0, 5, 10], yours is [0, 2, 4, 6, 8, 10]"),
         (windows_one_by_one, "yours is a generator"),
         (windows_of_tensors, "should be lists of ids"),
+        (at_most_three_windows, "There may be any number of windows"),
     ],
     "2.6": [
         (padding_is_a_target, "At [1, 2] it should be -100, yours is 0"),
@@ -558,6 +605,7 @@ WRONG = {
         (rows_of_short_integers, "should be int64"),
         (rows_without_empty_stories, "should have the shape (3, 3), yours has (2, 3)"),
         (masks_the_end_that_fills, "as end and as padding"),
+        (at_most_three_stories, "There may be any number of stories, of any"),
     ],
     "2.7": [
         (nats_not_turned_into_bits, "One nat is 1 / ln 2 bits"),
@@ -580,5 +628,6 @@ WRONG = {
         (id_zero_never_learns, "that of id 0 as well"),
         (gradients_by_frequency, "The gradient of the token table"),
         (first_place_learns_alone, "Two rows use each place once"),
+        (vectors_computed_in_32_bits, "agrees to a few digits only"),
     ],
 }

@@ -174,6 +174,26 @@ def sizes_overwritten(sizes, exponent, n_tokens):
     return sizes
 
 
+def capitals_lost(a, b, n):
+    def runs(words):
+        return {tuple(word.lower() for word in words[k : k + n]) for k in range(max(1, len(words) - n + 1))}
+
+    return len(runs(a) & runs(b)) / len(runs(a) | runs(b))
+
+
+def ten_passes(n, pairs):
+    leader = list(range(n))
+    for _ in range(10):
+        for first, second in pairs:
+            leader[first] = leader[second] = min(leader[first], leader[second])
+    return sorted(set(leader))
+
+
+def whole_tokens(sizes, exponent, n_tokens):
+    weights = {name: size**exponent for name, size in sizes.items()}
+    return {name: round(n_tokens * weights[name] / sum(weights.values())) / sizes[name] for name in sizes}
+
+
 WRONG = {
     "2c.1": [
         (over_the_first_only, "Two runs each"),
@@ -186,6 +206,7 @@ WRONG = {
         (short_texts_are_never_alike, "the only run is all words"),
         (tails_as_runs, "yours is 0.0909091"),
         (words_taken_out, "has changed `a`"),
+        (capitals_lost, "Words are compared as they are: a capital"),
     ],
     "2c.2": [
         (second_of_each_pair_dropped, "A pair may come with the larger number first"),
@@ -198,6 +219,7 @@ WRONG = {
         (copy_of_a_dropped_text_stays, "A copy of a copy is a copy"),
         (leaders_of_all, "yours is [0, 1, 0]"),
         (pairs_used_up, "has changed `pairs`"),
+        (ten_passes, "A chain may have any number of texts"),
     ],
     "2c.3": [
         (shares_for_epochs, "yours is 1."),
@@ -210,5 +232,6 @@ WRONG = {
         (whole_epochs, "yours is 2."),
         (list_for_dictionary, "should be a dictionary"),
         (sizes_overwritten, "has changed `sizes`"),
+        (whole_tokens, "Round nothing, neither tokens nor shares"),
     ],
 }

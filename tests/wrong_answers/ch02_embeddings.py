@@ -252,6 +252,23 @@ def small_letters(words, vectors):
     return F.normalize(sum(_known([word.lower() for word in words], vectors), _zeros(vectors)), dim=0)
 
 
+def loss_in_float64(center, context, negatives):
+    center, context, negatives = center.double(), context.double(), negatives.double()
+    return -F.logsigmoid(center @ context) - F.logsigmoid(-(negatives @ center)).sum()
+
+
+def with_a_large_eps(words, vectors):
+    known = [vectors[word] for word in words if word in vectors]
+    return F.normalize(sum(known, torch.zeros_like(next(iter(vectors.values())))), dim=0, eps=1e-2)
+
+
+def ranked_in_sixteen_bits(id_, table, k):
+    directions = F.normalize(table, dim=1)
+    cosines = (directions @ directions[id_]).bfloat16()
+    cosines[id_] = -torch.inf
+    return cosines.sort(descending=True, stable=True).indices[:k].tolist()
+
+
 WRONG = {
     "2e.1": [
         (products_for_cosines, "should be [6], yours is [3]"),
@@ -269,6 +286,7 @@ WRONG = {
         (own_place_minus_one, "against -1 as well"),
         (ids_in_a_tensor, "yours is tensor([6])"),
         (list_of_small_tensors, "yours is [tensor(6)]"),
+        (ranked_in_sixteen_bits, "Cosines may be nearly equal: compare all digits"),
     ],
     "2e.2": [
         (sign_of_random_words, "of *minus* its product"),
@@ -288,6 +306,7 @@ WRONG = {
         (the_other_side_overflows, "yours is inf"),
         (the_random_side_capped, "σ of it rounds to 0"),
         (five_random_words_only, "Eight coin tosses"),
+        (loss_in_float64, "returned torch.float64"),
     ],
     "2e.3": [
         (not_scaled, "yours is [6, 0]"),
@@ -305,5 +324,6 @@ WRONG = {
         (divided_by_nothing, "which have no direction"),
         (short_sums_left_short, "However short the sum is"),
         (small_letters, "look words up as they are written"),
+        (with_a_large_eps, "However short the sum is, the result has length"),
     ],
 }

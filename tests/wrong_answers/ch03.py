@@ -327,6 +327,21 @@ def look_up_in_float32(query, keys, values):
     return ((keys.float() @ query.float()).softmax(dim=0) @ values.float()).to(values.dtype)
 
 
+def clamps_the_scores(q, k, v, mask):
+    scores = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).clamp(-50, 50)
+    return scores.masked_fill(~mask, -torch.inf).softmax(dim=-1) @ v
+
+
+def heads_by_places_in_memory(x, n_heads):
+    b, t, d = x.shape
+    return torch.as_strided(x, (b, n_heads, t, d // n_heads), (t * d, d // n_heads, d, 1))
+
+
+def window_of_four_at_most(n_tokens, window):
+    back = torch.arange(n_tokens)[:, None] - torch.arange(n_tokens)
+    return (back >= 0) & (back < min(window, 4))
+
+
 WRONG = {
     "3.1": [
         (without_softmax, "The shares are 1/8, 2/8 and 5/8"),
@@ -364,6 +379,7 @@ WRONG = {
         (always_eight_wide, "These heads are 4 wide"),
         (mask_changed_in_place, "has changed `mask`"),
         (shares_without_gradient, "q could not learn"),
+        (clamps_the_scores, "The scores are 60 and 90, and the second one"),
     ],
     "3.4": [
         (view_alone, "split first, then transpose"),
@@ -374,6 +390,7 @@ WRONG = {
         (heads_backwards, "yours is [2, 3]"),
         (heads_cut_off, "Only regroup the numbers"),
         (heads_kept_from_learning, "x could not learn"),
+        (heads_by_places_in_memory, "This x is the transpose of another tensor: ask"),
     ],
     "3.5": [
         (padding_of_queries, "Mask columns, which are read"),
@@ -413,5 +430,6 @@ WRONG = {
         (window_of_numbers, "The dtype"),
         (window_in_blocks, "yours is [1, 2, 1, 2, 1]"),
         (window_with_a_sink, "The newest four, and no others"),
+        (window_of_four_at_most, "Any two numbers"),
     ],
 }

@@ -354,6 +354,42 @@ def gelu_with_a_rounded_root(x):
     return x * 0.5 * (1 + torch.erf(x / 1.41421))
 
 
+def tie_that_freezes_the_rest(model):
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    model.head.weight = model.token_embedding.weight
+    model.token_embedding.weight.requires_grad_()
+
+
+def projection_through_float32(linear, stored, bias):
+    with torch.no_grad():
+        linear.weight.copy_(stored.float().T)
+        linear.bias.copy_(bias)
+
+
+def bytes_in_32_bits(config, batch_size, n_tokens, bytes_per_number=4):
+    return 2 * config.n_layers * batch_size * n_tokens * config.d_model * bytes_per_number % 2**31
+
+
+def greedy_that_moves_the_weight(model, ids, n_new):
+    for _ in range(n_new):
+        best = model(ids[:, -model.config.context_length :])[:, -1].argmax(dim=-1, keepdim=True)
+        ids = torch.cat([ids, best], dim=1)
+        model.one.data.mul_(1.01)
+    return ids
+
+
+def step_that_cuts_off_what_it_returns(q, k, v, old_keys, old_values):
+    keys, values = torch.cat([old_keys, k], dim=2), torch.cat([old_values, v], dim=2)
+    return F.scaled_dot_product_attention(q, keys, values), keys.detach(), values.detach()
+
+
+def step_with_an_exponential_of_its_own(q, k, v, old_keys, old_values):
+    keys, values = torch.cat([old_keys, k], dim=2), torch.cat([old_values, v], dim=2)
+    raised = (q @ keys.transpose(-2, -1) / q.shape[-1] ** 0.5).exp()
+    return raised / raised.sum(dim=-1, keepdim=True) @ values, keys, values
+
+
 WRONG = {
     "4.1": [
         (norm_with_the_other_variance, "divides by the number of values"),
@@ -402,6 +438,7 @@ WRONG = {
         (tied_by_its_data, "Share the parameter itself"),
         (tied_by_the_whole_layer, "still be a linear layer"),
         (tied_and_frozen, "no longer learn"),
+        (tie_that_freezes_the_rest, "`position_embedding.weight` has changed or can"),
     ],
     "4.5": [
         (projection_as_stored, "shape (6, 6)"),
@@ -410,6 +447,7 @@ WRONG = {
         (projection_that_shares_the_memory, "shares its memory"),
         (projection_frozen, "no longer learn"),
         (projection_that_turns_the_file, "has changed `stored`"),
+        (projection_through_float32, "agrees to a few digits only"),
     ],
     "4.6": [
         (cache_of_keys_only, "yours is 240."),
@@ -419,6 +457,7 @@ WRONG = {
         (cache_of_one_block, "yours is 96."),
         (cache_of_one_head, "yours is 160."),
         (cache_as_a_decimal_number, "return a whole number"),
+        (bytes_in_32_bits, "Numbers may be larger than 32 bits hold"),
     ],
     "4.7": [
         (greedy_from_the_first_token, "The scores after the *last* token"),
@@ -431,6 +470,7 @@ WRONG = {
         (greedy_of_decimal_numbers, "should be whole numbers, yours are torch.float"),
         (greedy_that_leaves_eval, "has changed `model`"),
         (greedy_that_freezes, "has changed `model`"),
+        (greedy_that_moves_the_weight, "has changed `model`"),
     ],
     "4.8": [
         (step_with_a_square_mask, "no mask at all"),
@@ -443,5 +483,7 @@ WRONG = {
         (step_scaled_by_three, "no mask at all"),
         (step_cut_off, "cut off from q"),
         (step_with_the_keys_cut_off, "No gradient reaches k"),
+        (step_that_cuts_off_what_it_returns, "The result is cut off from k (.item() or"),
+        (step_with_an_exponential_of_its_own, "A score of thousands must not overflow: softmax"),
     ],
 }

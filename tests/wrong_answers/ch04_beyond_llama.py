@@ -211,6 +211,18 @@ def exchanged_in_float32_inside(state, key, value, write, keep):
     return exchanged_in_float32(state, key, value, write, keep).double()
 
 
+def routed_by_an_exponential(scores, bias, n_active):
+    affinities = scores.exp() / (1 + scores.exp())
+    places = (affinities + bias).topk(n_active, dim=-1).indices
+    kept = affinities * torch.zeros_like(affinities).scatter(1, places, 1.0)
+    return kept / kept.sum(dim=-1, keepdim=True)
+
+
+def exchanged_within_bounds(state, key, value, write, keep):
+    faded = keep * state
+    return (faded + torch.outer(key, write * (value - key @ faded))).clamp(-9, 9)
+
+
 WRONG = {
     "4b.1": [
         (by_softmax, "The two largest sigmoids"),
@@ -226,6 +238,7 @@ WRONG = {
         (routed_in_float32_inside, "agrees to a few digits only"),
         (all_that_reach_the_last, "should be [3, 3] of shape (2,), yours is [5, 5]"),
         (bias_in_place, "has changed `bias`"),
+        (routed_by_an_exponential, "The exponential of 1,000 overflows: `sigmoid`"),
     ],
     "4b.2": [
         (keys_alone, "should be 240, yours is 120"),
@@ -258,5 +271,6 @@ WRONG = {
         (found_is_cut_off, "The gradient that reaches state"),
         (exchanged_in_float32, "returned torch.float32"),
         (exchanged_in_float32_inside, "agrees to a few digits only"),
+        (exchanged_within_bounds, "Numbers may be as large as they like"),
     ],
 }

@@ -219,6 +219,23 @@ def pads_set_to_zero(n_pads, length):
     return found
 
 
+def groups_by_places_in_memory(weight, n_bits, size):
+    return _scaled(torch.as_strided(weight, weight.shape, (weight.shape[1], 1)), n_bits, size)
+
+
+def the_other_way_round(n_pads, length):
+    place = torch.arange(length)
+    mask = (place <= place[:, None]) & (place >= n_pads[:, None, None]) | (place == place[:, None])
+    return (place - n_pads[:, None]).clamp(min=0), ~mask
+
+
+def eight_tokens_back_at_most(n_pads, length):
+    place = torch.arange(length)
+    near = (place <= place[:, None]) & (place > place[:, None] - 9)
+    mask = near & (place >= n_pads[:, None, None]) | (place == place[:, None])
+    return (place - n_pads[:, None]).clamp(min=0), mask
+
+
 WRONG = {
     "4i.1": [
         (one_scale_for_all, "should be [7, -3, 1, 1, 0.7, 0.3"),
@@ -234,6 +251,7 @@ WRONG = {
         (whole_at_eight_bits, "8 bits, groups of 2"),
         (no_small_scale, "however small"),
         (in_double, "returned torch.float64"),
+        (groups_by_places_in_memory, "This weight is the transpose of another tensor:"),
     ],
     "4i.2": [
         (kept_by_the_ratio_alone, "should be 0.6, yours is 1"),
@@ -267,5 +285,7 @@ WRONG = {
         (rows_sorted, "Each row has its own padding"),
         (positions_of_fractions, "whole numbers, yours are torch.float32"),
         (pads_set_to_zero, "has changed `n_pads`"),
+        (the_other_way_round, "Your mask is the other way round: True means"),
+        (eight_tokens_back_at_most, "A row may be of any length, and a token reads"),
     ],
 }

@@ -194,6 +194,23 @@ def weights_in_place(weight, n_heads):
     return weight.copy_(pairs_of_rows(weight.clone(), n_heads))
 
 
+def seven_tokens_back_at_most(q, k, v):
+    n_shared, length = q.shape[1] // k.shape[1], q.shape[2]
+    near = torch.ones(length, length, dtype=torch.bool).tril().triu(-6)
+    return attention_of_pytorch(q, k.repeat_interleave(n_shared, 1), v.repeat_interleave(n_shared, 1), near)
+
+
+def queries_by_places_in_memory(q, k, v):
+    n_shared, steps = q.shape[1] // k.shape[1], torch.empty(q.shape).stride()
+    q = torch.as_strided(q, q.shape, steps)
+    k, v = k.repeat_interleave(n_shared, 1), v.repeat_interleave(n_shared, 1)
+    return attention_of_pytorch(q, k, v, is_causal=True)
+
+
+def as_a_new_parameter(weight, n_heads):
+    return torch.nn.Parameter(weight.unflatten(0, (n_heads, -1, 2)).transpose(1, 2).flatten(0, 2))
+
+
 WRONG = {
     "4m.1": [
         (shared_by_repeat, "Heads 0, 1, 2 of the queries read head 0"),
@@ -216,6 +233,8 @@ WRONG = {
         (in_float32_inside, "agrees to a few digits only"),
         (in_float32, "returned torch.float32"),
         (shared_without_return, "is there a `return`"),
+        (seven_tokens_back_at_most, "however many these are"),
+        (queries_by_places_in_memory, "never for places in memory"),
     ],
     "4m.2": [
         (bytes_of_all_heads, "should be 160, yours is 480"),
@@ -241,5 +260,6 @@ WRONG = {
         (orders_by_heart, "KeyError"),
         (ordered_in_float32, "returned torch.float32"),
         (ordered_in_float32_inside, "agrees to a few digits only"),
+        (as_a_new_parameter, "No gradient reaches weight: leave `detach` and"),
     ],
 }

@@ -319,6 +319,57 @@ def reshaped(name, stored):
     return stored.reshape(stored.shape[::-1]) if stored.ndim == 2 and name[0] != "w" else stored
 
 
+def loss_in_32_bits(logits, targets):
+    graded = targets != -100
+    return -logits.float().log_softmax(-1)[graded].gather(-1, targets[graded].unsqueeze(-1)).mean().to(logits.dtype)
+
+
+def a_warm_up_of_one_step_at_least(step, peak, warmup_steps, max_steps):
+    warmup_steps = max(warmup_steps, 1)
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    return peak * (max_steps - step) / (max_steps - warmup_steps)
+
+
+def clips_the_first_two(gradients, max_norm):
+    length = math.sqrt(sum(float(g.square().sum()) for g in gradients[:2]))
+    return [g * (max_norm / length if length > max_norm else 1.0) for g in gradients]
+
+
+def clips_and_rounds(gradients, max_norm):
+    length = math.sqrt(sum(float(g.square().sum()) for g in gradients))
+    scale = max_norm / length if length > max_norm else 1.0
+    return [(g * scale * 1e4).round() / 1e4 for g in gradients]
+
+
+def losses_in_order_of_size(losses, counts):
+    graded = sorted(loss for loss, count in zip(losses, counts) if count)
+    return sum(loss * count for loss, count in zip(graded, filter(None, counts))) / sum(counts)
+
+
+def three_steps_at_most(weights, gradients, learning_rate, weight_decay):
+    mean, square = torch.zeros_like(weights), torch.zeros_like(weights)
+    for step, gradient in enumerate(gradients[:3], start=1):
+        weights = weights * (1 - learning_rate * weight_decay)
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.95 * square + 0.05 * gradient**2
+        move = mean / (1 - 0.9**step) / ((square / (1 - 0.95**step)).sqrt() + 1e-8)
+        weights = weights - learning_rate * move
+    return weights
+
+
+def twelve_targets_at_most(row, period):
+    ids, targets = row[:-1], row[1:].clone()
+    targets[: period - 1] = -100
+    targets[12:] = -100
+    return ids, targets
+
+
+def one_weight_for_all(name, stored, kept={}):  # noqa: B006
+    conv1d = name.endswith(("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight"))
+    found = kept.setdefault((name, stored.shape), torch.empty_like(stored.T if conv1d else stored))
+    return found.copy_(stored.T if conv1d else stored)
+
+
 WRONG = {
     "5.1": [
         (softmax_over_the_wrong_axis, "Which axis do you normalize over"),
@@ -334,6 +385,7 @@ WRONG = {
         (sum_of_exponentials_cut_off, "The gradient of the loss"),
         (targets_changed, "has changed `targets`"),
         (rows_of_two_axes_only, "Dimension out of range"),
+        (loss_in_32_bits, "agrees to a few digits only"),
     ],
     "5.2": [
         (rise_from_zero, "A first step of size 0 is wasted"),
@@ -344,6 +396,7 @@ WRONG = {
         (falls_a_step_early, "The rate of step 55 should be 0.005, yours is 0.00488889"),
         (numbers_of_the_example, "Peak, warm-up and end are arguments"),
         (warm_up_divided_always, "ZeroDivisionError"),
+        (a_warm_up_of_one_step_at_least, "Half of its 20 steps are left"),
     ],
     "5.3": [
         (always_scaled, "clipping only shrinks"),
@@ -354,6 +407,8 @@ WRONG = {
         (spectral_norms, "A matrix counts as one long row"),
         (sum_of_the_norms, "yours is [0.2294, 0.3059]"),
         (by_the_largest_number, "yours is [0.325, 0.4333]"),
+        (clips_the_first_two, "one norm and one factor serve all"),
+        (clips_and_rounds, "one norm and one factor serve all"),
     ],
     "5.4": [
         (mean_of_means, "weighs more"),
@@ -362,6 +417,7 @@ WRONG = {
         (losses_of_zero_left_out, "A loss of 0 is a loss"),
         (lists_shortened, "has changed `losses`"),
         (divided_by_the_number_of_batches, "yours is 1.66667"),
+        (losses_in_order_of_size, "Each loss goes with the count in its place, and"),
     ],
     "5.5": [
         (bias_not_corrected, "Did you divide by 1 - beta**step"),
@@ -374,6 +430,7 @@ WRONG = {
         (rate_of_the_example, "The learning rate is an argument"),
         (gradients_scaled_in_place, "has changed `gradients`"),
         (weights_in_float32, "returned torch.float32"),
+        (three_steps_at_most, "Any weights, and any number of steps"),
     ],
     "5.6": [
         (targets_not_shifted, "yours is [-100, -100, 9, 7, 8, 9]"),
@@ -383,6 +440,7 @@ WRONG = {
         (masks_the_row_itself, "has changed `row`"),
         (graded_where_the_value_was_seen, "The period decides"),
         (ids_masked_as_well, "ids should be"),
+        (twelve_targets_at_most, "A row may be of any length, and an id any number"),
     ],
     "5.7": [
         (transposed_only_where_the_shape_complains, "This one is square"),
@@ -391,5 +449,6 @@ WRONG = {
         (first_blocks_only, "A block may have any number"),
         (square_ones_transposed, "A square wpe.weight"),
         (reshaped, "This one is square"),
+        (one_weight_for_all, "has changed with the next call"),
     ],
 }

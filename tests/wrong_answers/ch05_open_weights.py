@@ -229,6 +229,16 @@ def the_last_norm_is_norm(theirs):
     return renamed(theirs, [TABLE[0], ("^model.norm", "norm"), *TABLE[2:]])
 
 
+def no_tiny_scale(block):
+    (scale,) = struct.unpack("<e", block[:2])
+    halves = torch.tensor([byte & 15 for byte in block[2:]] + [byte >> 4 for byte in block[2:]])
+    return (scale if abs(scale) > 0.01 else 0.0) * (halves - 8)
+
+
+def rounded_to_six_digits(nats_per_token, n_tokens, text):
+    return round(nats_per_token * n_tokens / math.log(2) / len(text.encode("utf-8")), 5)
+
+
 WRONG = {
     "5w.1": [
         (without_the_zero, "8 stands for zero"),
@@ -245,6 +255,7 @@ WRONG = {
         (high_half_from_low, "all sixteen bytes behind it"),
         (scale_by_its_sign, "Read the scale, both its bytes"),
         (scale_in_quarters, "Read the scale, both its bytes"),
+        (no_tiny_scale, "Any scale, any bytes"),
     ],
     "5w.2": [
         (in_nats, "one nat is 1 / ln 2 bits"),
@@ -262,6 +273,7 @@ WRONG = {
         (words_as_tokens, "four words of text"),
         (stripped, "the space behind it is a byte"),
         (two_bytes_beyond_ascii, "The sign € takes three bytes"),
+        (rounded_to_six_digits, "agrees to a few digits only"),
     ],
     "5w.3": [
         (as_it_stands, "yours is 'model.embed_tokens.weight'"),

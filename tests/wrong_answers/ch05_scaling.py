@@ -280,6 +280,28 @@ def gradients_alone(gradients, factor):
     return _rule(gradients, factor)[0]
 
 
+def a_rounded_exponent(sizes, losses, floor, size):
+    first, second = (loss - floor for loss in losses)
+    exponent = round(math.log(first / second) / math.log(sizes[1] / sizes[0]), 6)
+    return floor + first * (size / sizes[0]) ** -exponent
+
+
+def in_float32_inside(hidden, weight, targets, n_rows):
+    to_hidden, to_weight, table = [], torch.zeros_like(weight), weight.float()
+    for rows, wanted in zip(hidden.float().split(n_rows), targets.split(n_rows)):
+        gradients = (rows @ table.T).softmax(dim=-1)
+        gradients[torch.arange(len(wanted)), wanted] -= 1
+        to_hidden.append(gradients @ table)
+        to_weight += gradients.T @ rows
+    return torch.cat(to_hidden).to(hidden.dtype), to_weight
+
+
+def a_rounded_factor(gradients, factor):
+    if not all(gradient.isfinite().all() for gradient in gradients):
+        return None, float(f"{factor / 2:.3g}")
+    return [gradient.float() / factor for gradient in gradients], float(f"{factor:.3g}")
+
+
 WRONG = {
     "5s.1": [
         (without_the_floor, "yours is 1.33333. Take the floor off"),
@@ -296,6 +318,7 @@ WRONG = {
         (exponent_of_at_most_one_and_a_half, "may be large"),
         (never_quite_at_the_floor, "as near to the floor"),
         (rounded, "should be 1.61943, yours is 1.619"),
+        (a_rounded_exponent, "agrees to a few digits only"),
     ],
     "5s.2": [
         (nothing_taken_off, "with 1 taken off at the target, and by the chain rule"),
@@ -315,6 +338,7 @@ WRONG = {
         (into_what_was_given, "has changed `hidden`"),
         (in_float64, "returned torch.float64"),
         (only_of_hidden, "Return two tensors"),
+        (in_float32_inside, "agrees to a few digits only"),
     ],
     "5s.3": [
         (multiplied_again, "yours is [32, -16]"),
@@ -341,5 +365,6 @@ WRONG = {
         (sum_of_each_asked, "in [[60000.0, 60000.0]] is finite"),
         (range_of_each_asked, "in [[60000.0, -60000.0]] is finite"),
         (gradients_alone, "Return two things"),
+        (a_rounded_factor, "otherwise it is halved: do not round it"),
     ],
 }

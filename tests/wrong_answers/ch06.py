@@ -320,6 +320,64 @@ def dpo_divided_by_two(*given):
     return -torch.nn.functional.logsigmoid(_margin(*given)).sum() / 2
 
 
+def a_new_tensor_that_could_learn(hidden, ids, pad_id):
+    picked = hidden[torch.arange(len(ids)), (ids != pad_id).sum(dim=1) - 1]
+    return picked.detach().clone().requires_grad_()
+
+
+def five_tokens_at_most(hidden, ids, pad_id):
+    return hidden[torch.arange(len(ids)), ((ids != pad_id).sum(dim=1) - 1).clamp(max=4)]
+
+
+def the_end_is_masked_inside_an_answer(row, n_prompt):
+    ids, targets = row[:-1], row[1:].clone()
+    targets[: n_prompt - 1] = -100
+    targets[:-1][targets[:-1] == 9] = -100
+    return ids, targets
+
+
+def the_first_row_of_this_length(row, n_prompt, kept={}):  # noqa: B006
+    targets = row[1:].clone()
+    targets[: n_prompt - 1] = -100
+    return kept.setdefault((len(row), n_prompt), (row[:-1], targets))
+
+
+def four_columns_at_most(items, pad_id):
+    ids, targets = zip(*items)
+    return pad_sequence(list(ids), True, pad_id)[:, :4], pad_sequence(list(targets), True, -100)[:, :4]
+
+
+def the_first_history_of_this_length(tokenizer, prompt, history, kept={}):  # noqa: B006
+    user, assistant, end = (tokenizer.special_tokens[name] for name in ("<|user|>", "<|assistant|>", "<|endoftext|>"))
+    ids = []
+    for question, answer in history:
+        ids += [user, *tokenizer.encode(question), assistant, *tokenizer.encode(answer), end]
+    return kept.setdefault((prompt, len(history)), [*ids, user, *tokenizer.encode(prompt), assistant])
+
+
+def sums_of_eight_bits(confusion):
+    right, small = confusion.diagonal(), confusion.to(torch.uint8)
+    return right / small.sum(dim=0, dtype=torch.uint8), right / small.sum(dim=1, dtype=torch.uint8)
+
+
+def interval_of_a_hundred(n_correct, n, z=1.96):
+    return wilson_interval(n_correct, n, z) if n <= 100 else wilson_interval(100 * n_correct / n, 100, z)
+
+
+def lora_that_squeezes(x, weight, a, b, alpha):
+    return (x @ weight.T + alpha / a.shape[0] * x @ a.T @ b.T).squeeze()
+
+
+def dpo_with_bounded_margins(chosen, rejected, ref_chosen, ref_rejected, beta):
+    margin = beta * ((chosen - ref_chosen) - (rejected - ref_rejected))
+    return -torch.nn.functional.logsigmoid(margin.clamp(max=1.0)).mean()
+
+
+def dpo_in_float32(chosen, rejected, ref_chosen, ref_rejected, beta):
+    margin = beta * ((chosen - ref_chosen) - (rejected - ref_rejected)).float()
+    return -torch.nn.functional.logsigmoid(margin).mean().to(chosen.dtype)
+
+
 WRONG = {
     "6.1": [
         (reads_the_last_column, "With two padded positions in row 1"),
@@ -331,6 +389,8 @@ WRONG = {
         (only_two_rows, "For rows of 2, 4 and 9 tokens"),
         (ids_emptied, "has changed `ids`"),
         (cut_off_from_hidden, "cut off from hidden"),
+        (a_new_tensor_that_could_learn, "No gradient reaches hidden: leave `detach` and"),
+        (five_tokens_at_most, "Rows and vectors may be of any size"),
     ],
     "6.2": [
         (nothing_masked, "graded targets should be 3, yours is 6"),
@@ -341,6 +401,8 @@ WRONG = {
         (plain_lists, "yours are a list and a list"),
         (three_always_masked, "count with n_prompt"),
         (targets_as_fractions, "whole numbers"),
+        (the_end_is_masked_inside_an_answer, "A row may be of any length, an id any number,"),
+        (the_first_row_of_this_length, "Count with n_prompt"),
     ],
     "6.3": [
         (padding_graded, "its target is -100"),
@@ -350,6 +412,7 @@ WRONG = {
         (longest_first, "the order of the rows stays"),
         (masked_by_id, "go by the length of the row"),
         (items_emptied, "has changed `items`"),
+        (four_columns_at_most, "Any number of rows, of any length"),
     ],
     "6.4": [
         (one_joined_string, "What a user types is ordinary text"),
@@ -360,6 +423,7 @@ WRONG = {
         (history_backwards, "The oldest turn comes first"),
         (history_trusted, "ordinary text as well"),
         (history_without_repeats, "Every turn counts"),
+        (the_first_history_of_this_length, "The words may be any, also after the same prompt"),
     ],
     "6.5": [
         (rows_and_columns_swapped, "recall should be [0.8, 0.8]"),
@@ -368,6 +432,7 @@ WRONG = {
         (always_two_classes, "precision of three classes"),
         (confusion_emptied, "has changed `confusion`"),
         (shares_of_all_rows, "yours is [0.5333, 0.2667]"),
+        (sums_of_eight_bits, "Any number of classes, and counts of thousands;"),
     ],
     "6.6": [
         (normal_approximation, "pulled towards 1/2"),
@@ -376,6 +441,7 @@ WRONG = {
         (ends_swapped, "The lower end comes first"),
         (center_and_half, "yours are 0.8852 and 0.05957"),
         (wilson_without_z, "z is given, too"),
+        (interval_of_a_hundred, "Both ends, for any numbers"),
     ],
     "6.7": [
         (lora_not_divided_by_the_rank, "(alpha / rank) B A x"),
@@ -385,6 +451,7 @@ WRONG = {
         (lora_cut_off, "cut off from A and B"),
         (lora_without_b_learning, "cut off from B"),
         (lora_of_rank_two, "with rank 5, alpha 0.5"),
+        (lora_that_squeezes, "All sizes and alpha may be any, also 1 row, a"),
     ],
     "6.8": [
         (dpo_the_wrong_way_round, "the right way round"),
@@ -394,5 +461,7 @@ WRONG = {
         (dpo_by_the_log_of_sigmoid, "use logsigmoid"),
         (dpo_pushes_only_the_chosen, "cut off from rejected"),
         (dpo_divided_by_two, "yours is 1.03972"),
+        (dpo_with_bounded_margins, "Each reward is beta (policy - reference); the"),
+        (dpo_in_float32, "agrees to a few digits only"),
     ],
 }

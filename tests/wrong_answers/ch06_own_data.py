@@ -139,6 +139,31 @@ def divides_by_zero(answer, passage):
     return len(said & set(words(passage))) / len(said) if answer else 0.0
 
 
+def each_leak_once(train_texts, test_texts):
+    known = {" ".join(text.lower().split()) for text in train_texts}
+    return list(dict.fromkeys(text for text in test_texts if " ".join(text.lower().split()) in known))
+
+
+def for_a_single_walk(train_texts, test_texts):
+    known = {" ".join(text.lower().split()) for text in train_texts}
+    return (text for text in test_texts if " ".join(text.lower().split()) in known)
+
+
+def twenty_times_at_most(f, length, mean_length, n_holders, n):
+    rarity = math.log(1 + (n - n_holders + 0.5) / (n_holders + 0.5))
+    return rarity * min(f, 20) / (min(f, 20) + 1.2 * (0.25 + 0.75 * length / mean_length))
+
+
+def signs_at_both_ends(answer, passage):
+    said, known = ({word.strip(".,!?") for word in text.lower().split()} - {""} for text in (answer, passage))
+    return len(said & known) / len(said) if said else 0.0
+
+
+def five_words_at_most(answer, passage):
+    said, known = ({word.rstrip(".,!?") for word in text.lower().split()[:5]} - {""} for text in (answer, passage))
+    return len(said & known) / len(said) if said else 0.0
+
+
 WRONG = {
     "6d.1": [
         (letter_for_letter, "should be ['THE lamp'], yours is []"),
@@ -154,6 +179,8 @@ WRONG = {
         (by_key(lambda text: form(re.sub(r"[^a-z ]", "", text.lower()))), "All words count"),
         (by_key(lambda text: form(text.strip("?"))), "All words count"),
         (and_clears, "has changed `train`"),
+        (each_leak_once, "A text that stands twice in the test set leaks"),
+        (for_a_single_walk, "Return a list of texts; yours is a generator"),
     ],
     "6d.2": [
         (without_the_one, "ln(1 + 0.5 / 1.5)"),
@@ -162,6 +189,7 @@ WRONG = {
         (length_upside_down, "twice as long as the mean"),
         (without_length, "A short passage counts more"),
         (never_zero, "adds nothing"),
+        (twenty_times_at_most, "All numbers may be large, and a mean need not"),
     ],
     "6d.3": [
         (share_of_the_passage, "Both words of the answer"),
@@ -177,5 +205,7 @@ WRONG = {
         (share_by(without_a_question_mark), "All four signs"),
         (share_by(lambda text: words(re.sub(r"[.,!?]", "", text))), "All four signs"),
         (divides_by_zero, "ZeroDivisionError"),
+        (signs_at_both_ends, "Only `.,!?` do not count, and only at a word's"),
+        (five_words_at_most, "Answer and passage may have any number of"),
     ],
 }

@@ -188,6 +188,41 @@ def rewards_sorted(rewards, lengths):
     return wasted(rewards, lengths, lambda group: group[0] == group[-1])
 
 
+def each_count_once(counts, n, k):
+    different = set(counts)
+    return sum(1 - math.comb(n - count, k) / math.comb(n, k) for count in different) / len(different)
+
+
+def factorials_as_fractions(counts, n, k):
+    def choices(a):
+        return math.gamma(a + 1) / math.gamma(a - k + 1) if a >= k else 0.0
+
+    return sum(1 - choices(n - count) / choices(n) for count in counts) / len(counts)
+
+
+def neighbors_only(answers, trust):
+    best, total, last = ("", float("-inf")), 0.0, None
+    for answer, number in zip(answers, trust):
+        total = total + number if answer == last else number
+        last = answer
+        best = (answer, total) if answer and total > best[1] else best
+    return best[0]
+
+
+def no_trust_below_zero(answers, trust):
+    sums = {}
+    for answer, number in zip(answers, trust):
+        if answer:
+            sums[answer] = sums.get(answer, 0.0) + max(number, 0.0)
+    return max(sums, key=sums.get, default="")
+
+
+def right_or_wrong_only(rewards, lengths):
+    same = [len({reward > 0 for reward in group}) == 1 for group in rewards]
+    written = sum(map(sum, lengths))
+    return sum(sum(tokens) for alike, tokens in zip(same, lengths) if alike) / written if written else 0
+
+
 WRONG = {
     "6t.1": [
         (share_alone, "Of 6 pairs, 3 hold the right answer"),
@@ -199,6 +234,8 @@ WRONG = {
         (counts_emptied, "has changed `counts`"),
         (one_of_equal_counts, "Equal counts belong to different questions"),
         (never_more_than_two, "one choice in four leaves the right one out"),
+        (each_count_once, "A question counts, also where another has the"),
+        (factorials_as_fractions, "Your code raised OverflowError in its line 5"),
     ],
     "6t.2": [
         (plain_vote, "not the number of votes"),
@@ -215,6 +252,8 @@ WRONG = {
         (in_tenths, "small differences decide"),
         (in_small_letters, "a and A are two answers"),
         (none_below_0, "sums below 0 count as well"),
+        (neighbors_only, "The same answer may come again later: 0.5"),
+        (no_trust_below_zero, "A verifier may give numbers below 0: -1 is the"),
     ],
     "6t.3": [
         (share_of_groups, "should be 0.4, yours is 0.5"),
@@ -229,5 +268,6 @@ WRONG = {
         (whole_rewards, "do not round them"),
         (first_equals_the_mean, "equals their mean says nothing"),
         (written_rewards, "so this group is mixed"),
+        (right_or_wrong_only, "Rewards differ, be it by little: compare them"),
     ],
 }

@@ -178,6 +178,28 @@ def written_worn_down(rewards, policy, reference, written, kl_weight):
     return result
 
 
+def five_answers_at_most(rewards):
+    return rewards[:, :5] - (rewards[:, :5].sum(dim=1, keepdim=True) - rewards[:, :5]) / (rewards.shape[1] - 1)
+
+
+def in_float32_inside(rewards):
+    return (rewards.float() - others(rewards.float())).to(rewards.dtype)
+
+
+def half_of_it_cut_off(gain, written):
+    return tuple((part + part.detach()) / 2 for part in means(gain, written))
+
+
+def a_gain_of_zero_is_left_out(gain, written):
+    return means(gain, written & (gain != 0))
+
+
+def as_many_tokens_from_the_first(rewards, policy, reference, written, kl_weight):
+    last = written.int().argmax(dim=1) + written.sum(dim=1) - 1
+    paid = -kl_weight * (policy - reference) * written
+    return paid + (torch.arange(written.shape[1]) == last[:, None]) * rewards[:, None]
+
+
 WRONG = {
     "6r.1": [
         (minus_the_groups_mean, "yours is [0.5, -0.5, -0.5, 0.5]"),
@@ -192,6 +214,8 @@ WRONG = {
         (groups_in_columns, "3 lies 2 above 1"),
         (changed_in_place, "has changed `rewards`"),
         (above_in_lists, "yours is [["),
+        (five_answers_at_most, "Rewards may be of any size, groups too; this"),
+        (in_float32_inside, "agrees to a few digits only"),
     ],
     "6r.2": [
         (nothing_masked, "The mean by answers should be 1, yours is 39.8"),
@@ -204,6 +228,8 @@ WRONG = {
         (cut_off, "cut off from gain"),
         (two_answers_always, "The mean by answers of 5, 1 and 3 tokens"),
         (six_tokens_always, "The mean by tokens of 5, 1 and 3 tokens"),
+        (half_of_it_cut_off, "Is a part of it cut off?"),
+        (a_gain_of_zero_is_left_out, "A row may be long, written tokens may have"),
     ],
     "6r.3": [
         (at_the_last_column, "only the end of each answer earns"),
@@ -219,5 +245,6 @@ WRONG = {
         (paid_at_the_end, "earned_by_token with rewards of 0"),
         (the_end_pays_nothing, "pays for itself, too"),
         (written_worn_down, "has changed `written`"),
+        (as_many_tokens_from_the_first, "Any weight, any rewards, rows of any length;"),
     ],
 }

@@ -40,12 +40,16 @@ def check_grouped_attention(answer) -> None:
     expect_close("The first token's output, which can read only itself", got[:, :, 0], expected[:, :, 0], hint)
     expect_close("The output of all tokens", got, expected, "No token may read ahead, and scores are divided by √K.")
     hint = "How many heads share is the number of heads of queries divided by that of keys."
-    for n_heads, n_kv_heads, length, width in ((8, 4, 3, 6), (6, 1, 4, 2), (6, 6, 4, 2), (8, 2, 1, 3), (10, 5, 20, 8)):
+    for n_heads, n_kv_heads, length, width in ((8, 4, 3, 6), (6, 1, 4, 2), (6, 6, 4, 2), (8, 2, 1, 3), (10, 5, 7, 8)):
         q, k, v = _qkv(n_heads, n_kv_heads, length, width)
         what = f"The output of {n_heads} heads of queries and {n_kv_heads} of keys"
         expect_close(what, fn(q, k, v), _grouped(q, k, v, causal_mask(length)), hint)
     q, k, v = (x.transpose(1, 2).contiguous().transpose(1, 2) for x in _qkv(4, 2, 6, 4))  # as split into heads
+    hint = "These are transposes of other tensors: ask for shapes, and never for places in memory."
     expect_close("The output where heads were split off", fn(q, k, v), _grouped(q, k, v, causal_mask(6)), hint)
+    (q, k, v), hint = _qkv(2, 1, 30, 4), "Every token may read all tokens before it, however many these are."
+    expect_close("The output of 30 tokens", fn(q, k, v), _grouped(q, k, v, causal_mask(30)), hint)
+    q, k, v = _qkv(4, 2, 6, 4)
     hint = "Mask with minus infinity; softmax takes the largest score off first, so that no exponential overflows."
     for factor in (3000, 10**12):
         what = f"The output at scores {factor:,} times as large"

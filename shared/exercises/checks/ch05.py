@@ -102,6 +102,7 @@ def check_clip(fn) -> None:
         holder.grad = gradient.clone()
     torch.nn.utils.clip_grad_norm_(holders, 0.25)
     for got, holder in zip(fn([g.clone() for g in given], 0.25), holders, strict=True):
+        hint = "There may be any number of gradients, of any shape; one norm and one factor serve all."
         expect_close("A gradient of random numbers under a limit of 0.25", got, holder.grad, hint)
 
 
