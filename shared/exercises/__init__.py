@@ -70,33 +70,26 @@ def expect_close(what: str, got: Any, expected: Any, hint: str = "", tolerance: 
         hint: the end of the message.
         tolerance: absolute, and relative to the size; without it as many digits count as the numbers have.
     """
-    digits = _digits(got, expected) if tolerance is None else tolerance
+    relative, absolute = _digits(got, expected) if tolerance is None else (tolerance, tolerance)
     expected = torch.as_tensor(expected, dtype=torch.float64)
     if not isinstance(got, (torch.Tensor, Real)):  # Python's and NumPy's numbers are Real
         raise NotYet(_difference(what, got, expected, hint))
     given, got = got, got.detach() if isinstance(got, torch.Tensor) else torch.tensor(float(got), dtype=torch.float64)
     _expect_shape(what, got, expected, hint)
-    if not _agree(got, expected, digits):
-        if _agree(got, expected, 1e-5):
-            rounded = (
-                "Yours agrees to a few digits only: round nothing, and compute in the number format that is given."
-            )
-            hint = f"{rounded} {hint}".strip()
+    if not torch.allclose(got.double(), expected, relative, absolute, equal_nan=True):
+        if torch.allclose(got.double(), expected, 1e-5, 1e-5, equal_nan=True):
+            advice = "round nothing, and compute in the number format that is given."
+            hint = f"Yours agrees to a few digits only: {advice} {hint}".strip()
         raise NotYet(_difference(what, given, expected, hint))
 
 
-def _agree(got: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
-    least = 1e-9 if tolerance < 1e-5 else tolerance  # where the expected number is 0
-    return torch.allclose(got.double(), expected, rtol=tolerance, atol=min(least, tolerance), equal_nan=True)
-
-
-def _digits(got: Any, expected: Any) -> float:
-    """Return how much two numbers may differ, by how many digits both have."""
+def _digits(got: Any, expected: Any) -> tuple[float, float]:
+    """Return by how much two numbers may differ, relative and absolute, as both have their digits."""
     single = isinstance(expected, torch.Tensor) and expected.is_floating_point() and expected.dtype != torch.float64
     if isinstance(got, torch.Tensor):
         double = isinstance(expected, torch.Tensor) and got.dtype == expected.dtype == torch.float64
-        return 1e-9 if double else 1e-5
-    return 1e-5 if single else 5e-7  # a number may have been computed in float32
+        return (1e-9, 1e-9) if double else (1e-5, 1e-5)
+    return (1e-5, 1e-5) if single else (5e-7, 1e-9)  # a number may have been computed in float32
 
 
 def _expect_shape(what: str, got: Any, expected: torch.Tensor, hint: str) -> None:
@@ -195,12 +188,12 @@ class _Watched:
         return result
 
     def _names(self, n: int) -> list[str]:
+        """Return names for n arguments, as the answer has them, or their numbers where it has none."""
         try:
-            names = [
-                name for name, one in inspect.signature(self.answer).parameters.items() if one.kind < one.VAR_POSITIONAL
-            ]
+            found = inspect.signature(self.answer).parameters.values()
         except (TypeError, ValueError):
-            names = []
+            found = ()
+        names = [one.name for one in found if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
         return names + [f"argument {number + 1}" for number in range(len(names), n)]
 
     def _expect_the_same(self, given: dict[str, Any], before: dict[str, Any], earlier: list[Any]) -> None:
@@ -244,21 +237,18 @@ def _failure(error: BaseException, answer: Any, calls: list[str]) -> str:
 
 
 @contextmanager
-def without(owner: Any, name: str, message: str, option: str | None = None) -> Iterator[None]:
+def without(owner: Any, name: str, message: str) -> Iterator[None]:
     """Take a function away for the time of a check, where an exercise asks to do its work by hand.
 
     Args:
         owner: the module or class that has it.
         name: its name there.
         message: what an answer is told that calls it.
-        option: refuse only calls that name this option.
     """
     kept = getattr(owner, name)
 
     def refused(*arguments, **options):
-        if option is None or option in options:
-            raise NotYet(message)
-        return kept(*arguments, **options)
+        raise NotYet(message)
 
     setattr(owner, name, refused)
     try:

@@ -160,7 +160,7 @@ def check_split_into_heads(fn) -> None:
     hint = "This x is the transpose of another tensor: ask for shapes, and never for places in memory."
     expect_equal("The heads of a transposed x", fn(turned, 2), torch.stack(turned.split(2, dim=-1), dim=1), hint)
     n_heads, d_head = whole_numbers(2, 2, 7)
-    x = torch.randn(2, 3, n_heads * d_head, generator=dice(3))
+    x = torch.randn(2, 3, n_heads * d_head, generator=dice(3), dtype=torch.float64)
     expected = torch.stack(x.split(d_head, dim=-1), dim=1)
     what = f"The heads of random numbers of shape {tuple(x.shape)} with n_heads={n_heads}"
     expect_equal(what, fn(x, n_heads), expected, "Any number of heads, and any width.")
