@@ -190,9 +190,9 @@ class _Watched:
     def _names(self, n: int) -> list[str]:
         """Return names for n arguments, as the answer has them, or their numbers where it has none."""
         try:
-            found = inspect.signature(self.answer).parameters.values()
+            found = list(inspect.signature(self.answer).parameters.values())
         except (TypeError, ValueError):
-            found = ()
+            found = []
         names = [one.name for one in found if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
         return names + [f"argument {number + 1}" for number in range(len(names), n)]
 
