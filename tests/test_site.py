@@ -134,6 +134,11 @@ def test_a_word_is_looked_for_in_headings_then_in_prose_then_in_code():
     assert pages.taught_in(told, "loss", "") == []
 
 
+def test_a_symbol_of_the_glossary_that_is_a_formula_is_written_as_one():
+    plain = re.sub(r"`[^`\n]*`|\$[^$\n]*\$|\]\([^)\n]*\)", "", pages.glossary(ROOT))
+    assert not re.findall(r".*(?:\^|_\{).*", plain)
+
+
 def test_every_notebook_of_the_course_has_words_in_the_glossary():
     listed = pages.glossary(ROOT)
     narratives = [page for group in pages.chapters(ROOT).values() for page in group if not page.endswith("exercises")]
