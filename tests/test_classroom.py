@@ -33,6 +33,30 @@ def test_learners_get_no_answers(made):
     assert (made / "course" / "shared" / "exercises" / "class_seed.txt").read_text(encoding="utf-8") == "7"
 
 
+def test_what_a_teacher_keeps_in_the_folder_of_the_course_goes_to_nobody(tmp_path):
+    """Earlier classes, a solved copy, and the file by which git marks a second working tree."""
+    root = tmp_path / "whole"
+    classroom.hand_out(root)
+    plain = {path for path in root.rglob("*") if path.is_file()}
+    for name in ("spring/teacher/answers.md", "ch03_attention/exercises-Copy1.ipynb", ".git", "grades.csv"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("mine", encoding="utf-8")
+    classroom.hand_out(tmp_path / "copy", root=root)
+    names = {path.relative_to(tmp_path / "copy") for path in (tmp_path / "copy").rglob("*") if path.is_file()}
+    assert names == {path.relative_to(root) for path in plain}
+
+
+def test_learners_get_each_part_of_the_course_but_what_is_hidden(tmp_path):
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    tracked = {name for name in listed.stdout.splitlines() if (ROOT / name).is_file()}
+    classroom.hand_out(tmp_path)
+    given = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert {name for name in tracked - given if not name.startswith(classroom.HIDDEN)} == set()
+    assert {name for name in tracked if name.startswith(classroom.HIDDEN)} & given == set()
+
+
 def test_notebooks_are_as_released_and_come_back_without_git(made):
     course = made / "course"
     assert differing(course) == []
@@ -84,6 +108,8 @@ def test_the_commands_of_a_copy_are_those_that_its_readme_names(made):
     assert {"lab", "test", "restore", "update", "progress"} <= commands and not {"grade", "classroom"} & commands
     readme = (made / "course" / "README.md").read_text(encoding="utf-8")
     assert "course.py update" in readme and "course.py grade" not in readme and "course.py classroom" not in readme
+    assert "shared/teaching" not in readme and "**Three ways through.**" in readme
+    assert sorted(path.name for path in made.iterdir()) == ["course", "site", "teacher"]
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path, capsys):

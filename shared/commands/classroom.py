@@ -30,9 +30,16 @@ HIDDEN = (  # what a learner should not have; a folder ends in a stroke
     "shared/commands/grade", "tests/test_grade.py", "tests/hostile_submissions.py", "tests/test_quiz.py",
     "tests/test_classroom.py", "tests/test_teaching.py",
 )  # fmt: skip
+TOP = (  # what of the course's folder is the course; whatever else a teacher keeps in it goes to nobody
+    ".ci", ".devcontainer", ".github", "data", "shared", "tests", ".editorconfig", ".gitattributes", ".gitignore",
+    ".pre-commit-config.yaml", "AGENTS.md", "BENCHMARKS.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md",
+    "LICENSE", "README.md", "SECURITY.md", "course.py", "pyproject.toml", "requirements.txt",
+)  # fmt: skip
+CHAPTER = re.compile(r"ch\d\d_\w+")
 LEFT = ("__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".mine-")
 # lines of the README that speak of what learners do not have
 TEACHERS = ("course.py grade", "course.py classroom", "course.py slides")
+TEACHERS_PARAGRAPH = re.compile(r"^\*\*For teachers\.\*\* (?:.+\n)+\n", re.MULTILINE)
 UV = {  # system -> what uv calls it
     "windows": "x86_64-pc-windows-msvc",
     "macos": "aarch64-apple-darwin",
@@ -104,13 +111,13 @@ def hand_out(target: Path, seed: int = 0, root: Path = ROOT) -> None:
     notebooks = {name: as_released(name, expected, root) for name, expected in released(root).items()}
     for path in _files(root):
         name = path.relative_to(root).as_posix()
-        if name not in notebooks:
+        if path.suffix != ".ipynb":  # a notebook that is not of the release may hold a teacher's answers
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / name)
     for name, content in notebooks.items():
         write_atomically(target / name, content)
         write_atomically(target / "shared" / "released" / name, content)
-    readme = (target / "README.md").read_text(encoding="utf-8").splitlines(keepends=True)
+    readme = TEACHERS_PARAGRAPH.sub("", (target / "README.md").read_text(encoding="utf-8")).splitlines(keepends=True)
     write_atomically(target / "README.md", "".join(line for line in readme if not any(t in line for t in TEACHERS)))
     if seed:
         write_atomically(target / "shared" / "exercises" / "class_seed.txt", str(seed))
@@ -134,6 +141,9 @@ def _files(root: Path) -> list[Path]:
     for folder, folders, names in os.walk(root):
         here = Path(folder).relative_to(root).as_posix()
         inside = "" if here == "." else f"{here}/"
+        if not inside:
+            folders[:] = [name for name in folders if name in TOP or CHAPTER.fullmatch(name)]
+            names = [name for name in names if name in TOP]
         folders[:] = [name for name in folders if name not in LEFT and not f"{inside}{name}/".startswith(HIDDEN)]
         found += [
             Path(folder) / name

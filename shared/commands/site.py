@@ -86,9 +86,11 @@ def build(source: Path, folder: Path, *, strict: bool = False) -> None:
     from sphinx.cmd.build import build_main
 
     with tempfile.TemporaryDirectory(prefix="course-site-") as scratch:
-        words = ["--quiet", *(["--fail-on-warning"] if strict else []), "-c", str(SETTINGS), "-d", scratch]
-        if build_main([*words, str(source), str(folder)]):
+        made, kept = os.path.join(scratch, "site"), os.path.join(scratch, "kept")  # MyST-NB leaves a folder beside it
+        words = ["--quiet", *(["--fail-on-warning"] if strict else []), "-c", str(SETTINGS), "-d", kept]
+        if build_main([*words, str(source), made]):
             raise ValueError("Sphinx could not make the site: the reason stands above")
+        shutil.copytree(made, folder, dirs_exist_ok=True)
     write_atomically(folder / "index.html", HOME)
 
 
