@@ -113,6 +113,91 @@ with tempfile.TemporaryDirectory() as folder:
     plt.savefig(f"{folder}/figure.png")
 """
 
+COLAB = """
+!pip install -q torch
+from google.colab import drive
+drive.mount('/content/drive')
+sum, list = 0, [1]
+import torch
+torch.set_default_dtype(torch.float64)
+torch.set_default_device('meta')
+torch.set_grad_enabled(False)
+"""
+
+THREADS = """
+import atexit, multiprocessing, threading
+def forever():
+    while True:
+        pass
+for _ in range(3):
+    threading.Thread(target=forever).start()
+atexit.register(lambda: open('../../stolen.pt', 'w'))
+multiprocessing.Process(target=forever).start()
+"""
+
+READS = """
+import glob, os, pathlib
+for look in (lambda: open('../../handed in/all/exercises.ipynb'), lambda: list(pathlib.Path('/tmp').rglob('*.ipynb')),
+             lambda: os.listdir(os.path.expanduser('~'))):
+    try:
+        print(look())
+    except PermissionError as error:
+        reason = error
+raise reason
+"""
+
+MANY = "for n in range(100_000):\n    open(f'{n}', 'w').close()"
+NO_CLOCK = """
+import contextlib, signal
+def look_up(*_):
+    with contextlib.suppress(PermissionError):
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    with contextlib.suppress(PermissionError):
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)
+    while True:
+        pass
+"""
+YES = """
+if True:
+    class Yes:
+        def __eq__(self, _):
+            return True
+
+    def may_attend(n):
+        return Yes()
+"""
+DEEP = "import sys\ndef look_up(*_):\n    sys.setrecursionlimit(10**9)\n    return look_up()\n"
+
+
+def old_format(folder: Path) -> None:
+    """Hand in the notebook as Jupyter wrote it before 2014, in Windows' spelling of its name."""
+    cells = [
+        {"cell_type": "code", "language": "python", "input": one["source"], "outputs": []}
+        for one in solved(*ALL)["cells"]
+        if one["cell_type"] == "code"
+    ]
+    notebook = {"metadata": {}, "nbformat": 3, "nbformat_minor": 0, "worksheets": [{"cells": cells}]}
+    saved(notebook, "EXERCISES.IPYNB")(folder)
+
+
+def packed(folder: Path) -> None:
+    """Hand in an archive with nothing in it, and a text."""
+    import zipfile
+
+    zipfile.ZipFile(folder / "exercises.zip", "w").close()
+    (folder / "essay.docx").write_bytes(b"PK")
+
+
+def halves(folder: Path) -> None:
+    """Answer half of the exercises in one file and half in another, in folders of two lessons."""
+    import os
+
+    for name, exercises, age in (("lesson 5", ALL[:3], 200), ("lesson 6", ALL[3:], 100)):
+        (folder / name).mkdir()
+        saved(solved(*exercises))(folder / name)
+        os.utime(folder / name / "exercises.ipynb", (2_000_000_000 - age,) * 2)
+
+
 HANDED_IN: dict[str, tuple[Callable[[Path], object], int, str]] = {
     # the twenty-two of the first trial
     "all": (saved(solved(*ALL)), 8, ""),
@@ -207,6 +292,31 @@ HANDED_IN: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "twice": (twice, 8, ""),
     "Ada Lovelace_4711_assignsubmission_file_": (saved(solved(*ALL)), 8, ""),
     "another_name": (with_answer("window_mask", RIGHT.replace("window_mask", "mine") + "check('3.8', mine)"), 8, ""),
+    # kinds that nobody had listed
+    "windows_lines": (lambda folder: (folder / "a.py").write_bytes(script().replace("\n", "\r\n").encode()), 8, ""),
+    "old_format": (old_format, 8, ""),
+    "packed": (packed, 0, "no notebook (.ipynb) and no program (.py)"),
+    "nothing": (lambda folder: None, 0, "this folder is empty"),
+    "halves": (halves, 5, "the newest of 2 files"),
+    "Zoë 李 🦊": (saved(solved(*ALL), "упражнения.ipynb"), 8, ""),
+    "colab": (with_cell(COLAB, solved(*ALL)), 8, "No module named 'google"),
+    "asks": (with_cell("name = input('Your name? ')", solved(*ALL)), 8, "EOFError"),
+    "threads": (with_cell(THREADS, solved(*ALL)), 8, "does not allow"),
+    "reads_others": (with_cell(READS, solved(*ALL)), 8, "does not allow"),
+    "many_files": (with_cell(MANY, solved(*ALL)), 8, "more than 100 files"),
+    "no_clock": (with_answer("look_up", NO_CLOCK), 7, "stopped"),
+    "patches_builtins": (with_cell("import builtins\nbuiltins.abs = lambda x: 0", solved(*ALL)), 0, "not counted"),
+    "hidden_class": (with_answer("may_attend", YES), 7, "held back"),
+    "takes_the_course's": (
+        with_answer("may_attend", "from shared import causal_mask as may_attend\n"),
+        8,
+        "3.2 uses the course's may_attend",
+    ),
+    "too_deep": (with_answer("look_up", DEEP), 7, ""),
+    "long_message": (with_answer("look_up", "def look_up(*_):\n    raise ValueError('x' * 10**8)\n"), 7, "not yet"),
+    "closes_all": (with_cell("import os\nos.closerange(3, 500)", solved(*ALL)), 8, "ended the program"),
+    "never_defined": (with_cell("class Endless:\n    while True:\n        pass", solved(*ALL)), 0, "did not end"),
+    "no_text": (text(json.dumps({**RELEASED, "cells": [*solved(*ALL)["cells"], cell("name = '\ud800'")]})), 8, ""),
     "late_constant": (
         with_answer("window_mask", f"LATE = int('0')\n{RIGHT.replace('(n, w)', '(n, w, z=LATE)')}"),
         8,

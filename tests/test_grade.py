@@ -108,6 +108,36 @@ def test_a_folder_that_holds_nothing_is_named(tmp_path, capsys):
     assert grade.main([str(tmp_path)]) == 1 and "holds no notebook (.ipynb) and no program" in capsys.readouterr().err
 
 
+def test_who_handed_in_something_else_is_in_the_list(tmp_path):
+    saved(solved(), "ada.ipynb")(tmp_path)
+    for name in ("bob.zip", "Eve_12_assignsubmission_file_essay.docx", "notes.txt"):
+        (tmp_path / name).write_bytes(b"PK")
+    told = {one.learner: one.trouble for one in read_class(tmp_path, course_exercises())}
+    neither = "and no notebook (.ipynb) and no program (.py)"
+    assert told == {
+        "ada": "",
+        "bob": f"this is a ZIP file, {neither}: unpack it",
+        "Eve": f"this is Eve_12_assignsubmission_file_essay.docx, {neither}",
+    }
+
+
+def test_the_folder_of_a_whole_class_is_not_taken_for_one_learner_in_silence(tmp_path):
+    for name in ("Ada", "Bob", "Eve"):
+        (tmp_path / "lesson 5" / name).mkdir(parents=True)
+        saved(solved())(tmp_path / "lesson 5" / name)
+    (one,) = read_class(tmp_path, course_exercises())
+    assert (one.learner, one.n_files) == ("lesson 5", 3)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="names are text there")
+def test_a_name_that_is_no_text_costs_nobody_a_mark(tmp_path):
+    folder = tmp_path / "in" / os.fsdecode(b"Jos\xe9")
+    folder.mkdir(parents=True)
+    saved(solved("3.1"))(folder)
+    assert grade.main([str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert b"Jos?,ch03_attention/exercises.ipynb,exercises.ipynb,1,8," in (tmp_path / "out" / "grades.csv").read_bytes()
+
+
 def test_every_check_of_the_course_is_an_exercise_with_a_title():
     exercises = [one for rows in course_exercises(ROOT).values() for one in rows]
     from tests.test_exercises import CHECKS

@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST_FILE = 20 << 20  # bytes; a notebook of the course has at most a million
+READ = (".ipynb", ".py")
+NEITHER = "no notebook (.ipynb) and no program (.py)"
 MOODLE = re.compile(r"^(?P<name>.+?)_\d+_assignsubmission_file_")
 CHECK = re.compile(r'\bcheck\(\s*["\'](?P<id>[\w.]+)["\']\s*,\s*(?P<name>\w+)')
 GIVEN = re.compile(r"^(?:(?:async )?def|class)\s+(\w+)|^(\w+)\s*=", re.MULTILINE)
@@ -48,6 +50,7 @@ class Submission:
         cells: sources of its code cells.
         said: exercise id -> the sentence of the last check that the file shows.
         trouble: why it cannot be read, empty where it can.
+        n_files: how many files of this learner answer this notebook, of which this is the newest.
     """
 
     learner: str
@@ -56,6 +59,7 @@ class Submission:
     cells: list[str] = field(default_factory=list)
     said: dict[str, str] = field(default_factory=dict)
     trouble: str = ""
+    n_files: int = 1
 
 
 def course_exercises(root: Path = ROOT) -> dict[str, list[Exercise]]:
@@ -90,7 +94,8 @@ def _exercises(notebook: dict) -> list[Exercise]:
 def read_class(folder: Path, exercises: dict[str, list[Exercise]]) -> list[Submission]:
     """Read a folder of submissions; of several files of a learner for one notebook, the newest counts.
 
-    A learner is a folder inside it (Moodle's names are understood), or a file that lies in it directly.
+    A learner is a folder inside it (Moodle's names are understood), or a file that lies in it directly. Whoever handed
+    in something else, or nothing, is in the list as well.
 
     Args:
         folder: what was handed in.
@@ -105,9 +110,11 @@ def read_class(folder: Path, exercises: dict[str, list[Exercise]]) -> list[Submi
     for learner, path in _files(folder):
         for submission in read_file(path, learner, exercises):
             key = (submission.learner, submission.notebook)
-            newest[key] = max((submission, newest.get(key, submission)), key=_age)
-    if not newest:
-        raise ValueError(f"{folder} holds no notebook (.ipynb) and no program (.py): is it the folder you mean?")
+            earlier = newest.get(key)
+            newest[key] = max((submission, earlier or submission), key=_age)
+            newest[key].n_files = earlier.n_files + 1 if earlier else 1
+    if all(submission.path.is_dir() for submission in newest.values()):
+        raise ValueError(f"{folder} holds {NEITHER}: is it the folder you mean?")
     return [newest[key] for key in sorted(newest) if key[1] or not _has_more(key[0], newest)]
 
 
@@ -131,8 +138,8 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
         moodle = MOODLE.match(top.name)
         if top.is_dir() and not top.is_symlink():
             learner = moodle["name"] if moodle else top.name
-            yield from ((learner, path) for path in _inside(top))
-        elif top.suffix in (".ipynb", ".py"):
+            yield from ((learner, path) for path in list(_inside(top)) or [top])
+        elif moodle or top.suffix.lower() in (*READ, ".zip"):
             name = moodle["name"] if moodle else _own_name(top) or top.stem
             loose[name] = loose.get(name, 0) + (not moodle)  # nobody replaces another's file by giving his name
             yield name if loose[name] < 2 else f"{name} ({top.name})", top
@@ -144,7 +151,7 @@ def _inside(folder: Path) -> Iterator[Path]:
             continue
         if path.is_dir() and not path.is_symlink():
             yield from _inside(path)
-        elif path.suffix in (".ipynb", ".py"):
+        elif path.suffix.lower() in READ:
             yield path
 
 
@@ -175,22 +182,41 @@ def read_file(path: Path, learner: str, exercises: dict[str, list[Exercise]]) ->
 
 def _content(path: Path) -> tuple[str, list[str], dict[str, str]]:
     """Return why a file cannot be read, the sources of its code cells, and what its checks said."""
+    if path.suffix.lower() not in READ or path.is_dir():
+        return _there(path), [], {}
     try:
         if path.is_symlink() or not path.is_file():
             return "this is a link or no ordinary file", [], {}
         if path.stat().st_size > LARGEST_FILE:
-            return f"the file has more than {LARGEST_FILE >> 20} MB", [], {}
+            return f"the file has more than {LARGEST_FILE >> 20} MB: clear its outputs and hand it in again", [], {}
         text = _decoded(path.read_bytes())
     except OSError as error:
         return f"the file cannot be read ({error.strerror})", [], {}
-    if path.suffix == ".py":
+    if path.suffix.lower() == ".py":
         return "", PERCENT_CELL.split(text), {}
     try:
-        cells = [cell for cell in json.loads(text)["cells"] if cell.get("cell_type") == "code"]
-        sources = ["".join(cell.get("source", "")) for cell in cells]
+        cells = [cell for cell in _cells(json.loads(text)) if cell.get("cell_type") == "code"]
+        sources = ["".join(cell.get("source", cell.get("input", ""))) for cell in cells]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "this is not a notebook", [], {}
     return "", sources, {m["id"]: m["sentence"] for cell in cells for m in SAID.finditer(_printed(cell))}
+
+
+def _cells(notebook: dict) -> list[dict]:
+    """Return the cells, which before 2014 stood in worksheets."""
+    if "cells" in notebook:
+        return notebook["cells"]
+    return [cell for sheet in notebook["worksheets"] for cell in sheet["cells"]]
+
+
+def _there(path: Path) -> str:
+    """Say what was handed in instead of a notebook."""
+    if path.suffix.lower() == ".zip":
+        return f"this is a ZIP file, and {NEITHER}: unpack it"
+    if not path.is_dir() or path.is_symlink():
+        return f"this is {path.name}, and {NEITHER}"
+    names = sorted(one.name for one in path.rglob("*") if one.is_file())
+    return f"this folder holds {', '.join(names[:3])}, and {NEITHER}" if names else "this folder is empty"
 
 
 def _decoded(content: bytes) -> str:

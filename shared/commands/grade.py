@@ -116,7 +116,10 @@ def _marked(worker: Worker, submission: Submission, exercises: dict) -> Marked:
     if submission.trouble:
         return Marked(notes=[submission.trouble])
     asked = exercises[submission.notebook]
-    return worker.mark(submission.cells, {one.id: one.name for one in asked}, asked[0].imported)
+    marked = worker.mark(submission.cells, {one.id: one.name for one in asked}, asked[0].imported)
+    if submission.n_files > 1:  # as many as there are learners, where the folder of a whole class is taken for one
+        marked.notes.insert(0, f"this is the newest of {submission.n_files} files for this notebook")
+    return marked
 
 
 def _line(grade: Grade, exercises: dict) -> str:

@@ -104,12 +104,21 @@ def definitions(statements: list[tuple[int, ast.stmt]]) -> dict[str, ast.stmt]:
         statements: see `parsed`.
     """
     found: dict[str, ast.stmt] = {}
-    for _, statement in statements:
+    for statement in _with_inner([statement for _, statement in statements]):
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             found[statement.name] = statement
         elif isinstance(statement, ast.Assign):
             found |= {target.id: statement for target in statement.targets if isinstance(target, ast.Name)}
     return found
+
+
+def _with_inner(statements: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Give statements, and those inside of `if`, `try`, `with` and loops."""
+    for statement in statements:
+        yield statement
+        if not isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+                yield from _with_inner(getattr(statement, part, []))
 
 
 def belonging(name: str, defined: dict[str, ast.stmt]) -> list[ast.stmt]:
@@ -140,6 +149,7 @@ def flags(statements: list[tuple[int, ast.stmt]], names: dict[str, str], allowed
     told = []
     for id, name in names.items():
         used = {node.id for part in belonging(name, defined) for node in ast.walk(part) if isinstance(node, ast.Name)}
+        used |= {name} - defined.keys()  # imported under the name of the answer
         told += [f"{id} uses the course's {one}" for one in sorted(used & course)]
     tree = ast.Module([statement for _, statement in statements], [])
     modules = _modules(tree)

@@ -36,7 +36,7 @@ from shared.exercises.class_numbers import use_class_seed  # noqa: E402
 torch.set_num_threads(1)
 
 STEPS = ("definitions", "loose", "exercise")
-LARGEST_FILE = 50 << 20  # bytes that an answer may write into its own folder
+LARGEST_FILE, MOST_FILES = 50 << 20, 100  # bytes of a file, and files, that an answer may write into its own folder
 LONGEST_SENTENCE = 2_000  # characters of a verdict
 CANARIES = 2  # wrong answers tried after each exercise
 HIDDEN = tuple(str(ROOT / name) for name in ("shared/exercises/solutions", "shared/teaching", "tests", "runs", ".git"))
@@ -91,11 +91,11 @@ def mark(plan: dict, report) -> None:
     if hasattr(os, "setsid"):
         os.setsid()
         _limit(plan["memory"])
-    secret = plan.pop("secret")
+    secret, start_clock = plan.pop("secret"), getattr(signal, "setitimer", None)
 
     def tell(*content: object) -> None:
-        if content[0] in STEPS and hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_PROF, plan["seconds"])  # the system ends the process after that
+        if content[0] in STEPS and start_clock:
+            start_clock(signal.ITIMER_PROF, plan["seconds"])  # the system ends the process after that
         report.write(_line(secret, *content))
 
     os.chdir(plan["work"])
@@ -113,6 +113,7 @@ def mark(plan: dict, report) -> None:
     for exercise, name in names.items():
         if exercise not in plan["skip"]:
             tell("exercise", exercise)
+            _use_usual_settings()
             said = _verdict(exercise, name, space.names, grade_answers.definitions(statements))[:LONGEST_SENTENCE]
             tell("verdict", exercise, said, canaries.accepted(exercise) or changed(before, snapshot()))
     tell("finished")
@@ -130,14 +131,24 @@ def _limit(memory: int) -> None:
 
 
 def _close_doors_without_a_bell() -> None:
-    """Take away what starts programs or writes files without an audit event."""
+    """Take away what starts programs, writes files or stops the clock without an audit event."""
+    clock = ("setitimer", "signal", "pthread_sigmask")
     for owner, name in (
+        *((sys.modules.get(module), name) for module in ("signal", "_signal") for name in clock),
         (sys.modules.get("_posixsubprocess"), "fork_exec"),
         (sys.modules.get("subprocess"), "_fork_exec"),
         (torch._C, "PyTorchFileWriter"),
     ):
         if hasattr(owner, name):
             setattr(owner, name, _refuse)
+
+
+def _use_usual_settings() -> None:
+    """Let no answer's settings for the whole of PyTorch decide what a check computes."""
+    with contextlib.suppress(Exception):
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+        torch.set_grad_enabled(True)
 
 
 def _refuse(*_: object, **__: object) -> None:
@@ -226,7 +237,7 @@ class Guard:
         self.work, self.hidden = os.path.realpath(work), (*HIDDEN, *map(os.path.realpath, hidden))
         python = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
         self.readable = (self.work, str(ROOT), *python, os.path.realpath(os.devnull), "/usr/share/zoneinfo")
-        self.busy = False
+        self.busy, self.n_written = False, 0
 
     def __call__(self, event: str, arguments: tuple) -> None:
         if self.busy:
@@ -258,6 +269,9 @@ class Guard:
         writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         if writes and not self._is_inside(path) and os.fspath(path) not in (os.devnull, os.fsencode(os.devnull)):
             return "writing outside the work folder"
+        self.n_written += bool(writes)
+        if self.n_written > MOST_FILES:
+            return f"more than {MOST_FILES} files"
         return "" if self._may_read(path) else "reading that file"
 
     def _is_inside(self, path: object) -> bool:
