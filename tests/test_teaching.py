@@ -1,9 +1,14 @@
 """The teacher's pages: what they name exists, and every misconception is one that a check knows."""
 
+import json
 import re
 
 import pytest
 
+from shared.commands.lab import notebook_of
+from shared.commands.quiz_pages import quizzes
+from shared.commands.slides import deck
+from tests.test_anatomy import LINES_A_MINUTE, NARRATIVES, WORDS_A_MINUTE
 from tests.test_exercises import CHECKS, ROOT, WRONG
 from tests.test_questions import wrong_links
 
@@ -74,6 +79,7 @@ def test_the_sessions_name_sections_and_exercises_that_there_are(title, n_sessio
         assert sorted(given) == sorted(one for one in CHECKS if re.fullmatch(r"\d\.\d", one))
 
 
+QUESTIONS = {question.id: question for questions in quizzes().values() for question in questions}
 LESSON = re.compile(r"^\| minutes \| session (\d+): (.+?) \|\n\|---\|---\|\n((?:\|.+\n)+)", re.MULTILINE)
 LESSONS = [(page.stem, *lesson) for page in CHAPTERS for lesson in LESSON.findall(page.read_text(encoding="utf-8"))]
 
@@ -97,11 +103,12 @@ def test_a_lesson_begins_with_a_quiz_for_which_there_are_four_questions(page, se
     if session == "1":
         assert "self_test.md" in told
         return
-    chapter, asked = re.search(r"four questions on (?:chapter (\d)|(.+?)) \|", told).groups()
-    number = chapter or asked[0]
-    quiz = (FOLDER / "quiz" / f"ch0{number}.toml").read_text(encoding="utf-8")
-    found = re.findall(r'^section = "(\d\.\d+) ', quiz, re.MULTILINE)
-    assert len(found if chapter else [one for one in found if one in spread(asked)]) >= 4
+    chapter, asked, ids = re.search(r"four questions on (?:chapter (\d)|(.+?)): (.+?) \|", told).groups()
+    chosen = [QUESTIONS[one] for one in ids.split(", ")]
+    assert len({question.id for question in chosen}) == 4
+    for question in chosen:
+        section = question.section.split()[0]
+        assert section.startswith(f"{chapter}.") if chapter else section in spread(asked), question.id
 
 
 def test_every_session_has_its_lesson_minute_by_minute_in_the_page_of_its_chapter():
@@ -126,3 +133,53 @@ def test_the_self_test_has_an_answer_for_each_question():
 def test_every_page_is_in_the_readme_of_the_folder():
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert {page.name for page in PAGES} - {"README.md"} == set(re.findall(r"\]\((\w+\.md)\)", text))
+
+
+# ---------------------------------------------------------------- how long it takes to prepare a lesson
+
+STEP = 5 / 60  # minutes to run a cell and look at what it shows
+
+
+def of_sections(numbers: list[str]) -> tuple[int, int, int]:
+    """Return the words of sections without their folded answers, the lines of code on slides, and the code cells."""
+    words = lines = cells = 0
+    for path in [path for path in NARRATIVES if path.parent.name.startswith(f"ch0{numbers[0][0]}")]:
+        here = False
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            text = "".join(cell["source"])
+            if cell["cell_type"] == "code":
+                cells += here
+                lines += len(text.splitlines()) * (here and "slide" in cell["metadata"].get("tags", []))
+                continue
+            for part in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+                heading = re.match(r"## (\S+)", part)
+                here = heading[1] in numbers if heading else here
+                words += len(re.sub(r"<details>.*?</details>", "", part, flags=re.DOTALL).split()) * here
+    return words, lines, cells
+
+
+def preparation(session: str, page: str, sections: str) -> float:
+    """Return the minutes that the four steps of the README take, as the course counts reading."""
+    text = (FOLDER / f"{page}.md").read_text(encoding="utf-8")
+    of_the_other = sum(len(m[0].split()) for m in LESSON.finditer(text) if m[1] != session)
+    (row,) = [row for row in rows("Twelve sessions") if row[0] == session]
+    words, lines, cells = of_sections(spread(sections))
+    exercises = (ROOT / notebook_of(page).parent / "exercises.ipynb").read_text(encoding="utf-8")
+    asked = [re.search(rf"## {re.escape(one)} .+?(\d+) minutes\.", exercises, re.DOTALL)[1] for one in spread(row[2])]
+    ids = re.findall(r"\dq\d+", next(plan for _, number, _, plan in LESSONS if number == session).splitlines()[0])
+    for question in [QUESTIONS[one] for one in ids]:
+        words += sum(len(f"{choice.text} {choice.why}".split()) for choice in question.choices)
+    aloud = len(text.split("## Board plan")[1].split("\n## ")[0].split())
+    words += len(text.split()) - of_the_other + aloud + 100 * (len(asked) - 1)  # an exercise and its answer
+    return words / WORDS_A_MINUTE + lines / LINES_A_MINUTE + cells * STEP + max(map(int, asked))
+
+
+def test_a_lesson_is_prepared_in_forty_five_minutes():
+    minutes = [preparation(session, page, sections) for page, session, sections, _ in LESSONS]
+    said = re.search(r"take (\d+) to (\d+) minutes", (FOLDER / "README.md").read_text(encoding="utf-8"))
+    assert [round(min(minutes)), round(max(minutes))] == [int(said[1]), int(said[2])] and max(minutes) < 45
+
+
+def test_the_readme_says_how_many_slides_a_deck_has():
+    counts = [len(deck(notebook_of(page.stem))[1]) for page in CHAPTERS]
+    assert f"{min(counts)} to {max(counts)} slides" in (FOLDER / "README.md").read_text(encoding="utf-8")
