@@ -1,5 +1,6 @@
 """The teacher's pages: what they name exists, and every misconception is one that a check knows."""
 
+import importlib
 import json
 import re
 
@@ -8,6 +9,7 @@ import pytest
 from shared.commands.lab import notebook_of
 from shared.commands.quiz_pages import quizzes
 from shared.commands.slides import deck
+from shared.exercises import class_numbers, verdict
 from tests.test_anatomy import LINES_A_MINUTE, NARRATIVES, WORDS_A_MINUTE
 from tests.test_exercises import CHECKS, ROOT, WRONG
 from tests.test_questions import wrong_links
@@ -121,6 +123,22 @@ def test_the_minutes_of_a_session_and_the_shares_of_the_mark_add_up():
     for line, minutes in zip(re.findall(r"^Each session: (.+)\.$", text, re.MULTILINE), (180, 90)):
         assert sum(map(int, re.findall(r"\d+", line))) == minutes
     assert sum(map(int, re.findall(r"\| (\d+) %", text))) == 100
+
+
+def test_each_check_asks_with_the_numbers_of_the_class_but_one(monkeypatch):
+    asked = []
+    seed = class_numbers.class_seed
+    monkeypatch.setattr(class_numbers, "class_seed", lambda: asked.append(1) or seed())
+    fixed = []
+    for path in sorted((ROOT / "shared" / "exercises" / "solutions").glob("ch*.py")):
+        solutions = importlib.import_module(f"shared.exercises.solutions.{path.stem}").SOLUTIONS
+        for exercise, (answer, _) in solutions.items():
+            asked.clear()
+            assert verdict(exercise, answer) == "correct."
+            fixed += [] if asked else [exercise]
+    text = (FOLDER / "integrity.md").read_text(encoding="utf-8")
+    assert fixed == re.findall(r"One check of (?:\d+) has nothing to draw: (\d\.\d)", text) == ["4.4"]
+    assert f"One check of {len(CHECKS)} has" in text
 
 
 def test_the_self_test_has_an_answer_for_each_question():
