@@ -39,10 +39,6 @@ def counts_emptied(counts, n, k):
     return total / n_questions
 
 
-def one_of_equal_counts(counts, n, k):
-    return sum(one_pass(n, count, k) for count in set(counts)) / len(set(counts))
-
-
 def never_more_than_two(counts, n, k):
     return sum(one_pass(n, count, min(k, 2)) for count in counts) / len(counts)
 
@@ -232,7 +228,6 @@ WRONG = {
         (of_the_mean_count, "the mean over questions is 1/2"),
         (summed, "the mean over questions is 1/2"),
         (counts_emptied, "has changed `counts`"),
-        (one_of_equal_counts, "Equal counts belong to different questions"),
         (never_more_than_two, "one choice in four leaves the right one out"),
         (each_count_once, "A question counts, also where another has the"),
         (factorials_as_fractions, "Your code raised OverflowError in its line 5"),
@@ -249,9 +244,9 @@ WRONG = {
         (only_above_0, "Sums of 0 count as well"),
         (trust_sorted, "has changed `trust`"),
         (trust_of_others, "each answer keeps its own trust"),
-        (in_tenths, "small differences decide"),
+        (in_tenths, "do not round it"),
         (in_small_letters, "a and A are two answers"),
-        (none_below_0, "sums below 0 count as well"),
+        (none_below_0, "A verifier may give numbers below 0"),
         (neighbors_only, "The same answer may come again later: 0.5"),
         (no_trust_below_zero, "A verifier may give numbers below 0: -1 is the"),
     ],
@@ -265,7 +260,7 @@ WRONG = {
         (divided_by_nothing, "ZeroDivisionError"),
         (first_two_compared, "Rewards may be any numbers"),
         (rewards_sorted, "has changed `rewards`"),
-        (whole_rewards, "do not round them"),
+        (whole_rewards, "Rewards differ, be it by little"),
         (first_equals_the_mean, "equals their mean says nothing"),
         (written_rewards, "so this group is mixed"),
         (right_or_wrong_only, "Rewards differ, be it by little: compare them"),

@@ -20,7 +20,6 @@ def check_mean_pass(fn) -> None:
         ([3], 9, 5, 1 - 6 / 126, "k may be any number up to n."),
         ([2], 500, 250, 1 - 250 * 249 / (500 * 499), "n may be large: take math.comb, whose numbers are exact."),
         ([0, 2, 4], 4, 2, (0 + 5 / 6 + 1) / 3, "Compute pass@k for each question, and take the mean afterwards."),
-        ([0, 0, 0, 4], 4, 2, 0.25, "Equal counts belong to different questions: each of them counts."),
     ):
         given = list(counts)
         expect_close(f"mean_pass({counts}, {n}, {k})", fn(given, n, k), expected, hint)
@@ -41,11 +40,9 @@ def check_weighted_vote(fn) -> None:
         (["b", "a", "a"], [0.5, 0.25, 0.25], "b", "Equal sums again: b comes first, although a is said more often."),
         (["", "", "a"], [0.9, 0.9, 0.1], "a", "An empty answer cannot win."),
         (["", "a", "b"], [0.9, 0.1, 0.2], "b", "0.1 against 0.2: each answer keeps its own trust."),
-        (["a", "b"], [0.31, 0.32], "b", "0.31 against 0.32: small differences decide, too."),
         (["a", "A", "A"], [0.5, 0.3, 0.3], "A", "0.5 against 0.6: a and A are two answers."),
         (["", ""], [0.9, 0.1], "", "Where no answer was given, return the empty one."),
         (["a", "b"], [0.0, 0.0], "a", "Sums of 0 count as well: the first one wins."),
-        (["", "a", "b"], [0.1, -2.0, -1.0], "b", "-2 against -1: sums below 0 count as well."),
         (["A", "a ", "a", " "], [0.3, 0.3, 0.2, 0.4], " ", 'Only "" is empty; compare answers as they are.'),
         (["a", "b", "a"], [0.25, 0.375, 0.25], "a", "The same answer may come again later: 0.5 against 0.375."),
         (["a", "b"], [0.251, 0.252], "b", "Trust may be nearly equal: do not round it."),
@@ -66,7 +63,6 @@ def check_wasted_share(fn) -> None:
         ([[1, 1], [0, 1]], [[9, 9], [1, 1]], 0.9, "Count tokens and not groups: 18 of 20."),
         ([[0.5, 0.5, 0.5], [0, 0, 1]], [[1, 1, 2], [4, 1, 1]], 0.4, "Rewards may be any numbers: compare them."),
         ([[-1, 1], [2, 2]], [[1, 2], [3, 4]], 0.7, "Compare the rewards; a sum of 0 says nothing."),
-        ([[0.2, 0.7]], [[3, 1]], 0.0, "0.2 and 0.7 are different rewards: do not round them."),
         ([[0.5, 0, 1]], [[1, 1, 1]], 0.0, "Compare all rewards of a group; one that equals their mean says nothing."),
         ([[0, 1]], [[0, 5]], 0.0, "An answer without tokens has a reward as well, so this group is mixed."),
         ([[1, 2], [0.2, 0.3], [0, 0.1]], [[1, 2], [3, 4], [5, 6]], 0, "Rewards differ, be it by little: compare them."),
