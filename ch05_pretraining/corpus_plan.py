@@ -77,11 +77,19 @@ class TrainingPlan:
             f"validation   {looks}",
             f"work         {self.flops:.2e} multiplications and additions",
         ]
-        if self.seconds_per_step is not None:
-            hours = self.seconds_per_step * self.max_steps / 3600
-            rate = self.step_tokens / self.seconds_per_step
-            lines.append(f"time         about {hours:.2f} hours at {rate:,.0f} tokens/s, by a short trial")
+        if self.seconds_per_step is None:
+            lines.append("time         not known yet; a trial of a few steps will tell")
+        else:
+            seconds, rate = self.seconds_per_step * self.max_steps, self.step_tokens / self.seconds_per_step
+            lines.append(f"time         about {in_words(seconds)} at {rate:,.0f} tokens/s, by a short trial")
         return "\n".join(lines)
+
+
+def in_words(seconds: float) -> str:
+    """Say a stretch of time in seconds, minutes or hours, whichever suits it."""
+    if seconds > 7200:
+        return f"{seconds / 3600:,.1f} hours"
+    return f"{seconds / 60:.0f} min" if seconds > 120 else f"{seconds:.0f} s"
 
 
 def plan_training(

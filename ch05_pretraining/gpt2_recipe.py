@@ -19,8 +19,8 @@ for learning rates and batches; Hoffmann et al. (2022), 2203.15556, for the numb
 
 import argparse
 import gc
+import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -37,19 +37,23 @@ from ch04_gpt_model.gpt_config import GPTConfig
 from ch04_gpt_model.gpt_model import GPTModel
 from ch04_gpt_model.modern_gpt import ModernConfig
 from ch05_pretraining.checkpoints import copy_tensors, read_parts
-from ch05_pretraining.corpus_plan import TrainingPlan, model_of, plan_training, require_that_it_fits
+from ch05_pretraining.corpus_plan import TrainingPlan, in_words, model_of, plan_training, require_that_it_fits
 from ch05_pretraining.documents_apart import loss_of_documents
 from ch05_pretraining.evaluation import loss_sum
 from ch05_pretraining.loop_care import TrainingInterrupted
 from ch05_pretraining.machine import (
     choose_device,
+    end_with,
     give_memory_back,
     has_bfloat16,
+    is_one_of_many,
     leave_together,
     on_first_rank,
     rank_and_world_size,
     sum_over_ranks,
+    wait_to_be_ended,
 )
+from ch05_pretraining.option_words import OneSentenceParser, count, in_options
 from ch05_pretraining.pretraining import TrainConfig, train
 from ch05_pretraining.run_state import History, Progress
 from ch05_pretraining.saved_models import save_model
@@ -61,6 +65,9 @@ __all__ = ["CORPUS_SHAPES", "CorpusSettings", "train_on_corpus"]
 CHECKPOINTS, SETTINGS, MODEL = "checkpoints", "settings.json", "model"
 TRIAL_STEPS, WARM_UP = 10, 2  # steps of the trial, of which the first are not timed
 EVAL_BATCHES = 20  # of each process, in a look at the validation shards
+OPTIONS = {"context_length": "--context", "batch_size": "--batch-size", "accumulation_steps": "--accumulate",
+           "max_steps": "--steps", "learning_rate": "--learning-rate", "eval_every": "--eval-every",
+           "document_mask": "--document-mask", "world_size": "the number of processes"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,7 @@ def train_on_corpus(
             on. Processes on several machines need a folder that all of them see.
         settings: shape, batches, steps and precision.
         device: "cpu", "cuda", "mps" or "auto"; under torchrun each process takes a GPU of its own.
-        on_plan: called once with what the training takes, before it begins.
+        on_plan: called twice before the training begins: with what it takes, and again with the time of a trial.
         on_step: called after every step.
 
     Raises:
@@ -147,6 +154,8 @@ def train_on_corpus(
     Source: Radford et al. (2019); Zhao et al. (2023). For ch05, section S.6 of its scaling notebook.
     """
     folder, (rank, world_size) = Path(folder), rank_and_world_size()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder for the training, which may be new")
     place = _chosen(device, settings, world_size)
     if settings.shape not in CORPUS_SHAPES:
         raise ValueError(f"shape={settings.shape!r} is unknown: choose one of {', '.join(CORPUS_SHAPES)}")
@@ -159,7 +168,8 @@ def train_on_corpus(
     tokenizer = tokenizer_from_json((Path(shards) / TOKENIZER).read_bytes())
     config = _train_config(settings)
     plan = _plan(shape, settings, config, watched, place)
-    wanted = asdict(settings) | {"world_size": world_size, "tokenizer": manifest["tokenizer"]}
+    read = hashlib.sha256("".join(shard["sha256"] for shard in manifest["train"]).encode()).hexdigest()
+    wanted = asdict(settings) | {"world_size": world_size, "tokenizer": manifest["tokenizer"], "shards": read}
     _refuse_other_settings(folder, wanted)
     require_that_it_fits(plan, place)  # each process waits here for the others, so that none writes if one refuses
     on_first_rank(lambda: _keep_settings(folder, wanted))
@@ -167,6 +177,7 @@ def train_on_corpus(
         raise ValueError(f"process {rank + 1} of {world_size} does not see {folder}: give a folder that all can see")
     loss = loss_of_documents(manifest["end_id"]) if settings.document_mask else loss_sum
     if on_plan:
+        on_plan(plan)
         on_plan(replace(plan, seconds_per_step=_trial(shape, settings, reading, config, loss, place)))
     model = _new_model(shape, settings, place)
     history = train(model, reading, watched, config, loss=loss, checkpoint_dir=folder / CHECKPOINTS, resume=True,
@@ -185,7 +196,7 @@ def _chosen(device: str, settings: CorpusSettings, world_size: int) -> torch.dev
     """Choose the device; several processes have no common Mac's GPU, and one alone has nobody to share with."""
     place = choose_device(device)
     if settings.share and world_size == 1:
-        raise ValueError("share=True divides a model among processes, and this is one: start several with torchrun")
+        raise ValueError("sharing divides a model among processes, and this is one: start several with torchrun")
     if world_size > 1 and place.type == "mps":
         raise ValueError(f"{world_size} processes cannot train on one Mac's GPU: use one process, or device='cpu'")
     return place
@@ -232,6 +243,9 @@ def _refuse_other_settings(folder: Path, wanted: dict) -> None:
         then = asdict(CorpusSettings()) | json.loads(path.read_text(encoding="utf-8"))  # some are younger than the file
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged: choose another folder") from error
+    then = {"shards": wanted["shards"]} | then  # not written down by earlier versions
+    if any(then.get(key) != wanted[key] for key in ("shards", "tokenizer")):
+        raise ValueError(f"{folder} holds a training on other shards: give those, or another folder to start anew")
     changed = [f"{key} was {then.get(key)!r}, now {wanted[key]!r}" for key in wanted if then.get(key) != wanted[key]]
     if changed:
         raise ValueError(
@@ -322,40 +336,39 @@ def _save(folder: Path, model: GPTModel, tokenizer: KeptTokenizer, wanted: dict,
 def _show(progress: Progress) -> None:
     if rank_and_world_size()[0] == 0 and (progress.step % 10 == 0 or progress.val_loss is not None):
         watched = "" if progress.val_loss is None else f"   validation {progress.val_loss:.3f}"
-        left = f"{progress.seconds_left / 3600:.1f} h" if progress.seconds_left > 7200 else (
-            f"{progress.seconds_left / 60:.0f} min" if progress.seconds_left > 120 else f"{progress.seconds_left:.0f} s"
-        )  # fmt: skip
         print(
             f"step {progress.step:,} of {progress.max_steps:,}   loss {progress.loss:.3f}   "
-            f"{progress.tokens_per_second:,.0f} tokens/s   {left} left{watched}",
+            f"{progress.tokens_per_second:,.0f} tokens/s   {in_words(progress.seconds_left)} left{watched}",
             flush=True,
         )
 
 
 def _show_plan(plan: TrainingPlan) -> None:
+    """Print all of it before the trial, which may take minutes, and its last line afterward."""
     if rank_and_world_size()[0] == 0:
-        print(plan, flush=True)
+        print(plan if plan.seconds_per_step is None else str(plan).splitlines()[-1], flush=True)
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = OneSentenceParser(
         prog="python -m ch05_pretraining.gpt2_recipe", description="Train a GPT on token shards."
     )
     parser.add_argument("shards", type=Path, help="folder that python course.py tokens has written")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; the same again goes on")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps or auto (default)")
     parser.add_argument("--shape", default="small", choices=CORPUS_SHAPES)
-    parser.add_argument("--context", type=int, default=256, dest="context_length", metavar="TOKENS")
-    parser.add_argument("--batch-size", type=int, default=8, metavar="ROWS", help="rows a process reads at once")
-    parser.add_argument("--accumulate", type=int, dest="accumulation_steps", metavar="N", help="batches in a step")
+    parser.add_argument("--context", type=count, default=256, dest="context_length", metavar="TOKENS")
+    parser.add_argument("--batch-size", type=count, default=8, metavar="ROWS", help="rows a process reads at once")
+    parser.add_argument("--accumulate", type=count, dest="accumulation_steps", metavar="N", help="batches in a step")
     told = "(default: 20 tokens for each parameter, at most all tokens once)"
-    parser.add_argument("--steps", type=int, dest="max_steps", metavar="N", help=told)
+    parser.add_argument("--steps", type=count, dest="max_steps", metavar="N", help=told)
     parser.add_argument("--learning-rate", type=float, metavar="RATE", help="(default: GPT-3's at this size)")
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     parser.add_argument("--share", action="store_true", help="each process holds only its share of the model")
     told = "a token reads its own document only (default: all of its row before it)"
     parser.add_argument("--document-mask", action="store_true", help=told)
-    parser.add_argument("--eval-every", type=int, default=200, metavar="N", help="steps between looks and checkpoints")
+    told = "steps between looks and checkpoints"
+    parser.add_argument("--eval-every", type=count, default=200, metavar="N", help=told)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--check-shards", action="store_true", help="read every byte of the shards first")
     return parser.parse_args(words)
@@ -368,32 +381,42 @@ def _join(place: torch.device) -> None:
     dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
 
 
+def _stopped(folder: Path, stop: KeyboardInterrupt) -> str:
+    """Say what Ctrl-C has left."""
+    if not any((folder / CHECKPOINTS).glob("**/step-*")):
+        return "Stopped before anything was trained. The same command begins again."
+    saved = "everything is saved" if isinstance(stop, TrainingInterrupted) else "the last checkpoint stands"
+    return f"Stopped; {saved} in {folder}. The same command goes on."
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Train from the command line; started by torchrun, all its processes train together."""
-    options = vars(_arguments(words))
-    shards, folder, device = (options.pop(name) for name in ("shards", "out", "device"))
-    reads_all = options.pop("check_shards")
-    together = "RANK" in os.environ and "WORLD_SIZE" in os.environ
-    if options["share"]:
-        give_memory_back()
+    folder = Path()
     try:
-        if together:
+        options = vars(_arguments(words))
+        words_of_others = ("shards", "out", "device", "check_shards")
+        shards, folder, device, reads_all = (options.pop(name) for name in words_of_others)
+        if options["share"]:
+            give_memory_back()
+        if is_one_of_many():
             _join(choose_device(device))
         if reads_all:
             require_whole_shards(shards)
         settings = CorpusSettings(**options)
         train_on_corpus(shards, folder, settings, device=device, on_plan=_show_plan, on_step=_show)
-    except TrainingInterrupted:
+    except KeyboardInterrupt as stop:
         if rank_and_world_size()[0] == 0:
-            print(f"\nStopped; everything is saved in {folder}. The same command goes on.", flush=True)
+            return end_with(f"\n{_stopped(folder, stop)}", 130)
         return 130
     except (ValueError, OSError, torch.OutOfMemoryError) as error:
         remedy = ": lower --batch-size or --context" if isinstance(error, torch.OutOfMemoryError) else ""
-        print(f"gpt2_recipe: {error}{remedy}", file=sys.stderr, flush=True)
-        return 1
+        return end_with(f"gpt2_recipe: {in_options(str(error), OPTIONS)}{remedy}", 1)
+    except RuntimeError:
+        wait_to_be_ended()
+        raise
     if rank_and_world_size()[0] == 0:
         print(f'model in {folder / MODEL}: python course.py sample "…" --model {folder / MODEL}')
-    if together:
+    if is_one_of_many():
         leave_together()
     return 0
 

@@ -5,6 +5,7 @@ References: Li et al. (2020), "PyTorch distributed" (2006.15704); Micikevicius e
 """
 
 import ctypes
+import json
 import math
 import os
 import signal
@@ -15,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import torch
@@ -32,6 +34,7 @@ __all__: list[str] = []  # the loop's own tools; nothing here is part of the cou
 WHEELS = "https://download.pytorch.org/whl/"  # builds of PyTorch that its ordinary index does not have
 NEWER_GPUS, OLDER_GPUS = "cu130", "cu126"  # builds for GPUs from NVIDIA's Turing (2018) on, and for older ones too
 TURING = (7, 5)
+PATIENCE = 10.0  # seconds; torchrun looks ten times a second whether a process has ended
 LossOfOneBatch = Callable[[], torch.Tensor]
 Result = TypeVar("Result")
 
@@ -224,6 +227,36 @@ def leave_together() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def end_with(sentence: str, status: int) -> int:
+    """Print why this process ends, and give its exit status; of many, the first on each machine speaks for all.
+
+    As soon as one process ends, torchrun ends the others. So the others wait for that, and speak only if it does not
+    happen: then they alone have something to say. torchrun shows the sentence again at the end of its own lines.
+    """
+    if is_one_of_many():
+        if int(os.environ.get("LOCAL_RANK", "0")):
+            time.sleep(PATIENCE)
+        if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+            told = {"message": sentence, "extraInfo": {"timestamp": str(int(time.time()))}}  # as PyTorch's `record`
+            Path(path).write_text(json.dumps({"message": told}), encoding="utf-8")
+        sentence += "\n(What torchrun prints below says only that its processes have ended.)"
+    print(sentence, file=sys.stderr, flush=True)
+    if is_one_of_many():
+        os._exit(status)  # at once: Python's own way of ending may take longer than the others wait
+    return status
+
+
+def wait_to_be_ended() -> None:
+    """Wait after an error that may come from another process: torchrun then ends this one before it can complain."""
+    if is_one_of_many():
+        time.sleep(PATIENCE)
+
+
+def is_one_of_many() -> bool:
+    """Say whether torchrun has started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def give_memory_back(from_bytes: int = 1 << 20) -> None:

@@ -17,6 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.testing import assert_close
 
 from ch02_text_data.any_tokenizer import SPECIAL_TOKENS
+from ch02_text_data.encoding_files import tokenizer_from_json
 from ch02_text_data.shard_loader import ShardLoader
 from ch02_text_data.text_data import BPETokenizer
 from ch02_text_data.token_shards import write_token_shards
@@ -162,6 +163,31 @@ def test_parts_that_do_not_belong_together_are_refused(runs, tmp_path):
 # ---------------------------------------------------------------- one process
 
 
+def test_two_processes_refuse_in_one_sentence_which_torchrun_shows_again_at_the_end(tmp_path, shards):
+    process = launch(tmp_path, tmp_path / "nowhere", tmp_path / "out")
+    _, told = process.communicate(timeout=300)
+    above, below = told.split("(What torchrun prints below says only that its processes have ended.)")
+    assert process.returncode == 1 and above.count("holds no finished token shards") == 1
+    assert "traceback : gpt2_recipe: " in below and below.count("holds no finished token shards") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_one_of_two_processes_finds_damaged_is_told_without_complaints_of_the_other(runs, tmp_path, shards):
+    shutil.copytree(runs[0] / "shares", tmp_path / "shares")
+    path = tmp_path / "shares" / "checkpoints" / "part-2-of-2" / "step-00000008" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    process = launch(tmp_path, shards, tmp_path / "shares", "--share")
+    _, told = process.communicate(timeout=300)
+    above = told.split("(What torchrun prints below")[0]
+    assert process.returncode == 1 and above.count("model.safetensors is damaged") == 1
+    assert "RuntimeError" not in told and "[rank0]" not in told
+    shutil.rmtree(path.parent)  # what the sentence says
+    finish(launch(tmp_path, shards, tmp_path / "shares", "--share"))
+    assert_close(weights(tmp_path / "shares"), weights(runs[0] / "shares"), rtol=0, atol=0)
+
+
 def test_interrupted_it_goes_on_to_the_same_bits_and_the_model_opens(runs, tmp_path, shards):
     folder, _ = runs
 
@@ -194,11 +220,80 @@ def test_a_training_with_other_settings_keeps_its_folder(tmp_path, shards):
             train_on_corpus(shards, tmp_path, few, device="cpu")
 
 
+def test_a_training_keeps_its_shards_and_says_so_before_the_trial(tmp_path, shards):
+    few, plans = replace(SETTINGS, max_steps=1), []
+    train_on_corpus(shards, tmp_path / "out", few, device="cpu")
+    (tmp_path / "text.txt").write_text("\n<|endoftext|>\n".join(story.text for story in load_stories("train", n=90)))
+    tokenizer = tokenizer_from_json((shards / "tokenizer.json").read_bytes())
+    write_token_shards([tmp_path / "text.txt"], tmp_path / "other", tokenizer, kept_aside=0.1)
+    with pytest.raises(ValueError, match="out holds a training on other shards: give those, or another folder"):
+        train_on_corpus(tmp_path / "other", tmp_path / "out", few, device="cpu", on_plan=plans.append)
+    assert not plans
+    shutil.copytree(shards, tmp_path / "moved")
+    assert len(train_on_corpus(tmp_path / "moved", tmp_path / "out", few, device="cpu").losses) == 1
+
+
+def test_a_file_in_the_place_of_the_folder_stays(tmp_path, shards):
+    (tmp_path / "out").write_text("a learner's")
+    with pytest.raises(ValueError, match="out is a file: give a folder for the training"):
+        train_on_corpus(shards, tmp_path / "out", SETTINGS, device="cpu")
+    assert (tmp_path / "out").read_text() == "a learner's"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "the following arguments are required: shards, --out; --help tells the options"),
+        (["SHARDS", "--out", "OUT", "--steps", "0"], "argument --steps: '0' is no whole number of 1 or more"),
+        (["SHARDS", "--out", "OUT", "--context", "-3"], "argument --context: '-3' is no whole number of 1 or more"),
+        (["SHARDS", "--out", "OUT", "--batch-size", "x" * 99], f"{'x' * 40!r} is no whole number"),
+        (["SHARDS", "--out", "OUT", "--learning-rate", "0"], "--learning-rate=0.0: expected above 0 and finite"),
+        (["SHARDS", "--out", "OUT", "--batch-size", "1000000"], "give more text, or lower --batch-size"),
+        (["SHARDS", "--out", "OUT", "--steps", "9"], "(--steps was 1, now 9): use the same to go on"),
+    ],
+)
+def test_what_is_wrong_with_the_options_is_one_sentence_that_names_them(tmp_path, shards, capsys, words, sentence):
+    places = {"SHARDS": str(shards), "OUT": str(tmp_path / "out")}
+    few = ["--shape", "tiny", "--context", "32", "--device", "cpu"]
+    begun = [str(shards), "--out", str(tmp_path / "out"), *few, "--batch-size", "4", "--accumulate", "1"]
+    if "9" in words:
+        assert gpt2_recipe.main([*begun, "--steps", "1"]) == 0
+        words = [*words, "--batch-size", "4", "--accumulate", "1"]
+    assert gpt2_recipe.main([*(few if words else []), *(places.get(word, word) for word in words)]) == 1
+    told = capsys.readouterr().err
+    assert sentence in told and told.startswith("gpt2_recipe: ") and told.count("\n") == 1
+    assert (tmp_path / "out").exists() == ("9" in words)
+
+
+@pytest.mark.parametrize("pressed", ["in the trial", "in the training", "while saving"])
+def test_ctrl_c_says_what_it_has_left(tmp_path, shards, capsys, monkeypatch, pressed):
+    def press(*_, **__):
+        raise KeyboardInterrupt
+
+    if pressed == "in the trial":
+        monkeypatch.setattr(gpt2_recipe, "_trial", press)
+    else:
+        monkeypatch.setattr(gpt2_recipe, "_show" if pressed == "in the training" else "save_model", press)
+    words = [str(shards), "--out", str(tmp_path / "out"), "--shape", "tiny", "--context", "32", "--batch-size", "4",
+             "--accumulate", "1", "--steps", "2", "--device", "cpu"]  # fmt: skip
+    assert gpt2_recipe.main(words) == 130
+    told = capsys.readouterr().err
+    expected = {
+        "in the trial": "\nStopped before anything was trained. The same command begins again.\n",
+        "in the training": f"\nStopped; everything is saved in {tmp_path / 'out'}. The same command goes on.\n",
+        "while saving": f"\nStopped; the last checkpoint stands in {tmp_path / 'out'}. The same command goes on.\n",
+    }
+    assert told == expected[pressed]
+    monkeypatch.undo()
+    monkeypatch.setitem(CORPUS_SHAPES, "tiny", TINY)
+    assert gpt2_recipe.main(words) == 0 and (tmp_path / "out" / "model").is_dir()
+
+
 def test_settings_of_before_there_were_masks_still_fit(tmp_path, shards):
     few = replace(SETTINGS, max_steps=2)
     train_on_corpus(shards, tmp_path, few, device="cpu")
     then = json.loads((tmp_path / "settings.json").read_text())
-    del then["document_mask"]
+    del then["document_mask"], then["shards"]
     (tmp_path / "settings.json").write_text(json.dumps(then))
     assert len(train_on_corpus(shards, tmp_path, few, device="cpu").losses) == 2
     with pytest.raises(ValueError, match="document_mask was False, now True"):
@@ -217,7 +312,7 @@ def test_settings_of_before_there_were_masks_still_fit(tmp_path, shards):
         ({"learning_rate": -1.0}, "learning_rate=-1.0"),
         ({"learning_rate": 0.0}, "learning_rate=0.0"),
         ({"precision": "int8"}, "precision='int8'"),
-        ({"share": True}, "share=True divides a model among processes, and this is one: start several with torchrun"),
+        ({"share": True}, "sharing divides a model among processes, and this is one: start several with torchrun"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, shards, changes, sentence):
@@ -377,9 +472,12 @@ def test_the_plan_says_hours_after_the_trial(tmp_path, shards):
     plans = []
     settings = replace(SETTINGS, max_steps=1)
     train_on_corpus(shards, tmp_path / "out", settings, device="cpu", on_plan=plans.append)
-    assert len(plans) == 1 and plans[0].seconds_per_step > 0
+    assert len(plans) == 2 and plans[0].seconds_per_step is None and plans[1].seconds_per_step > 0
+    assert "not known yet" in str(plans[0]) and str(plans[0]).splitlines()[:-1] == str(plans[1]).splitlines()[:-1]
     hour = replace(plans[0], seconds_per_step=3.6, max_steps=1000, step_tokens=36)
-    assert "about 1.00 hours at 10 tokens/s" in str(hour)
+    assert "about 60 min at 10 tokens/s" in str(hour)
+    assert "about 10.0 hours at" in str(replace(hour, max_steps=10_000))
+    assert "about 36 s at" in str(replace(hour, max_steps=10))
 
 
 def test_the_rules_fill_in_what_is_left_open(tmp_path, shards):

@@ -5,6 +5,7 @@ The text may be larger than the memory. An interrupted call goes on where it sto
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -55,8 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     for split in ("train", "validation"):
         tokens, documents = (sum(shard[key] for shard in manifest[split]) for key in ("tokens", "documents"))
-        print(f"{split}: {tokens:,} tokens of {documents:,} documents in {len(manifest[split]):,} shards")
-    print(f"in {folder}; ShardLoader makes batches of them")
+        print(f"{split}: {tokens:,} tokens of {documents:,} documents, shards: {len(manifest[split]):,}")
+    print(f"in {folder}. To train on them:")
+    words = [sys.executable, "-m", "ch05_pretraining.gpt2_recipe", str(folder), "--out", str(runs_dir() / "NAME")]
+    print(f"  {shlex.join([*words, '--shape', 'small'])}")
     return 0
 
 
@@ -68,7 +71,10 @@ def _tokenizer(folder: Path, paths: list[Path], vocabulary: int | None):
     from ch02_text_data.tokenizer_files import gpt2_tokenizer
 
     if vocabulary is None:
-        return gpt2_tokenizer()
+        try:
+            return gpt2_tokenizer()
+        except ValueError as error:
+            raise ValueError(f"{error}, or learn one of your text: --vocabulary 8000") from error
     if (folder / "tokenizer.json").is_file():
         kept = tokenizer_from_json((folder / "tokenizer.json").read_bytes())
         if isinstance(kept, BPETokenizer) and kept.vocab_size == vocabulary:
