@@ -23,6 +23,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -59,6 +60,7 @@ from ch05_pretraining.run_state import History, Progress
 from ch05_pretraining.saved_models import save_model
 from data.durable_folders import json_bytes
 from data.files import write_atomically
+from data.locks import alone_in
 
 __all__ = ["CORPUS_SHAPES", "CorpusSettings", "train_on_corpus"]
 
@@ -148,7 +150,7 @@ def train_on_corpus(
 
     Raises:
         ValueError: the shards are not there, a setting is out of its range, the folder holds a training with other
-            settings, or the memory is too small.
+            settings, another call is at work in it, or the memory is too small.
         TrainingInterrupted: Ctrl-C, after saving.
 
     Source: Radford et al. (2019); Zhao et al. (2023). For ch05, section S.6 of its scaling notebook.
@@ -172,21 +174,24 @@ def train_on_corpus(
     wanted = asdict(settings) | {"world_size": world_size, "tokenizer": manifest["tokenizer"], "shards": read}
     _refuse_other_settings(folder, wanted)
     require_that_it_fits(plan, place)  # each process waits here for the others, so that none writes if one refuses
-    on_first_rank(lambda: _keep_settings(folder, wanted))
-    if not (folder / SETTINGS).is_file():
-        raise ValueError(f"process {rank + 1} of {world_size} does not see {folder}: give a folder that all can see")
-    loss = loss_of_documents(manifest["end_id"]) if settings.document_mask else loss_sum
-    if on_plan:
-        on_plan(plan)
-        on_plan(replace(plan, seconds_per_step=_trial(shape, settings, reading, config, loss, place)))
-    model = _new_model(shape, settings, place)
-    history = train(model, reading, watched, config, loss=loss, checkpoint_dir=folder / CHECKPOINTS, resume=True,
-                    on_step=on_step)  # fmt: skip
-    whole = None if settings.share else model
-    del model
-    gc.collect()  # shares go before one process puts the whole model together
-    on_first_rank(lambda: _save(folder, whole or _put_together(folder, shape), tokenizer, wanted, history))
-    return history
+    with alone_in(folder) if rank == 0 else nullcontext():
+        on_first_rank(lambda: _keep_settings(folder, wanted))
+        if not (folder / SETTINGS).is_file():
+            raise ValueError(
+                f"process {rank + 1} of {world_size} does not see {folder}: give a folder that all can see"
+            )
+        loss = loss_of_documents(manifest["end_id"]) if settings.document_mask else loss_sum
+        if on_plan:
+            on_plan(plan)
+            on_plan(replace(plan, seconds_per_step=_trial(shape, settings, reading, config, loss, place)))
+        model = _new_model(shape, settings, place)
+        history = train(model, reading, watched, config, loss=loss, checkpoint_dir=folder / CHECKPOINTS, resume=True,
+                        on_step=on_step)  # fmt: skip
+        whole = None if settings.share else model
+        del model
+        gc.collect()  # shares go before one process puts the whole model together
+        on_first_rank(lambda: _save(folder, whole or _put_together(folder, shape), tokenizer, wanted, history))
+        return history
 
 
 # ---------------------------------------------------------------- settings

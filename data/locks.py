@@ -1,5 +1,6 @@
 """One process at a time in a folder: a lock that the system lets go of when its process ends, in whatever way."""
 
+import errno
 import sys
 import threading
 from collections.abc import Iterator
@@ -7,12 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # what some file systems of clusters say of any lock
 _held: set[tuple[Path, int]] = set()  # (folder, thread) pairs that hold their lock now
 
 
 @contextmanager
 def alone_in(folder: str | Path) -> Iterator[None]:
     """Hold a folder's lock, a file `.lock` in it; whoever holds it may ask for it again.
+
+    On a file system without locks nobody is kept out.
 
     Args:
         folder: made when it is absent.
@@ -30,7 +34,8 @@ def alone_in(folder: str | Path) -> Iterator[None]:
         try:
             _lock(lock)
         except OSError as error:
-            raise ValueError(f"another process is at work in {folder}: wait for it or stop it") from error
+            if error.errno not in NO_LOCKS:
+                raise ValueError(f"another process is at work in {folder}: wait for it or stop it") from error
         _held.add(me)
         try:
             yield

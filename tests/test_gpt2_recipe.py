@@ -1,11 +1,13 @@
 """Claims about the recipe for token shards: two processes end where one does, with shares too, and resume exactly."""
 
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +37,7 @@ from ch05_pretraining.machine import arithmetic
 from ch05_pretraining.pretraining import TrainConfig
 from ch05_pretraining.saved_models import load_model
 from ch05_pretraining.scaling import flops_per_token
+from data import locks
 from data.durable_folders import CheckpointError
 from data.loaders import load_stories
 
@@ -231,6 +234,33 @@ def test_a_training_keeps_its_shards_and_says_so_before_the_trial(tmp_path, shar
     assert not plans
     shutil.copytree(shards, tmp_path / "moved")
     assert len(train_on_corpus(tmp_path / "moved", tmp_path / "out", few, device="cpu").losses) == 1
+
+
+def test_a_second_call_in_a_folder_at_work_is_refused_and_changes_nothing(tmp_path, shards):
+    refused = []
+
+    def call_again(progress):
+        def call():
+            try:
+                train_on_corpus(shards, tmp_path, replace(SETTINGS, max_steps=1), device="cpu")
+            except ValueError as error:
+                refused.append(str(error))
+
+        thread = threading.Thread(target=call)  # as another process, it may not ask for the lock again
+        thread.start()
+        thread.join()
+
+    history = train_on_corpus(shards, tmp_path, replace(SETTINGS, max_steps=1), device="cpu", on_step=call_again)
+    assert len(history.losses) == 1 and len(refused) == 1 and "another process is at work in" in refused[0]
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_where_the_file_system_has_no_locks_it_trains_all_the_same(tmp_path, shards, monkeypatch, reason):
+    def no_lock(file):
+        raise OSError(reason, "no locks here")
+
+    monkeypatch.setattr(locks, "_lock", no_lock)
+    assert train_on_corpus(shards, tmp_path, replace(SETTINGS, max_steps=1), device="cpu").losses
 
 
 def test_a_file_in_the_place_of_the_folder_stays(tmp_path, shards):
