@@ -54,8 +54,8 @@ def balance_loss(affinities: Tensor, chosen: Tensor) -> Tensor:
     Source: Fedus et al. (2021), equation 4. Taught in ch04, beyond_llama.ipynb, section B.2.
     """
     n_tokens, n_experts = affinities.shape
-    shares = torch.bincount(chosen.flatten(), minlength=n_experts) / n_tokens  # (E,) sums to A
-    return n_experts * (shares.to(affinities) @ affinities.mean(dim=0))
+    shares = torch.bincount(chosen.flatten(), minlength=n_experts).to(affinities) / n_tokens  # (E,) sums to A
+    return n_experts * (shares @ affinities.mean(dim=0))
 
 
 def moved_bias(bias: Tensor, chosen: Tensor, step: float = 0.01) -> Tensor:

@@ -63,9 +63,10 @@ def test_a_softmax_router_is_mixtrals(seed):
     copy_experts(theirs, ours)
     x = torch.randn(2, 7, 8, dtype=torch.float64)
     with InFloat64():
-        expected, loss = theirs(x), mixtral.load_balancing_loss_func((ours.router(x).flatten(0, 1),), 5, 2)
+        scores, everyone = ours.router(x).flatten(0, 1), torch.ones(2, 7)  # without a mask theirs has float32 shares
+        expected, loss = theirs(x), mixtral.load_balancing_loss_func((scores,), 5, 2, everyone)
     assert_close(ours(x), expected, rtol=0, atol=1e-12)
-    assert_close(balance_loss(ours.affinities, ours.chosen), loss, rtol=0, atol=1e-7)  # ours has float32 shares
+    assert_close(balance_loss(ours.affinities, ours.chosen), loss, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(n(3, 20)))
@@ -99,6 +100,12 @@ def test_balance_costs_least_where_experts_are_equally_busy():
     assert_close(balance_loss(even, chosen), torch.tensor(2.0))
     lopsided = torch.tensor([0.7, 0.1, 0.1, 0.1]).expand(4, 4)
     assert balance_loss(lopsided, torch.tensor([[0, 1]] * 4)) > 3
+
+
+def test_the_shares_of_a_balance_loss_are_as_exact_as_the_affinities():
+    affinities = torch.tensor([[0.6, 0.4], [0.5, 0.5], [0.3, 0.7]], dtype=torch.float64)
+    expected = torch.tensor(2 * (2 / 3 * 1.4 / 3 + 1 / 3 * 1.6 / 3), dtype=torch.float64)  # 2 of 3 choose expert 0
+    assert_close(balance_loss(affinities, torch.tensor([[0], [0], [1]])), expected, rtol=0, atol=1e-15)
 
 
 def test_a_bias_moves_toward_the_idle():
