@@ -6,7 +6,7 @@ for the product of a linear layer by another routine. Leave them out and the sam
 hold both equal.
 
 Reference: Goto and van de Geijn (2008), "Anatomy of high-performance matrix multiplication". Taught in ch04, section
-4.10, and in ch05, section S.8 of its scaling notebook.
+4.10, and inference.ipynb, section I.1, and in ch05, section S.8 of its scaling notebook.
 """
 
 import math
@@ -194,7 +194,7 @@ def linear_by_columns(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
     Shape:
         x (..., D), weight (F, D), bias (F,) -> (..., F).
 
-    Source: this course. Taught in ch05, section S.8 of its scaling notebook.
+    Source: this course. Taught in ch04, inference.ipynb, section I.1.
     """
     columns = x.reshape(-1, x.shape[-1]).T  # (D, n)
     if columns.shape[1] > FEW_ROWS:
