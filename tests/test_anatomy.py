@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.test_notebooks import NOTEBOOKS, ROOT, code_cells, n_lines, read, tags, texts
+from tests.test_notebooks import NOTEBOOKS, ROOT, code_cells, is_ignored, n_lines, read, tags, texts
 
 NARRATIVES = [path for path in NOTEBOOKS if path.name != "exercises.ipynb"]
 EXERCISES = [path for path in NOTEBOOKS if path.name == "exercises.ipynb"]
@@ -44,6 +44,21 @@ def test_a_title_is_the_chapters_number_and_a_name(path):
 def test_below_the_title_stand_the_claim_and_what_it_needs(path):
     first = texts(path)[0]
     assert re.search(r"\n\n\*\*[^*]+\.\*\*\n\n\*You need:\* .+ \*Reading:\* .+ \*Running:\* about .+\.$", first), first
+
+
+@each_narrative
+def test_the_head_says_which_numbers_may_differ_on_another_machine(path):
+    section, told = "", []
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            section = (re.findall(r"^## (\S+)", cell.source, re.MULTILINE) or [section])[-1]
+        elif is_ignored(cell) and section not in told:
+            told.append(section)
+    print_ = "print" if len(told) > 1 else "prints"
+    also = f", last digits in figures and what {' and '.join(told)} {print_}" if told else " and last digits in figures"
+    others = "other printed numbers" if told else "printed numbers"
+    sentence = f" *Elsewhere:* times{also} may differ from ours; {others} should not."
+    assert texts(path)[0].endswith(sentence), sentence
 
 
 @each_narrative
