@@ -169,7 +169,12 @@ def check_split_into_heads(fn) -> None:
 def check_padded_mask(fn) -> None:
     mask = fn(torch.tensor([4, 2]), 4)
     expect(isinstance(mask, torch.Tensor), f"Return a tensor, yours is {type(mask).__name__}.")
-    expect_equal("The shape for 2 rows of 4 tokens", tuple(mask.shape), (2, 1, 4, 4), "(B, 1, T, T)")
+    expect_equal(
+        "The shape for 2 rows of 4 tokens",
+        tuple(mask.shape),
+        (2, 1, 4, 4),
+        "The axis of size 1 stands for all heads: (B, 1, T, T).",
+    )
     expect_equal("The dtype", mask.dtype, torch.bool)
     causal = torch.ones(4, 4, dtype=torch.bool).tril()
     expect(not mask[0, 0].triu(1).any(), "A full row must still be causal: nobody reads ahead.")

@@ -200,9 +200,9 @@ def check_interval(fn) -> None:
     hint = "The lower end comes first: center - half, center + half."
     expect(low < high, f"The ends for 90 of 100 should rise, yours are {low:.4g} and {high:.4g}. {hint}")
     expect_close("The center of the interval for 90 of 100", (low + high) / 2, sum(wilson_interval(90, 100)) / 2,
-                 "It is pulled towards 1/2: (p + z²/2n) / (1 + z²/n).")  # fmt: skip
+                 "It is pulled towards 1/2: (p + z²/(2n)) / (1 + z²/n).")  # fmt: skip
     expect_close(
-        "The lower end for 90 of 100", low, wilson_interval(90, 100)[0], "Under the root stands p(1-p)/n + z²/4n²."
+        "The lower end for 90 of 100", low, wilson_interval(90, 100)[0], "Under the root stands p(1-p)/n + z²/(4n²)."
     )
     low, high = fn(20, 20)
     expect_close("The lower end for 20 of 20", low, wilson_interval(20, 20)[0],
