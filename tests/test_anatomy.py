@@ -55,7 +55,7 @@ def test_the_head_says_which_numbers_may_differ_on_another_machine(path):
         elif is_ignored(cell) and section not in told:
             told.append(section)
     print_ = "print" if len(told) > 1 else "prints"
-    also = f", last digits in figures and what {' and '.join(told)} {print_}" if told else " and last digits in figures"
+    also = f", digits in figures and what {' and '.join(told)} {print_}" if told else " and digits in figures"
     others = "other printed numbers" if told else "printed numbers"
     sentence = f" *Elsewhere:* times{also} may differ from ours; {others} should not."
     assert texts(path)[0].endswith(sentence), sentence

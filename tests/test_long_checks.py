@@ -60,6 +60,13 @@ def test_a_machine_that_cannot_be_had_is_named_with_its_reason(monkeypatch):
     assert "no environment could be made" in outcome.why_not
 
 
+def test_what_passed_earlier_stands_where_its_machine_is_gone(monkeypatch):
+    monkeypatch.setattr(machines, "PARTS", {"words": [], "numbers": []})
+    passed = ask("Python 2.0", "words", says("2 passed, 0 failed, 0 skipped"), {}, "v")
+    words, numbers = ask_all([Machine("Python 2.0", python="2.0")], "v")
+    assert words == passed and numbers.why_not and not numbers.passed
+
+
 def test_one_requirement_is_replaced_and_all_others_stay():
     plain, changed = machines._requirements(None), machines._requirements("numpy==2.3.5")
     assert [(a, b) for a, b in zip(plain, changed, strict=True) if a != b] == [("numpy==2.4.6", "numpy==2.3.5")]

@@ -97,7 +97,8 @@ def ask_all(machines: Sequence[Machine], version: str) -> Iterator[Outcome]:
                 settings = environment(machine.processor, machine.threads)
                 python = sys.executable if all(known.values()) else _python_of(machine, Path(scratch))
             except (LookupError, NotThisProcessor) as error:
-                yield from (Outcome(machine.name, part, version, why_not=str(error)) for part in PARTS)
+                for part in PARTS:
+                    yield known[part] or Outcome(machine.name, part, version, why_not=str(error))
                 continue
             for part, words in PARTS.items():
                 command = [python, "-m", "shared.commands.test", *words, *_options(machine)]

